@@ -1,0 +1,1 @@
+//! The firewall process: pump, apply, records, API

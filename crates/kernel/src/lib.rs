@@ -1,0 +1,1 @@
+//! Linux backends: capture, nftables, NFLOG, NFQUEUE, replay

@@ -1,0 +1,1 @@
+//! What the user wrote, validated, and what it compiles to

@@ -1,0 +1,1 @@
+//! Bytes off the wire to length-checked packets
