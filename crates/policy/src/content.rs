@@ -1,0 +1,60 @@
+//! What a rule may ask of a packet's payload.
+
+/// A content condition. All of its parts must hold.
+///
+/// Only a packet with a payload can match; a SYN never does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Content {
+    /// What to look for; `None` when only the lengths count.
+    pub pattern: Option<Pattern>,
+    /// Shortest payload that can match, in bytes; at least 1.
+    pub min_len: u32,
+    /// Longest payload that can match, in bytes. For [`Scope::Stream`] the lengths are those of the packet's own payload.
+    pub max_len: Option<u32>,
+    /// Whether the pattern is looked for in each packet by itself or in the stream.
+    pub scope: Scope,
+    /// Whether every packet of a flow is inspected. If not, a flow is settled after [`Scope::Stream`]'s depth, or after
+    /// [`Content::SETTLE_BYTES`] bytes of payload in the rule's direction for packet scope, and then costs nothing.
+    pub every_packet: bool,
+}
+
+impl Content {
+    /// Payload bytes in the rule's direction after which a flow is settled when the rule does not say otherwise.
+    pub const SETTLE_BYTES: u32 = 16 * 1024;
+}
+
+/// What to look for in the bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Pattern {
+    /// Bytes at a fixed offset; a bit that is 0 in the mask is not compared. `bytes` is already masked; same length.
+    At {
+        /// First byte compared, counted from the begin of the payload (or of the stream).
+        offset: u32,
+        /// The bytes, with unmasked bits 0.
+        bytes: Vec<u8>,
+        /// 0xff compares the byte, 0x00 does not, other values some bits.
+        mask: Vec<u8>,
+    },
+    /// Bytes anywhere.
+    Contains {
+        /// The bytes; at least one.
+        bytes: Vec<u8>,
+        /// Compare ASCII letters without case.
+        ignore_case: bool,
+    },
+    /// A regular expression over bytes (syntax of the `regex` crate, Unicode off), validated and of bounded size.
+    Regex(String),
+}
+
+/// Where a pattern is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// In the payload of each packet.
+    Packet,
+    /// In the first `depth` bytes of the reassembled stream of each direction, so that splitting a pattern over segments
+    /// does not hide it. For protocols without streams it is the same as [`Scope::Packet`].
+    Stream {
+        /// Bytes from the begin of the stream, 1 to 65,536.
+        depth: u32,
+    },
+}

@@ -1,0 +1,202 @@
+//! The parts of a policy beside its rules: bans, protection, detectors, records, ceilings.
+
+use std::time::Duration;
+
+use crate::address::AddressSet;
+use crate::plan::SetId;
+
+/// `[ban]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BanSettings {
+    /// How long a ban lasts when neither the detector nor the user says so.
+    pub duration: Duration,
+    /// Most bans held at once (1 to 1,000,000).
+    pub capacity: u32,
+}
+
+impl Default for BanSettings {
+    fn default() -> Self {
+        Self {
+            duration: Duration::from_secs(600),
+            capacity: 100_000,
+        }
+    }
+}
+
+/// `[protect]`: what no ban, feed or detector may ever drop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protect {
+    /// Addresses that the user listed.
+    pub addresses: AddressSet,
+    /// Named sets that the user listed.
+    pub sets: Vec<SetId>,
+    /// Whether own addresses, gateways and resolvers are found by the backend and protected too.
+    pub discover: bool,
+}
+
+impl Default for Protect {
+    fn default() -> Self {
+        Self {
+            addresses: AddressSet::default(),
+            sets: Vec::new(),
+            discover: true,
+        }
+    }
+}
+
+/// What a detector does with its evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// An alert event, nothing more.
+    Alert,
+    /// Drop what is over the threshold, and an alert.
+    Limit,
+    /// Ban the source, and an alert.
+    Ban,
+}
+
+/// `[detect.*]`. A detector that is `None` is off.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Detect {
+    /// N denied packets of one source.
+    pub blocked: Option<Blocked>,
+    /// Packets a second of one source.
+    pub rate: Option<RateLimit>,
+    /// N content-rule hits of one source.
+    pub payload: Option<PayloadHits>,
+}
+
+/// `[detect.blocked]`: denied packets of one source within a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Denied packets that make a source an offender (at least 1).
+    pub packets: u32,
+    /// The window they are counted in.
+    pub window: Duration,
+    /// What to do then.
+    pub response: Response,
+    /// How long a ban lasts.
+    pub ban: Duration,
+    /// Sources that are not counted.
+    pub ignore: AddressSet,
+}
+
+impl Default for Blocked {
+    fn default() -> Self {
+        Self {
+            packets: 50,
+            window: Duration::from_secs(60),
+            response: Response::Ban,
+            ban: Duration::from_secs(600),
+            ignore: AddressSet::default(),
+        }
+    }
+}
+
+/// `[detect.rate]`: packets a second of one source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Packets in each `window` that are still no offence (at least 1).
+    pub packets: u32,
+    /// The window.
+    pub window: Duration,
+    /// Whether packets of established flows count too.
+    pub established: bool,
+    /// What to do then.
+    pub response: Response,
+    /// How long a ban lasts.
+    pub ban: Duration,
+    /// Sources that are not counted.
+    pub ignore: AddressSet,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self {
+            packets: 1_000,
+            window: Duration::from_secs(1),
+            established: false,
+            response: Response::Ban,
+            ban: Duration::from_secs(600),
+            ignore: AddressSet::default(),
+        }
+    }
+}
+
+/// `[detect.payload]`: content-rule hits of one source within a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PayloadHits {
+    /// Hits that make a source an offender (at least 1).
+    pub hits: u32,
+    /// The window they are counted in.
+    pub window: Duration,
+    /// What to do then.
+    pub response: Response,
+    /// How long a ban lasts.
+    pub ban: Duration,
+    /// Sources that are not counted.
+    pub ignore: AddressSet,
+}
+
+impl Default for PayloadHits {
+    fn default() -> Self {
+        Self {
+            hits: 3,
+            window: Duration::from_secs(600),
+            response: Response::Ban,
+            ban: Duration::from_secs(600),
+            ignore: AddressSet::default(),
+        }
+    }
+}
+
+/// `[log]`: what is recorded and how much of it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Largest `eve.json` and `firewall.log` before they are rotated, in bytes.
+    pub rotate_bytes: u64,
+    /// Rotated files of each kind that are kept.
+    pub rotate_keep: u32,
+    /// Oldest event kept in the store.
+    pub store_age: Duration,
+    /// Largest store on disk, in bytes.
+    pub store_bytes: u64,
+    /// Drop events recorded a second; more are counted, not written.
+    pub drops_per_second: u32,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            rotate_bytes: 64 << 20,
+            rotate_keep: 5,
+            store_age: Duration::from_secs(30 * 86_400),
+            store_bytes: 512 << 20,
+            drops_per_second: 1_000,
+        }
+    }
+}
+
+/// `[limits]`: ceilings of what strangers' packets can grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Flows tracked at once by the engine.
+    pub flows: u32,
+    /// Sources counted at once by each detector and each `limit` rule.
+    pub sources: u32,
+    /// Bytes held for streams under inspection.
+    pub stream_bytes: u32,
+    /// Bytes held for incomplete fragments (the kernel's default `ipfrag_high_thresh` is 4 MiB).
+    pub fragment_bytes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            flows: 262_144,
+            sources: 65_536,
+            stream_bytes: 16 << 20,
+            fragment_bytes: 4 << 20,
+        }
+    }
+}
