@@ -1,0 +1,238 @@
+//! Verdicts and the typed reasons that go with each of them, up to the screen.
+
+use std::fmt;
+
+use ipnet::IpNet;
+use policy::{Direction, RuleId, SetId};
+use wire::MalformedKind;
+
+/// What happens to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It passes.
+    Allow,
+    /// It is dropped in silence.
+    Drop,
+    /// It is dropped and its sender told: TCP RST, else ICMP "administratively prohibited".
+    Reject,
+}
+
+impl Verdict {
+    /// `allow`, `drop`, `reject`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Drop => "drop",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a packet got its verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Not IP (ARP, LLDP, …): outside what the policy speaks of; allowed.
+    NotIp,
+    /// Its remote address is banned.
+    Banned(IpNet),
+    /// Its remote address is in a feed.
+    Feed(SetId),
+    /// Its headers cannot be read.
+    Malformed(MalformedKind),
+    /// Its headers can be read but no honest host sends them so.
+    Impossible(Impossible),
+    /// A fragment that is held until its datagram is whole, or never will be.
+    Fragment(FragmentFault),
+    /// It belongs to no flow and cannot begin one.
+    Invalid(Invalid),
+    /// It belongs to a flow that was allowed.
+    Established,
+    /// An ICMP error about a flow that was allowed, or a connection such a flow announced.
+    Related,
+    /// A rule decided.
+    Rule(RuleId),
+    /// A `limit` rule matched and its source is over the rate.
+    Limited(RuleId),
+    /// A detector limits its source.
+    Flood(crate::ban::Detector),
+    /// No rule decided, and a network needs it.
+    Essential(Essential),
+    /// No rule decided.
+    Default(Direction),
+}
+
+/// The part of the decision that a reason comes from, in the order in which they are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// Not for the policy.
+    Link,
+    /// Bans.
+    Ban,
+    /// Feeds.
+    Feed,
+    /// Malformed or impossible packets.
+    Malformed,
+    /// Flow state.
+    Flow,
+    /// Detectors that limit.
+    Detector,
+    /// The rules.
+    Rule,
+    /// What a network needs.
+    Essential,
+    /// The default of the direction.
+    Default,
+}
+
+impl Stage {
+    /// Stable name, for records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Ban => "ban",
+            Self::Feed => "feed",
+            Self::Malformed => "malformed",
+            Self::Flow => "flow",
+            Self::Detector => "detector",
+            Self::Rule => "rule",
+            Self::Essential => "essential",
+            Self::Default => "default",
+        }
+    }
+}
+
+impl Reason {
+    /// Where in the decision this reason comes from.
+    pub const fn stage(self) -> Stage {
+        match self {
+            Self::NotIp => Stage::Link,
+            Self::Banned(_) => Stage::Ban,
+            Self::Feed(_) => Stage::Feed,
+            Self::Malformed(_) | Self::Impossible(_) | Self::Fragment(_) => Stage::Malformed,
+            Self::Invalid(_) | Self::Established | Self::Related => Stage::Flow,
+            Self::Flood(_) => Stage::Detector,
+            Self::Rule(_) | Self::Limited(_) => Stage::Rule,
+            Self::Essential(_) => Stage::Essential,
+            Self::Default(_) => Stage::Default,
+        }
+    }
+
+    /// Stable kebab-case name without its parameters, for records and counters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotIp => "not-ip",
+            Self::Banned(_) => "banned",
+            Self::Feed(_) => "feed",
+            Self::Malformed(kind) => kind.name(),
+            Self::Impossible(kind) => kind.name(),
+            Self::Fragment(fault) => fault.name(),
+            Self::Invalid(kind) => kind.name(),
+            Self::Established => "established",
+            Self::Related => "related",
+            Self::Rule(_) => "rule",
+            Self::Limited(_) => "limited",
+            Self::Flood(_) => "flood",
+            Self::Essential(kind) => kind.name(),
+            Self::Default(Direction::In) => "default-in",
+            Self::Default(Direction::Out) => "default-out",
+            Self::Default(Direction::Forward) => "default-forward",
+        }
+    }
+
+    /// The rule that decided, if one did.
+    pub const fn rule(self) -> Option<RuleId> {
+        match self {
+            Self::Rule(rule) | Self::Limited(rule) => Some(rule),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl $name {
+            /// Every one of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Stable kebab-case name, for records and counters.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+named! {
+    /// Headers that can be read but that no honest host sends.
+    Impossible {
+        /// A TCP flag combination that the protocol does not know, such as none, SYN+FIN or FIN alone
+        /// (net/netfilter/nf_conntrack_proto_tcp.c `tcp_valid_flags`).
+        TcpFlags "tcp-flags",
+        /// A source that can send nothing: multicast, broadcast, "this network", loopback from outside (RFC 6890, RFC 1122 §3.2.1.3).
+        MartianSource "martian-source",
+        /// A destination that cannot be reached from outside: loopback, "this network".
+        MartianDestination "martian-destination",
+    }
+}
+
+named! {
+    /// What became of a fragment.
+    FragmentFault {
+        /// Held until the rest comes. Not a verdict yet: it passes or falls with the whole datagram.
+        Held "fragment-held",
+        /// It overlaps another; the datagram is discarded (RFC 5722, and net/ipv4/ip_fragment.c since CVE-2018-5391).
+        Overlap "fragment-overlap",
+        /// The rest did not come in time (30 s for IPv4, 60 s for IPv6).
+        Incomplete "fragment-incomplete",
+        /// Its lengths make no datagram: past 65,535 bytes, not a multiple of 8, a second end.
+        Length "fragment-length",
+        /// The memory for incomplete datagrams is used up.
+        Memory "fragment-memory",
+    }
+}
+
+named! {
+    /// Why a packet can neither belong to a flow nor begin one (net/netfilter/nf_conntrack_proto_*.c).
+    Invalid {
+        /// TCP: this segment has no place in the state its connection is in.
+        TcpState "tcp-state",
+        /// TCP: the first segment seen is one that begins nothing (SYN-ACK, RST, FIN).
+        TcpNoConnection "tcp-no-connection",
+        /// ICMP: a reply, an error or an unknown type without the flow it would belong to.
+        IcmpNoFlow "icmp-no-flow",
+        /// SCTP: a chunk that begins nothing.
+        SctpNoAssociation "sctp-no-association",
+        /// GRE: a version or key that cannot be tracked.
+        Gre "gre-untrackable",
+        /// The flow table is full and nothing in it may be put out.
+        FlowTableFull "flow-table-full",
+    }
+}
+
+named! {
+    /// What a network needs under any default. Each stands after the rules, so that a rule can still deny it.
+    Essential {
+        /// Traffic of this host with itself.
+        Loopback "loopback",
+        /// IPv6 neighbour discovery: types 133–137 with hop limit 255 (RFC 4861).
+        NeighbourDiscovery "neighbour-discovery",
+        /// IPv6 multicast listener discovery: types 130–132 and 143, from a link-local source or `::` (RFC 2710, RFC 3810).
+        MulticastListener "multicast-listener",
+        /// ICMPv6 "packet too big" and ICMP "fragmentation needed" (RFC 4890 §4.3.1, RFC 1191).
+        PathMtu "path-mtu",
+        /// Replies of DHCP servers, UDP 67 to 68 (RFC 2131), and our requests.
+        Dhcp "dhcp",
+        /// Replies of DHCPv6 servers from link-local addresses, UDP 547 to 546 (RFC 8415), and our requests.
+        Dhcpv6 "dhcpv6",
+    }
+}
