@@ -1,1 +1,39 @@
-//! Bytes off the wire to length-checked packets
+//! Bytes off the wire to length-checked packets.
+//!
+//! [`parse`] turns one captured frame into a [`Frame`]: either a [`Packet`], a zero-copy view whose accessors cannot
+//! fail, or the ethertype of something that is not IP. What the Linux kernel would refuse comes back as [`Malformed`].
+//!
+//! This crate does no I/O, never allocates, never panics on any bytes and has no dependencies. It does not reassemble
+//! fragments, track flows, descend into tunnels or judge addresses: those are the engine's.
+#![forbid(unsafe_code)]
+
+mod checksum;
+mod fragment;
+mod gre;
+mod icmp;
+mod ipv4;
+mod ipv6;
+mod link;
+mod malformed;
+mod packet;
+mod quoted;
+mod sctp;
+mod tcp;
+mod transport;
+mod tunnel;
+mod udp;
+mod vlan;
+
+pub use fragment::Fragment;
+pub use gre::Gre;
+pub use icmp::Icmp;
+pub use link::{Frame, Link, LinkDirection, parse};
+pub use malformed::{Malformed, MalformedKind};
+pub use packet::{FiveTuple, Packet};
+pub use quoted::Embedded;
+pub use sctp::{Sctp, SctpChunk, SctpChunks};
+pub use tcp::{Tcp, TcpFlags, TcpOption, TcpOptions};
+pub use transport::{Transport, protocol};
+pub use tunnel::Tunnel;
+pub use udp::Udp;
+pub use vlan::Vlan;

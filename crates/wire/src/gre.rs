@@ -1,0 +1,69 @@
+//! GRE (RFC 2784, RFC 2890) and its PPTP form, version 1 (RFC 2637 section 4.1). What it carries is not looked into.
+
+use crate::malformed::MalformedKind;
+use crate::transport::Segment;
+
+/// A view of one GRE packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Gre<'a> {
+    header: &'a [u8; 4],
+    rest: &'a [u8],
+}
+
+impl<'a> Gre<'a> {
+    pub(crate) fn parse(segment: Segment<'a>) -> Result<Self, MalformedKind> {
+        let (header, rest) = segment.split::<4>(MalformedKind::GreTruncated)?;
+        Ok(Self { header, rest })
+    }
+
+    /// Version: 0 is GRE, 1 is PPTP.
+    #[inline]
+    pub fn version(&self) -> u8 {
+        self.header[1] & 0x07
+    }
+
+    /// Ethertype of what is inside.
+    #[inline]
+    pub fn protocol_type(&self) -> u16 {
+        u16::from_be_bytes([self.header[2], self.header[3]])
+    }
+
+    /// Key (RFC 2890 section 2.1), if it is there and captured. In version 1, payload length and call id.
+    pub fn key(&self) -> Option<u32> {
+        if self.header[0] & 0x20 == 0 {
+            return None;
+        }
+        let at = if self.has_checksum() { 4 } else { 0 };
+        self.rest
+            .get(at..)?
+            .first_chunk()
+            .map(|key| u32::from_be_bytes(*key))
+    }
+
+    /// Call id of PPTP (RFC 2637 section 4.1), `None` in version 0.
+    pub fn call_id(&self) -> Option<u16> {
+        (self.version() == 1)
+            .then(|| self.key().map(|key| key as u16))
+            .flatten()
+    }
+
+    /// Header length with its optional fields, 4 to 16 bytes, as the flags claim.
+    #[inline]
+    pub fn header_len(&self) -> usize {
+        let key = usize::from(self.header[0] >> 5 & 1);
+        let sequence = usize::from(self.header[0] >> 4 & 1);
+        let acknowledgement = usize::from(self.version() == 1 && self.header[1] & 0x80 != 0);
+        4 + 4 * (usize::from(self.has_checksum()) + key + sequence + acknowledgement)
+    }
+
+    /// Checksum or routing present: either brings checksum and offset fields (RFC 1701).
+    fn has_checksum(&self) -> bool {
+        self.version() == 0 && self.header[0] & 0xc0 != 0
+    }
+
+    /// Captured bytes after the header and its optional fields.
+    #[inline]
+    pub fn payload(&self) -> &'a [u8] {
+        self.rest.get(self.header_len() - 4..).unwrap_or_default()
+    }
+}

@@ -1,0 +1,129 @@
+//! The packet quoted by an ICMP error. It was cut by whoever sent the error, so reading it is tolerant: lengths and
+//! checksums are not judged, as `nf_conntrack_inet_error` does not judge them.
+
+use std::net::IpAddr;
+
+use crate::icmp;
+use crate::ipv4;
+use crate::ipv6;
+use crate::transport::protocol;
+
+/// What could be read of a quoted packet. Source and destination are as in the packet that met the error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Embedded {
+    /// Source address: of the one who gets the error, normally.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// Upper-layer protocol; an extension header's number when the quotation ends inside the chain.
+    pub protocol: u8,
+    /// Source and destination port, when the protocol has ports and they were quoted.
+    pub ports: Option<(u16, u16)>,
+    /// Type and code, when an ICMP message was quoted.
+    pub icmp: Option<(u8, u8)>,
+    /// Identifier, when an ICMP query or reply was quoted.
+    pub icmp_identifier: Option<u16>,
+    /// Whether the quoted packet was a fragment other than the first, which has no ports.
+    pub is_fragment: bool,
+}
+
+/// Reads the quotation in an error of the given family.
+pub(crate) fn parse(bytes: &[u8], v6: bool) -> Option<Embedded> {
+    if v6 {
+        parse_ipv6(bytes)
+    } else {
+        parse_ipv4(bytes)
+    }
+}
+
+fn parse_ipv4(bytes: &[u8]) -> Option<Embedded> {
+    let header = bytes.first_chunk::<20>()?;
+    let header_len = usize::from(header[0] & 0x0f) * 4;
+    if header[0] >> 4 != 4 || header_len < 20 {
+        return None;
+    }
+    let is_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
+    let mut embedded = Embedded {
+        source: ipv4::source(header).into(),
+        destination: ipv4::destination(header).into(),
+        protocol: header[9],
+        ports: None,
+        icmp: None,
+        icmp_identifier: None,
+        is_fragment,
+    };
+    if !is_fragment {
+        embedded.read_upper(bytes.get(header_len..).unwrap_or_default(), false);
+    }
+    Some(embedded)
+}
+
+fn parse_ipv6(bytes: &[u8]) -> Option<Embedded> {
+    let header = bytes.first_chunk::<40>()?;
+    if header[0] >> 4 != 6 {
+        return None;
+    }
+    let mut embedded = Embedded {
+        source: ipv6::source(header).into(),
+        destination: ipv6::destination(header).into(),
+        protocol: header[6],
+        ports: None,
+        icmp: None,
+        icmp_identifier: None,
+        is_fragment: false,
+    };
+    let mut rest = bytes.get(40..).unwrap_or_default();
+    while ipv6::is_extension(embedded.protocol) && embedded.protocol != ipv6::NO_NEXT_HEADER {
+        let Some([next, units, high, low, ..]) = rest.first_chunk::<8>() else {
+            return Some(embedded);
+        };
+        let len = match embedded.protocol {
+            ipv6::FRAGMENT => 8,
+            ipv6::AUTHENTICATION => (usize::from(*units) + 2) * 4,
+            _ => (usize::from(*units) + 1) * 8,
+        };
+        if embedded.protocol == ipv6::FRAGMENT && u16::from_be_bytes([*high, *low]) & 0xfff8 != 0 {
+            embedded.is_fragment = true;
+            embedded.protocol = *next;
+            return Some(embedded);
+        }
+        let Some(after) = rest.get(len..) else {
+            return Some(embedded);
+        };
+        rest = after;
+        embedded.protocol = *next;
+    }
+    embedded.read_upper(rest, true);
+    Some(embedded)
+}
+
+impl Embedded {
+    fn read_upper(&mut self, upper: &[u8], v6: bool) {
+        match (self.protocol, upper) {
+            (
+                protocol::TCP
+                | protocol::UDP
+                | protocol::UDP_LITE
+                | protocol::SCTP
+                | protocol::DCCP,
+                [a, b, c, d, ..],
+            ) => {
+                self.ports = Some((u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])));
+            }
+            (protocol::ICMP, [kind, code, rest @ ..]) if !v6 => {
+                self.read_icmp(*kind, *code, rest, v6)
+            }
+            (protocol::ICMPV6, [kind, code, rest @ ..]) if v6 => {
+                self.read_icmp(*kind, *code, rest, v6)
+            }
+            _ => {}
+        }
+    }
+
+    fn read_icmp(&mut self, kind: u8, code: u8, after: &[u8], v6: bool) {
+        self.icmp = Some((kind, code));
+        if let ([_, _, high, low, ..], true) = (after, icmp::has_identifier(v6, kind)) {
+            self.icmp_identifier = Some(u16::from_be_bytes([*high, *low]));
+        }
+    }
+}
