@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that are missing for building, running or testing. Installs nothing that is there already, and
+# asks for root only then.
+#
+#   packaging/deps.sh run    a C compiler (SQLite is built in) and nft, which enforcing needs
+#   packaging/deps.sh test   also the real tools that the namespace tests drive
+set -euo pipefail
+
+# command:package
+run=(cc:build-essential nft:nftables ip:iproute2)
+test=(
+  "${run[@]}"
+  iptables:iptables conntrack:conntrack ethtool:ethtool
+  nmap:nmap hping3:hping3 curl:curl nc:netcat-openbsd python3:python3 iperf3:iperf3
+  tcpdump:tcpdump capinfos:tshark tshark:tshark
+)
+
+case "${1:-}" in
+  run) wanted=("${run[@]}") ;;
+  test) wanted=("${test[@]}") ;;
+  *) echo "usage: $0 run|test" >&2; exit 2 ;;
+esac
+
+# Administrators' tools live where a plain user's PATH may not lead.
+PATH="$PATH:/usr/sbin:/sbin"
+missing=()
+for pair in "${wanted[@]}"; do
+  command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+done
+if ! command -v cargo >/dev/null; then
+  echo "Rust is missing: install it with https://rustup.rs and run this again." >&2
+  exit 1
+fi
+[ "${#missing[@]}" -gt 0 ] || exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  if ! command -v sudo >/dev/null; then
+    echo "Missing packages, and no sudo to install them: ask an administrator for ${missing[*]}." >&2
+    [ "$1" = test ] && exit 0 # the tests that need them say so and are counted as skipped
+    exit 1
+  fi
+  as_root=(sudo)
+fi
+if ! command -v apt-get >/dev/null; then
+  echo "Missing, and this is no Debian: install what your system calls ${missing[*]}." >&2
+  [ "$1" = test ] && exit 0
+  exit 1
+fi
+echo "installing ${missing[*]}" >&2
+"${as_root[@]}" apt-get update -q
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
