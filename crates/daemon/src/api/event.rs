@@ -1,0 +1,184 @@
+//! Events, flows, counters, and the story of one address.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Ban, Time};
+
+/// Which events.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EventQuery {
+    /// At most this many; 100 when absent, 10,000 at most. With `follow`, how many old ones come first (0 when absent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Kinds by `event_type`, separated by commas: `drop,alert`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Not before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// Before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// An address or prefix that is source or destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The name of a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Stay and send each new event as one line.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// Which flows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlowQuery {
+    /// At most this many, the ones seen last first; 1,000 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// An address or prefix at either end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+/// A live flow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flow {
+    /// Who began it.
+    pub src_ip: String,
+    /// Its port, for protocols with ports.
+    pub src_port: Option<u16>,
+    /// The other end.
+    pub dest_ip: String,
+    /// Its port, for protocols with ports.
+    pub dest_port: Option<u16>,
+    /// `TCP`, `UDP`, `ICMP`, `IPv6-ICMP`, …
+    pub proto: String,
+    /// `in`, `out`, `forward`.
+    pub direction: String,
+    /// Packets from the side that began it.
+    pub pkts_toserver: u64,
+    /// Packets from the other side.
+    pub pkts_toclient: u64,
+    /// Bytes of IP from the side that began it.
+    pub bytes_toserver: u64,
+    /// Bytes of IP from the other side.
+    pub bytes_toclient: u64,
+    /// First packet.
+    pub start: Time,
+    /// Last packet.
+    pub end: Time,
+    /// TCP state by the kernel's name, for TCP.
+    pub state: Option<String>,
+    /// Why its first packet was allowed.
+    pub decided: Decided,
+}
+
+/// A verdict and where it came from, in every place that explains one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// `allow`, `drop`, `reject`.
+    pub verdict: String,
+    /// Stable name of the reason: `rule`, `banned`, `default-in`, `tcp-state`, …
+    pub reason: String,
+    /// The rule that decided, by name.
+    pub rule: Option<String>,
+    /// The file that rule was written in.
+    pub file: Option<String>,
+    /// The line, from 1.
+    pub line: Option<u32>,
+    /// The part of the decision: `ban`, `feed`, `malformed`, `flow`, `detector`, `rule`, `essential`, `default`, `link`.
+    pub stage: String,
+    /// The same in one sentence for people.
+    pub text: String,
+}
+
+/// Which counters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatsQuery {
+    /// Minutes back; 60 when absent, 43,200 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minutes: Option<u32>,
+}
+
+/// Counters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Since the daemon began.
+    pub totals: Totals,
+    /// By minute, oldest first; minutes in which nothing was seen are left out.
+    pub minutes: Vec<Minute>,
+    /// Sources with most denied packets in that time, most first, at most 20: address and count.
+    pub top_sources: Vec<(String, u64)>,
+    /// Destination ports with most denied packets in that time, most first, at most 20: `tcp/22` and count.
+    pub top_ports: Vec<(String, u64)>,
+}
+
+/// Sums since the begin: also the last line of `replay --json`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Packets seen.
+    pub packets: u64,
+    /// Bytes of the frames on the wire.
+    pub bytes: u64,
+    /// Packets that passed.
+    pub allowed: u64,
+    /// Packets dropped, or that would have been.
+    pub dropped: u64,
+    /// Packets rejected, or that would have been.
+    pub rejected: u64,
+    /// Broken or impossible packets.
+    pub anomalies: u64,
+    /// Flows begun.
+    pub flows: u64,
+    /// Alerts.
+    pub alerts: u64,
+    /// Bans made.
+    pub bans: u64,
+}
+
+/// The counters of one minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Minute {
+    /// Its begin.
+    pub at: Time,
+    /// What was counted in it.
+    #[serde(flatten)]
+    pub counts: Totals,
+}
+
+/// What happened to an address, or what an event was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// What was asked for.
+    pub subject: String,
+    /// The story, one sentence a line, in order.
+    pub story: Vec<String>,
+    /// The ban in force, if there is one.
+    pub ban: Option<Ban>,
+    /// Bans before, newest first, at most 20.
+    pub past_bans: Vec<Ban>,
+    /// Whether no ban, feed or detector may drop it, and why: `own address`, `[protect]`, …
+    pub protected: Option<String>,
+    /// Each reason its packets were dropped or rejected for, most first.
+    pub denied: Vec<WhyCount>,
+    /// First and last event on record.
+    pub first_seen: Option<Time>,
+    /// The last one.
+    pub last_seen: Option<Time>,
+    /// Its events as EVE objects, newest first, at most 50.
+    pub events: Vec<serde_json::Value>,
+}
+
+/// How often one reason struck.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WhyCount {
+    /// The reason.
+    pub decided: Decided,
+    /// Events on record.
+    pub count: u64,
+    /// The first of them.
+    pub first: Time,
+    /// The last of them.
+    pub last: Time,
+}

@@ -1,0 +1,184 @@
+//! How the firewall is.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Time, Totals};
+
+/// How the firewall is: the shape of `status --json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// `observe` or `enforce`.
+    pub mode: String,
+    /// What captures packets and what carries out verdicts.
+    pub backends: Vec<Backend>,
+    /// The policy in force.
+    pub policy: PolicyStatus,
+    /// Whether the kernel holds what was applied.
+    pub drift: Drift,
+    /// What was lost.
+    pub losses: Losses,
+    /// How full the queues are.
+    pub queues: Vec<Queue>,
+    /// Seconds since the daemon began.
+    pub uptime_s: u64,
+    /// When it began.
+    pub since: Time,
+    /// The interfaces that are watched; empty stands for all.
+    pub interfaces: Vec<String>,
+    /// What a network needs and the policy allows under any default; empty when `essentials = false`.
+    pub essentials: Vec<Essential>,
+    /// What no ban, feed or detector may drop.
+    pub protected: Vec<Protected>,
+    /// Set while an apply waits for its confirmation.
+    pub pending: Option<Pending>,
+    /// Sums since the begin.
+    pub totals: Totals,
+    /// Bans in force.
+    pub bans: usize,
+    /// Flows tracked now.
+    pub flows: usize,
+    /// Where the record is and how it does.
+    pub record: Record,
+    /// What is not as it should be, one sentence each: what is not enforced, what is missing, what failed.
+    pub warnings: Vec<String>,
+}
+
+/// A part that captures or enforces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Backend {
+    /// `nftables`, `nflog`, `nfqueue`, `af_packet`.
+    pub name: String,
+    /// `running`, `unavailable`, `failed`, `unused`.
+    pub state: String,
+    /// One sentence: what it does, or why it does not.
+    pub detail: String,
+}
+
+/// The policy in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// The file as the user named it, `<text>` or `<built in>`.
+    pub source: String,
+    /// The first 16 hexadecimal digits of the SHA-1 of what was read.
+    pub digest: String,
+    /// Rules in it.
+    pub rules: usize,
+    /// Sets in it.
+    pub sets: usize,
+    /// When it was put in force.
+    pub applied: Time,
+    /// Why the file as it is now is not in force, if it is not.
+    pub rejected: Option<String>,
+}
+
+/// Whether the kernel holds what was applied.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Drift {
+    /// Whether it did at the last check; `true` when nothing is applied.
+    pub in_sync: bool,
+    /// When that was; `null` in observe mode.
+    pub checked: Option<Time>,
+    /// What differed the last time something did.
+    pub last: Option<String>,
+    /// When.
+    pub last_at: Option<Time>,
+    /// How often it was put back.
+    pub repaired: u64,
+}
+
+/// What was lost since the begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Packets the capture ring had no room for.
+    pub capture: u64,
+    /// Copies of packets that NFLOG could not deliver.
+    pub nflog: u64,
+    /// Packets that a full NFQUEUE let pass or dropped, as `on_failure` says.
+    pub nfqueue: u64,
+    /// Drop events over `drops_per_second`: counted, not recorded.
+    pub drop_events: u64,
+    /// Events that the store had no time for.
+    pub store: u64,
+    /// Lines that a full disk or another error kept out of the files.
+    pub files: u64,
+    /// Events that a slow reader of `events --follow` missed.
+    pub followers: u64,
+}
+
+/// A queue between two parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// What waits in it.
+    pub name: String,
+    /// How many wait now.
+    pub length: usize,
+    /// How many can.
+    pub capacity: usize,
+    /// How many found it full.
+    pub dropped: u64,
+}
+
+/// One thing a network needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Essential {
+    /// Stable name: `loopback`, `neighbour-discovery`, …
+    pub name: String,
+    /// One sentence.
+    pub what: String,
+}
+
+/// What may not be dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Protected {
+    /// The prefix.
+    pub prefix: String,
+    /// Why: `own`, `gateway`, `resolver`, `policy`, `allowed`, `session`.
+    pub why: String,
+}
+
+/// An apply that waits for its confirmation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The policy that waits.
+    pub source: String,
+    /// Its digest.
+    pub digest: String,
+    /// When the previous state comes back.
+    pub deadline: Time,
+    /// Whole seconds left, rounded up.
+    pub remaining_s: u64,
+    /// The policy that comes back.
+    pub previous: String,
+}
+
+/// Where the record is and how it does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// `eve.json`.
+    pub eve: Sink,
+    /// `firewall.log`.
+    pub text: Sink,
+    /// The store.
+    pub store: Sink,
+}
+
+/// One place the record is written to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sink {
+    /// The file.
+    pub path: String,
+    /// `writing`, `stopped`, `off`.
+    pub state: String,
+    /// Why it is stopped.
+    pub error: Option<String>,
+    /// Events written.
+    pub written: u64,
+    /// Events lost.
+    pub lost: u64,
+    /// Bytes on disk now.
+    pub bytes: u64,
+}
