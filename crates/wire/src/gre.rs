@@ -3,6 +3,9 @@
 use crate::malformed::MalformedKind;
 use crate::transport::Segment;
 
+/// Ethertype of PPP, the only thing PPTP carries.
+const PPP: u16 = 0x880b;
+
 /// A view of one GRE packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Gre<'a> {
@@ -13,7 +16,11 @@ pub struct Gre<'a> {
 impl<'a> Gre<'a> {
     pub(crate) fn parse(segment: Segment<'a>) -> Result<Self, MalformedKind> {
         let (header, rest) = segment.split::<4>(MalformedKind::GreTruncated)?;
-        Ok(Self { header, rest })
+        let gre = Self { header, rest };
+        if gre.version() == 1 && segment.len >= 8 && gre.protocol_type() != PPP {
+            return Err(MalformedKind::GreNotPpp);
+        }
+        Ok(gre)
     }
 
     /// Version: 0 is GRE, 1 is PPTP.

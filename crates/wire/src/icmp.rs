@@ -51,7 +51,7 @@ impl<'a> Icmp<'a> {
     }
 
     /// Identifier of a query or its reply: echo, timestamp, information, address mask (RFC 792, RFC 950), extended echo
-    /// (RFC 8335); in ICMPv6 echo, extended echo. These are the types `icmp_pkt_to_tuple` and `icmpv6_pkt_to_tuple` read it for.
+    /// (RFC 8335); in ICMPv6 echo, extended echo, and node information (RFC 4620), whose query type conntrack takes for one.
     #[inline]
     pub fn identifier(&self) -> Option<u16> {
         has_identifier(self.v6, self.kind())
@@ -70,7 +70,7 @@ impl<'a> Icmp<'a> {
     pub fn is_query(&self) -> bool {
         match self.v6 {
             false => matches!(self.kind(), 8 | 13 | 15 | 17 | 42),
-            true => matches!(self.kind(), 128 | 160),
+            true => matches!(self.kind(), 128 | 139 | 160),
         }
     }
 
@@ -119,6 +119,6 @@ impl<'a> Icmp<'a> {
 pub(crate) fn has_identifier(v6: bool, kind: u8) -> bool {
     match v6 {
         false => matches!(kind, 0 | 8 | 13..=18 | 42 | 43),
-        true => matches!(kind, 128 | 129 | 160 | 161),
+        true => matches!(kind, 128 | 129 | 139 | 140 | 160 | 161),
     }
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::checksum::Sum;
 use crate::fragment::{self, Fragment, Piece};
+use crate::ipv4_options;
 use crate::malformed::{Malformed, MalformedKind};
 use crate::packet::{IpHeader, Network};
 
@@ -63,7 +64,7 @@ pub(crate) fn parse(bytes: &[u8], wire: usize) -> Result<Network<'_>, Malformed>
     if total_len < header_len {
         return Err(refuse(MalformedKind::Ipv4TotalLength));
     }
-    if header_len > 20 && !options_fit(&whole_header[20..]) {
+    if header_len > 20 && !ipv4_options::are_right(&whole_header[20..]) {
         return Err(refuse(MalformedKind::Ipv4Options));
     }
 
@@ -93,6 +94,7 @@ pub(crate) fn parse(bytes: &[u8], wire: usize) -> Result<Network<'_>, Malformed>
         protocol: header[9],
         piece,
         routing: None,
+        authenticated: false,
     })
 }
 
@@ -103,21 +105,5 @@ fn refused(header: &Header, kind: MalformedKind) -> Malformed {
         source: Some(IpAddr::V4(source(header))),
         destination: Some(IpAddr::V4(destination(header))),
         protocol: Some(header[9]),
-    }
-}
-
-/// Whether each option stays inside the header, as `ip_options_compile` asks. What an option holds is not judged.
-#[cold]
-fn options_fit(mut options: &[u8]) -> bool {
-    loop {
-        match options {
-            [] | [0, ..] => return true,
-            [1, rest @ ..] => options = rest,
-            [_, len, ..] if *len >= 2 => match options.get(usize::from(*len)..) {
-                Some(rest) => options = rest,
-                None => return false,
-            },
-            _ => return false,
-        }
     }
 }

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::fragment::{self, Fragment, Piece};
+use crate::hop_by_hop;
 use crate::malformed::{Malformed, MalformedKind};
 use crate::packet::{IpHeader, Network};
 use crate::transport::protocol;
@@ -82,6 +83,7 @@ pub(crate) fn parse(bytes: &[u8], wire: usize) -> Result<Network<'_>, Malformed>
         protocol: next_header,
         piece: None,
         routing: None,
+        authenticated: false,
     };
     if is_extension(next_header) {
         walk(&mut network).map_err(|kind| refused(header, Some(network.protocol), kind))?;
@@ -111,7 +113,7 @@ fn walk(network: &mut Network<'_>) -> Result<(), MalformedKind> {
             return Err(MalformedKind::Ipv6NoNextHeader);
         }
         if at + 8 > network.len {
-            return Err(MalformedKind::Ipv6ExtensionTruncated);
+            return Err(runs_out(network));
         }
         let Some(&[following, units, third, fourth, id @ ..]) = network
             .datagram
@@ -149,6 +151,9 @@ fn walk(network: &mut Network<'_>) -> Result<(), MalformedKind> {
             AUTHENTICATION => (usize::from(units) + 2) * 4,
             _ => (usize::from(units) + 1) * 8,
         };
+        if next == AUTHENTICATION {
+            network.authenticated = true;
+        }
         if next == ROUTING {
             let before = network.routing;
             network.routing = Some(Routing {
@@ -156,15 +161,18 @@ fn walk(network: &mut Network<'_>) -> Result<(), MalformedKind> {
                 underway: fourth != 0 || before.is_some_and(|routing| routing.underway),
             });
         }
-        pointer = at as u32;
-        at += len;
-        if at > network.len {
-            return Err(if network.piece.is_some() {
-                MalformedKind::Ipv6FirstFragment
-            } else {
-                MalformedKind::Ipv6ExtensionTruncated
-            });
+        let end = at + len;
+        if end > network.len {
+            return Err(runs_out(network));
         }
+        if next == HOP_BY_HOP && at == 40 {
+            let options = network.datagram.get(at + 2..end);
+            if !hop_by_hop::are_right(options.ok_or(MalformedKind::CutByCapture)?) {
+                return Err(MalformedKind::Ipv6HopByHop);
+            }
+        }
+        pointer = at as u32;
+        at = end;
         next = following;
     }
     network.protocol = next;
@@ -173,6 +181,16 @@ fn walk(network: &mut Network<'_>) -> Result<(), MalformedKind> {
         return Err(MalformedKind::Ipv6FirstFragment);
     }
     Ok(())
+}
+
+/// The defect of a chain that leaves the packet: in a first fragment the rest may be in the next one, which is forbidden.
+#[cold]
+fn runs_out(network: &Network<'_>) -> MalformedKind {
+    if network.piece.is_some() {
+        MalformedKind::Ipv6FirstFragment
+    } else {
+        MalformedKind::Ipv6ExtensionTruncated
+    }
 }
 
 /// `ipv6frag_thdr_truncated` of net/ipv6/reassembly.c.

@@ -10,8 +10,10 @@
 mod checksum;
 mod fragment;
 mod gre;
+mod hop_by_hop;
 mod icmp;
 mod ipv4;
+mod ipv4_options;
 mod ipv6;
 mod link;
 mod malformed;

@@ -100,8 +100,9 @@ kinds! {
     Ipv4TotalLength "ipv4-total-length" "the IPv4 total length is below its header length";
     /// Total length beyond the bytes on the wire (RFC 791 section 3.1; `ip_rcv_core`).
     Ipv4TotalLengthBeyondWire "ipv4-total-length-beyond-wire" "the IPv4 total length exceeds the bytes on the wire";
-    /// An IPv4 option is too short or runs past the header (RFC 791 section 3.1; `ip_options_compile`).
-    Ipv4Options "ipv4-options" "an IPv4 option has an impossible length";
+    /// An IPv4 option is too short, runs past the header, stands twice or has a pointer outside itself (RFC 791 section
+    /// 3.1; `ip_options_compile`, which runs after the prerouting hooks).
+    Ipv4Options "ipv4-options" "an IPv4 option is malformed";
 
     /// Fewer than 40 bytes for an IPv6 header (RFC 8200 section 3; `ip6_rcv_core`).
     Ipv6Truncated "ipv6-truncated" "the IPv6 header is shorter than 40 bytes";
@@ -119,6 +120,9 @@ kinds! {
     Ipv6Jumbogram "ipv6-jumbogram" "IPv6 jumbograms are not supported";
     /// An extension header runs past the end of the packet (RFC 8200 section 4; `ipv6_skip_exthdr`).
     Ipv6ExtensionTruncated "ipv6-extension-truncated" "an IPv6 extension header runs past the end of the packet";
+    /// A hop-by-hop option runs past its header, pads too much, or is unknown and asks to be discarded (RFC 8200 section
+    /// 4.2; `ip6_parse_tlv`).
+    Ipv6HopByHop "ipv6-hop-by-hop" "an IPv6 hop-by-hop option is malformed or asks to be discarded";
     /// Next header 59, nothing follows (RFC 8200 section 4.7). Legal, but `ipv6_skip_exthdr` fails and conntrack says invalid.
     Ipv6NoNextHeader "ipv6-no-next-header" "the IPv6 packet has no upper-layer header";
     /// A first fragment without the whole upper-layer header (RFC 8200 section 4.5; `ipv6frag_thdr_truncated`).
@@ -141,12 +145,16 @@ kinds! {
     UdpLength "udp-length" "the UDP length is impossible";
     /// Checksum coverage of 1 to 7 bytes or beyond the packet (RFC 3828 section 3.1; `udplite_error`).
     UdpLiteCoverage "udplite-coverage" "the UDP-Lite checksum coverage is impossible";
+    /// Checksum 0, which UDP-Lite forbids (RFC 3828 section 3.1; `udplite_error`).
+    UdpLiteChecksum "udplite-checksum" "the UDP-Lite checksum is missing";
     /// ICMP or ICMPv6 message shorter than 8 bytes (RFC 792, RFC 4443; `nf_conntrack_icmpv4_error`, `nf_conntrack_icmpv6_error`).
     IcmpTruncated "icmp-truncated" "the ICMP header is shorter than 8 bytes";
     /// SCTP packet shorter than 12 bytes (RFC 9260 section 3.1; `sctp_error`).
     SctpTruncated "sctp-truncated" "the SCTP header is shorter than 12 bytes";
-    /// GRE packet shorter than 4 bytes (RFC 2784 section 2.1; `gre_pkt_to_tuple`).
+    /// GRE packet shorter than 4 bytes (RFC 2784 section 2.1; `gre_rcv`, while conntrack tracks it as any protocol).
     GreTruncated "gre-truncated" "the GRE header is shorter than 4 bytes";
+    /// GRE version 1 that carries no PPP (RFC 2637 section 4.1; `gre_pkt_to_tuple`).
+    GreNotPpp "gre-not-ppp" "the GRE version 1 packet carries no PPP";
 }
 
 impl fmt::Display for MalformedKind {

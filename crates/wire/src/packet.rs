@@ -10,7 +10,7 @@ use crate::malformed::{Malformed, MalformedKind};
 use crate::transport::{self, Transport, protocol};
 use crate::tunnel::Tunnel;
 use crate::vlan::Vlan;
-use crate::{ipv4, ipv6};
+use crate::{ipv4, ipv4_options, ipv6};
 
 /// A length-checked view of one IP packet and its transport header.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,8 @@ pub(crate) struct Network<'a> {
     pub(crate) protocol: u8,
     pub(crate) piece: Option<Piece>,
     pub(crate) routing: Option<Routing>,
+    /// An IPv6 authentication header was stepped over.
+    pub(crate) authenticated: bool,
 }
 
 /// The fixed part of the IP header.
@@ -348,6 +350,23 @@ impl<'a> Packet<'a> {
     #[inline]
     pub fn routing_header_type(&self) -> Option<u8> {
         self.network.routing.map(|routing| routing.kind)
+    }
+
+    /// Whether an IPv6 authentication header (RFC 4302) stands before the upper layer. Conntrack and this crate step over it;
+    /// `meta l4proto` of nftables stops there and reads 51 (`IP6_FH_F_AUTH` in nf_tables_ipv6.h). In IPv4 it is always protocol 51.
+    #[inline]
+    pub fn has_authentication_header(&self) -> bool {
+        self.network.authenticated
+    }
+
+    /// Whether an IPv4 option asks for a loose or strict source route, which Linux refuses unless told otherwise
+    /// (`net.ipv4.conf.*.accept_source_route`). For IPv6 see [`Packet::routing_header_type`].
+    pub fn has_source_route(&self) -> bool {
+        let options = match self.network.header {
+            IpHeader::V4(_) => self.network.datagram.get(20..self.network.header_len),
+            IpHeader::V6(_) => None,
+        };
+        options.is_some_and(ipv4_options::have_source_route)
     }
 
     /// The tunnel this packet belongs to, if it is recognised as one.

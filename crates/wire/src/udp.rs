@@ -37,6 +37,9 @@ impl<'a> Udp<'a> {
         if coverage != 0 && (coverage < 8 || usize::from(coverage) > segment.len) {
             return Err(MalformedKind::UdpLiteCoverage);
         }
+        if header[6..8] == [0, 0] {
+            return Err(MalformedKind::UdpLiteChecksum);
+        }
         Ok(Self {
             header,
             payload,
@@ -63,7 +66,7 @@ impl<'a> Udp<'a> {
         usize::from(self.len)
     }
 
-    /// Checksum as sent; 0 means none over IPv4.
+    /// Checksum as sent; 0 means none, but in UDP-Lite.
     #[inline]
     pub fn checksum(&self) -> u16 {
         u16::from_be_bytes([self.header[6], self.header[7]])
