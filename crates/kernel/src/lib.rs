@@ -1,1 +1,3 @@
 //! Linux backends: capture, nftables, NFLOG, NFQUEUE, replay
+
+pub mod netlink;
