@@ -74,3 +74,80 @@ impl<'a> Gre<'a> {
         self.rest.get(self.header_len() - 4..).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
+    use super::*;
+    use crate::Transport;
+    use crate::sample::{defect, ipv4, whole};
+
+    fn gre(bytes: &[u8]) -> Gre<'_> {
+        match whole(bytes).unwrap().transport() {
+            Transport::Gre(gre) => gre,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn optional_fields() {
+        let plain = ipv4(47, &[0, 0, 8, 0, 0x45]);
+        assert_eq!(
+            (
+                gre(&plain).protocol_type(),
+                gre(&plain).key(),
+                gre(&plain).payload()
+            ),
+            (0x0800, None, &[0x45][..])
+        );
+        // Checksum, key and sequence number.
+        let full = ipv4(
+            47,
+            &[
+                0xb0, 0, 0x65, 0x58, 1, 1, 0, 0, 0, 0, 0, 42, 0, 0, 0, 1, 0xee,
+            ],
+        );
+        assert_eq!(
+            (
+                gre(&full).header_len(),
+                gre(&full).key(),
+                gre(&full).payload()
+            ),
+            (16, Some(42), &[0xee][..])
+        );
+        let missing = ipv4(47, &[0xb0, 0, 0x65, 0x58, 1, 1]);
+        assert_eq!(
+            (gre(&missing).key(), gre(&missing).payload()),
+            (None, &[][..])
+        );
+    }
+
+    #[test]
+    fn pptp() {
+        let data = ipv4(
+            47,
+            &[
+                0x30, 0x81, 0x88, 0x0b, 0, 1, 0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 2, 0xff,
+            ],
+        );
+        let packet = gre(&data);
+        assert_eq!(
+            (packet.version(), packet.call_id(), packet.payload()),
+            (1, Some(0x1234), &[0xff][..])
+        );
+        assert_eq!(
+            defect(&ipv4(47, &[0x30, 1, 8, 0, 0, 1, 0, 0])),
+            Some(MalformedKind::GreNotPpp)
+        );
+        assert_eq!(defect(&ipv4(47, &[0x30, 1, 8, 0, 0, 1, 0])), None);
+    }
+
+    #[test]
+    fn short_packets() {
+        assert_eq!(
+            defect(&ipv4(47, &[0; 3])),
+            Some(MalformedKind::GreTruncated)
+        );
+        assert_eq!(defect(&ipv4(47, &[0; 4])), None);
+    }
+}

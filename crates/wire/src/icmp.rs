@@ -122,3 +122,90 @@ pub(crate) fn has_identifier(v6: bool, kind: u8) -> bool {
         true => matches!(kind, 128 | 129 | 139 | 140 | 160 | 161),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
+    use super::*;
+    use crate::Transport;
+    use crate::sample::{cut, defect, ipv4, ipv6, whole};
+
+    fn icmp(bytes: &[u8]) -> Icmp<'_> {
+        match whole(bytes).unwrap().transport() {
+            Transport::Icmp(icmp) => icmp,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn echo_in_both_families() {
+        let message = |kind| [&[kind, 0, 0xab, 0xcd, 0x12, 0x34, 0, 7][..], b"data"].concat();
+        let v4 = ipv4(1, &message(8));
+        let v6 = ipv6(58, &message(128));
+        for (echo, kind) in [(icmp(&v4), 8), (icmp(&v6), 128)] {
+            assert_eq!(
+                (echo.kind(), echo.code(), echo.checksum()),
+                (kind, 0, 0xabcd)
+            );
+            assert_eq!(
+                (echo.identifier(), echo.sequence()),
+                (Some(0x1234), Some(7))
+            );
+            assert_eq!((echo.payload(), echo.is_v6()), (&b"data"[..], kind == 128));
+            assert!(echo.is_query() && !echo.is_error() && echo.embedded().is_none());
+        }
+    }
+
+    #[test]
+    fn the_other_familys_icmp_is_not_read() {
+        for bytes in [ipv4(58, &[0; 8]), ipv6(1, &[0; 8]), ipv4(58, &[0; 3])] {
+            assert!(matches!(
+                whole(&bytes).unwrap().transport(),
+                Transport::Other
+            ));
+        }
+    }
+
+    #[test]
+    fn errors_by_type() {
+        let is_error = |bytes: Vec<u8>| icmp(&bytes).is_error();
+        for kind in 0..=255 {
+            assert_eq!(
+                is_error(ipv4(1, &[kind, 0, 0, 0, 0, 0, 0, 0])),
+                matches!(kind, 3 | 4 | 5 | 11 | 12)
+            );
+            assert_eq!(is_error(ipv6(58, &[kind, 0, 0, 0, 0, 0, 0, 0])), kind < 128);
+        }
+    }
+
+    #[test]
+    fn path_mtu() {
+        assert_eq!(
+            icmp(&ipv4(1, &[3, 4, 0, 0, 0, 0, 5, 0xdc])).mtu(),
+            Some(1500)
+        );
+        assert_eq!(icmp(&ipv4(1, &[3, 3, 0, 0, 0, 0, 5, 0xdc])).mtu(), None);
+        assert_eq!(
+            icmp(&ipv6(58, &[2, 0, 0, 0, 0, 1, 0, 0])).mtu(),
+            Some(65_536)
+        );
+    }
+
+    #[test]
+    fn short_messages() {
+        assert_eq!(
+            defect(&ipv4(1, &[8; 7])),
+            Some(MalformedKind::IcmpTruncated)
+        );
+        assert_eq!(
+            defect(&ipv6(58, &[128; 7])),
+            Some(MalformedKind::IcmpTruncated)
+        );
+        assert_eq!(
+            cut(&ipv4(1, &[8; 8])[..27], 28).unwrap_err().kind,
+            MalformedKind::CutByCapture
+        );
+        // Unknown types are not malformed here.
+        assert_eq!(defect(&ipv4(1, &[255; 8])), None);
+    }
+}

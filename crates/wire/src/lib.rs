@@ -19,6 +19,8 @@ mod link;
 mod malformed;
 mod packet;
 mod quoted;
+#[cfg(test)]
+mod sample;
 mod sctp;
 mod tcp;
 mod transport;

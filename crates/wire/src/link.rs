@@ -226,3 +226,216 @@ fn by_ethertype(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
+    use super::*;
+    use crate::sample;
+
+    fn ethernet_frame(tags: &[u16], ethertype: u16, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        for tag in tags {
+            frame.extend([0x81, 0x00]);
+            frame.extend(tag.to_be_bytes());
+        }
+        frame.extend(ethertype.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+
+    fn ip<'a>(link: Link, bytes: &'a [u8]) -> Packet<'a> {
+        match parse(link, bytes, bytes.len()) {
+            Ok(Frame::Ip(packet)) => packet,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn not_ip(link: Link, bytes: &[u8]) -> (u16, Vlan) {
+        match parse(link, bytes, bytes.len()) {
+            Ok(Frame::NotIp { ethertype, vlan }) => (ethertype, vlan),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn defect(link: Link, bytes: &[u8], wire: usize) -> MalformedKind {
+        parse(link, bytes, wire).unwrap_err().kind
+    }
+
+    #[test]
+    fn linktype_numbers() {
+        let known = [0, 1, 12, 14, 101, 108, 113, 228, 229, 276];
+        for number in 0..400 {
+            assert_eq!(
+                Link::from_linktype(number).is_some(),
+                known.contains(&number),
+                "{number}"
+            );
+        }
+    }
+
+    #[test]
+    fn ethernet_padding_is_no_payload() {
+        let mut frame = ethernet_frame(
+            &[],
+            ETHERTYPE_IPV4,
+            &sample::ipv4(17, &sample::udp(53, b"x")),
+        );
+        frame.resize(60, 0xee);
+        let packet = ip(Link::Ethernet, &frame);
+        assert_eq!((packet.ip_bytes().len(), packet.payload()), (29, &b"x"[..]));
+    }
+
+    #[test]
+    fn up_to_two_tags_and_a_third_is_not_ip() {
+        let datagram = sample::ipv6(17, &sample::udp(53, b"x"));
+        let ids = |tags: &[u16]| {
+            let frame = ethernet_frame(tags, ETHERTYPE_IPV6, &datagram);
+            let vlan = ip(Link::Ethernet, &frame).vlan();
+            (vlan.outer(), vlan.inner())
+        };
+        assert_eq!(ids(&[]), (None, None));
+        assert_eq!(ids(&[0x2007]), (Some(7), None));
+        assert_eq!(ids(&[7, 8]), (Some(7), Some(8)));
+        let (ethertype, vlan) = not_ip(
+            Link::Ethernet,
+            &ethernet_frame(&[7, 8, 9], ETHERTYPE_IPV6, &datagram),
+        );
+        assert_eq!(
+            (ethertype, vlan.outer(), vlan.inner()),
+            (0x8100, Some(7), Some(8))
+        );
+    }
+
+    #[test]
+    fn what_is_not_ip() {
+        for ethertype in [0x0806, 0x88cc, 0x8847, 0x8864, 100, 1500] {
+            let frame = ethernet_frame(&[5], ethertype, &[0xaa; 46]);
+            assert_eq!(not_ip(Link::Ethernet, &frame).0, ethertype);
+        }
+    }
+
+    #[test]
+    fn frames_that_end_in_the_link_header() {
+        let frame = ethernet_frame(&[1, 2], ETHERTYPE_IPV4, &[]);
+        for len in [0, 13, 15, 17, 21] {
+            assert_eq!(
+                defect(Link::Ethernet, &frame[..len], len),
+                MalformedKind::LinkTruncated,
+                "{len}"
+            );
+            assert_eq!(
+                defect(Link::Ethernet, &frame[..len], 90),
+                MalformedKind::CutByCapture,
+                "{len}"
+            );
+        }
+        assert_eq!(
+            defect(Link::LinuxSll, &[0; 15], 15),
+            MalformedKind::LinkTruncated
+        );
+        assert_eq!(
+            defect(Link::LinuxSll2, &[0; 19], 19),
+            MalformedKind::LinkTruncated
+        );
+        assert_eq!(defect(Link::Null, &[0; 3], 3), MalformedKind::LinkTruncated);
+        assert_eq!(defect(Link::RawIp, &[], 0), MalformedKind::LinkTruncated);
+        assert_eq!(defect(Link::RawIp, &[], 1), MalformedKind::CutByCapture);
+    }
+
+    #[test]
+    fn the_ethertype_must_fit_the_version() {
+        let v4 = sample::ipv4(17, &sample::udp(53, b"x"));
+        let v6 = sample::ipv6(17, &sample::udp(53, b"x"));
+        let frame = |ethertype, datagram: &[u8]| ethernet_frame(&[], ethertype, datagram);
+        assert_eq!(
+            defect(Link::Ethernet, &frame(0x0800, &v6), 63),
+            MalformedKind::Ipv4Version
+        );
+        assert_eq!(
+            defect(
+                Link::Ethernet,
+                &frame(0x86dd, &[v4, vec![0; 20]].concat()),
+                63
+            ),
+            MalformedKind::Ipv6Version
+        );
+        assert_eq!(
+            defect(Link::RawIp, &[0x50; 40], 40),
+            MalformedKind::IpVersion
+        );
+        assert_eq!(defect(Link::Ipv4, &v6, 49), MalformedKind::Ipv4Version);
+    }
+
+    #[test]
+    fn linux_cooked_both_versions() {
+        let datagram = sample::ipv4(17, &sample::udp(53, b"x"));
+        let table = [
+            (0, Some(LinkDirection::Incoming)),
+            (1, Some(LinkDirection::Incoming)),
+            (2, Some(LinkDirection::Incoming)),
+            (3, Some(LinkDirection::OtherHost)),
+            (4, Some(LinkDirection::Outgoing)),
+            (5, None),
+        ];
+        for (packet_type, direction) in table {
+            let v1 = [
+                &[0, packet_type, 0, 1, 0, 6, 1, 2, 3, 4, 5, 6, 0, 0, 8, 0],
+                &datagram[..],
+            ]
+            .concat();
+            assert_eq!(ip(Link::LinuxSll, &v1).link_direction(), direction);
+            let v2 = [
+                &[
+                    8,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                    3,
+                    0,
+                    1,
+                    packet_type,
+                    6,
+                    1,
+                    2,
+                    3,
+                    4,
+                    5,
+                    6,
+                    0,
+                    0,
+                ],
+                &datagram[..],
+            ]
+            .concat();
+            assert_eq!(ip(Link::LinuxSll2, &v2).link_direction(), direction);
+        }
+        assert_eq!(
+            not_ip(
+                Link::LinuxSll,
+                &[0, 0, 0, 1, 0, 6, 1, 2, 3, 4, 5, 6, 0, 0, 8, 6]
+            )
+            .0,
+            0x0806
+        );
+    }
+
+    #[test]
+    fn loopback_families_in_either_order() {
+        let v4 = sample::ipv4(17, &sample::udp(53, b"x"));
+        let v6 = sample::ipv6(17, &sample::udp(53, b"x"));
+        for family in [2u32, 10, 24, 28, 30] {
+            let datagram = if family == 2 { &v4 } else { &v6 };
+            let big = [&family.to_be_bytes(), &datagram[..]].concat();
+            let little = [&family.to_le_bytes(), &datagram[..]].concat();
+            assert_eq!(ip(Link::Null, &big).is_ipv6(), family != 2);
+            assert_eq!(ip(Link::Null, &little).is_ipv6(), family != 2);
+            assert_eq!(ip(Link::Loop, &big).is_ipv6(), family != 2);
+            assert_eq!(not_ip(Link::Loop, &little).0, 0);
+        }
+        assert_eq!(not_ip(Link::Null, &[7, 0, 0, 0, 1]), (0, Vlan::NONE));
+    }
+}

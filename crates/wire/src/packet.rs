@@ -449,3 +449,150 @@ impl<'a> Network<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
+    use crate::sample::{cut, ipv4, ipv6, mend_ipv4, tcp, udp, whole};
+
+    /// The right checksum, found by trying: the field is 0 in what comes in.
+    fn mend(bytes: &mut [u8], field: usize) {
+        let right: Vec<u16> = (1..=u16::MAX)
+            .filter(|checksum| {
+                bytes[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
+                whole(bytes).unwrap().transport_checksum_ok() == Some(true)
+            })
+            .collect();
+        assert_eq!(right.len(), 1, "one checksum is right");
+        bytes[field..field + 2].copy_from_slice(&right[0].to_be_bytes());
+    }
+
+    #[test]
+    fn every_changed_byte_breaks_the_checksum() {
+        let table = [
+            (ipv4(6, &tcp(2, &[], b"odd")), 36),
+            (ipv6(6, &tcp(2, &[], b"odd")), 56),
+            (ipv4(17, &udp(53, b"odd")), 26),
+            (ipv6(17, &udp(53, b"even")), 46),
+            (ipv4(1, &[8, 0, 0, 0, 0, 1, 0, 1, 5]), 22),
+            (ipv6(58, &[128, 0, 0, 0, 0, 1, 0, 1, 5]), 42),
+        ];
+        for (mut bytes, field) in table {
+            mend(&mut bytes, field);
+            let upper = whole(&bytes).unwrap().header_len();
+            for at in upper + 8..bytes.len() {
+                // Not the TCP data offset, which is no plain byte of the sum to a parser.
+                if at == upper + 12 && bytes[upper + 12] == 0x50 {
+                    continue;
+                }
+                bytes[at] ^= 0x10;
+                assert_eq!(
+                    whole(&bytes).unwrap().transport_checksum_ok(),
+                    Some(false),
+                    "{at}"
+                );
+                bytes[at] ^= 0x10;
+            }
+            let len = bytes.len();
+            assert_eq!(
+                cut(&bytes[..len - 1], len).unwrap().transport_checksum_ok(),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn absent_checksums() {
+        assert_eq!(
+            whole(&ipv4(17, &udp(53, b"x")))
+                .unwrap()
+                .transport_checksum_ok(),
+            Some(true)
+        );
+        assert_eq!(
+            whole(&ipv6(17, &udp(53, b"x")))
+                .unwrap()
+                .transport_checksum_ok(),
+            None
+        );
+        assert_eq!(
+            whole(&ipv4(50, &[0; 8])).unwrap().transport_checksum_ok(),
+            None
+        );
+        let mut fragment = ipv4(17, &udp(53, b"x"));
+        fragment[6] = 0x20;
+        mend_ipv4(&mut fragment);
+        assert_eq!(whole(&fragment).unwrap().transport_checksum_ok(), None);
+        // A routing header with segments left: the checksum is over another destination.
+        let routed = ipv6(
+            43,
+            &[&[6, 0, 4, 1, 0, 0, 0, 0][..], &tcp(2, &[], b"")].concat(),
+        );
+        assert_eq!(whole(&routed).unwrap().transport_checksum_ok(), None);
+    }
+
+    #[test]
+    fn udp_lite_covers_what_it_says() {
+        let mut bytes = ipv4(136, &udp(53, b"payload"));
+        bytes[24..26].copy_from_slice(&[0, 12]);
+        bytes[27] = 1;
+        mend(&mut bytes, 26);
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        assert_eq!(whole(&bytes).unwrap().transport_checksum_ok(), Some(true));
+        bytes[28] ^= 1;
+        assert_eq!(whole(&bytes).unwrap().transport_checksum_ok(), Some(false));
+    }
+
+    #[test]
+    fn sctp_crc() {
+        // The CRC32c of this packet with a zero checksum field, computed bit by bit.
+        let mut upper = vec![0x9c, 0x40, 0x0b, 0x59, 0, 0, 0, 0, 0, 0, 0, 0, 14, 0, 0, 4];
+        let mut crc = !0u32;
+        for bit in upper
+            .iter()
+            .flat_map(|byte| (0..8).map(move |bit| u32::from(byte >> bit & 1)))
+        {
+            crc = if (crc ^ bit) & 1 == 1 {
+                crc >> 1 ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            };
+        }
+        upper[8..12].copy_from_slice(&(!crc).to_le_bytes());
+        assert_eq!(
+            whole(&ipv4(132, &upper)).unwrap().transport_checksum_ok(),
+            Some(true)
+        );
+        upper[13] ^= 1;
+        assert_eq!(
+            whole(&ipv4(132, &upper)).unwrap().transport_checksum_ok(),
+            Some(false)
+        );
+    }
+
+    #[test]
+    fn five_tuples() {
+        let bytes = ipv4(6, &tcp(2, &[], b""));
+        let tuple = whole(&bytes).unwrap().five_tuple();
+        assert_eq!(
+            (tuple.source.to_string(), tuple.destination.to_string()),
+            ("192.0.2.1".into(), "198.51.100.2".into())
+        );
+        assert_eq!(
+            (tuple.protocol, tuple.source_port, tuple.destination_port),
+            (6, Some(40_000), Some(22))
+        );
+        assert_eq!(tuple.reversed().source_port, Some(22));
+        assert_eq!(tuple.reversed().reversed(), tuple);
+        let icmp = whole(&ipv4(1, &[8; 8])).unwrap().five_tuple();
+        assert_eq!((icmp.source_port, icmp.destination_port), (None, None));
+    }
+
+    #[test]
+    fn dccp_has_ports_but_no_view() {
+        let bytes = ipv4(33, &[0x9c, 0x40, 0, 22, 0, 0]);
+        assert_eq!(whole(&bytes).unwrap().ports(), Some((40_000, 22)));
+        assert_eq!(whole(&ipv4(33, &[0x9c, 0x40, 0])).unwrap().ports(), None);
+    }
+}

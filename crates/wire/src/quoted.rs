@@ -127,3 +127,92 @@ impl Embedded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
+    use super::*;
+    use crate::sample::{ipv4, ipv6, tcp, udp};
+
+    #[test]
+    fn ports_are_in_the_first_eight_bytes() {
+        let quotation = ipv4(6, &tcp(2, &[], &[]));
+        for len in 0..28 {
+            let embedded = parse(&quotation[..len], false);
+            assert_eq!(embedded.is_some(), len >= 20, "{len}");
+            let ports = embedded.and_then(|embedded| embedded.ports);
+            assert_eq!(ports, (len >= 24).then_some((40_000, 22)), "{len}");
+        }
+        let embedded = parse(&quotation[..28], false).unwrap();
+        assert_eq!(embedded.source.to_string(), "192.0.2.1");
+        assert_eq!(embedded.destination.to_string(), "198.51.100.2");
+        assert_eq!((embedded.protocol, embedded.is_fragment), (6, false));
+    }
+
+    #[test]
+    fn lengths_and_checksums_are_not_judged() {
+        let mut quotation = ipv4(17, &udp(53, b"x"));
+        quotation[10] ^= 0xff;
+        quotation[2..4].fill(0xff);
+        assert_eq!(parse(&quotation, false).unwrap().ports, Some((40_000, 53)));
+        quotation[0] = 0x44;
+        assert_eq!(parse(&quotation, false), None);
+        quotation[0] = 0x65;
+        assert_eq!(parse(&quotation, false), None);
+    }
+
+    #[test]
+    fn extension_headers_are_walked() {
+        let chain = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &udp(53, b"")].concat();
+        let quotation = ipv6(60, &chain);
+        let embedded = parse(&quotation, true).unwrap();
+        assert_eq!(
+            (embedded.protocol, embedded.ports),
+            (17, Some((40_000, 53)))
+        );
+        // Cut inside the chain.
+        let embedded = parse(&quotation[..45], true).unwrap();
+        assert_eq!((embedded.protocol, embedded.ports), (60, None));
+        assert_eq!(parse(&quotation, false), None);
+    }
+
+    #[test]
+    fn later_fragments_have_no_ports() {
+        let mut quotation = ipv4(17, &udp(53, b""));
+        quotation[7] = 1;
+        let embedded = parse(&quotation, false).unwrap();
+        assert_eq!((embedded.ports, embedded.is_fragment), (None, true));
+        quotation[6..8].copy_from_slice(&[0x20, 0]);
+        let embedded = parse(&quotation, false).unwrap();
+        assert_eq!(
+            (embedded.ports, embedded.is_fragment),
+            (Some((40_000, 53)), false)
+        );
+
+        let later = [&[17, 0, 0, 8, 0, 0, 0, 1][..], &udp(53, b"")].concat();
+        let embedded = parse(&ipv6(44, &later), true).unwrap();
+        assert_eq!(
+            (embedded.protocol, embedded.ports, embedded.is_fragment),
+            (17, None, true)
+        );
+    }
+
+    #[test]
+    fn quoted_echo() {
+        let embedded = parse(&ipv4(1, &[8, 0, 0, 0, 0x12, 0x34, 0, 1]), false).unwrap();
+        assert_eq!(
+            (embedded.icmp, embedded.icmp_identifier),
+            (Some((8, 0)), Some(0x1234))
+        );
+        let embedded = parse(&ipv6(58, &[128, 0, 0, 0, 0x12, 0x34]), true).unwrap();
+        assert_eq!(
+            (embedded.icmp, embedded.icmp_identifier),
+            (Some((128, 0)), Some(0x1234))
+        );
+        let embedded = parse(&ipv4(1, &[3, 1, 0, 0, 0x12, 0x34]), false).unwrap();
+        assert_eq!(
+            (embedded.icmp, embedded.icmp_identifier),
+            (Some((3, 1)), None)
+        );
+    }
+}

@@ -102,3 +102,46 @@ impl<'a> Iterator for SctpChunks<'a> {
 }
 
 impl std::iter::FusedIterator for SctpChunks<'_> {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
+    use super::*;
+    use crate::Transport;
+    use crate::sample::{defect, ipv4, whole};
+
+    const HEADER: [u8; 12] = [0x9c, 0x40, 0x0b, 0x59, 1, 2, 3, 4, 0xd, 0xc, 0xb, 0xa];
+
+    #[test]
+    fn header_and_chunks() {
+        let chunks = [1, 0, 0, 7, 9, 9, 9, 0, 3, 5, 0, 4, 0, 0, 0, 3];
+        let bytes = ipv4(132, &[&HEADER[..], &chunks].concat());
+        let packet = whole(&bytes).unwrap();
+        let Transport::Sctp(sctp) = packet.transport() else {
+            panic!("{packet:?}");
+        };
+        assert_eq!(
+            (sctp.source_port(), sctp.destination_port()),
+            (40_000, 2905)
+        );
+        assert_eq!(
+            (sctp.verification_tag(), sctp.checksum()),
+            (0x0102_0304, 0x0a0b_0c0d)
+        );
+        let found: Vec<_> = sctp
+            .chunks()
+            .map(|chunk| (chunk.kind, chunk.flags, chunk.value))
+            .collect();
+        // The last chunk claims 3 bytes, less than its own header.
+        assert_eq!(found, [(1, 0, &[9, 9, 9][..]), (3, 5, &[])]);
+    }
+
+    #[test]
+    fn short_packets() {
+        assert_eq!(
+            defect(&ipv4(132, &HEADER[..11])),
+            Some(MalformedKind::SctpTruncated)
+        );
+        assert_eq!(defect(&ipv4(132, &HEADER)), None);
+    }
+}

@@ -310,3 +310,171 @@ impl<'a> Iterator for TcpOptions<'a> {
 }
 
 impl std::iter::FusedIterator for TcpOptions<'_> {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
+    use super::*;
+    use crate::Transport;
+    use crate::sample::{cut, defect, ipv4, tcp, whole};
+
+    fn with_options(options: &[u8]) -> Vec<TcpOption<'static>> {
+        let bytes = ipv4(6, &tcp(2, options, b"")).leak();
+        match whole(bytes).unwrap().transport() {
+            Transport::Tcp(tcp) => tcp.options().collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_every_field() {
+        let bytes = ipv4(6, &tcp(0x12, &[1, 1, 1, 0], b"hello"));
+        let packet = whole(&bytes).unwrap();
+        let Transport::Tcp(tcp) = packet.transport() else {
+            panic!("{packet:?}");
+        };
+        assert_eq!((tcp.source_port(), tcp.destination_port()), (40_000, 22));
+        assert_eq!(
+            (tcp.sequence(), tcp.acknowledgement()),
+            (0x0102_0304, 0x0506_0708)
+        );
+        assert_eq!(
+            (tcp.window(), tcp.checksum(), tcp.urgent_pointer()),
+            (0xfffe, 0, 9)
+        );
+        assert_eq!(
+            (tcp.flags(), tcp.header_len()),
+            (TcpFlags::SYN | TcpFlags::ACK, 24)
+        );
+        assert_eq!(
+            (tcp.payload(), packet.payload(), packet.payload_len()),
+            (&b"hello"[..], &b"hello"[..], 5)
+        );
+    }
+
+    #[test]
+    fn each_defect() {
+        let segment = tcp(2, &[0; 4], b"");
+        let with_offset = |words: u8| {
+            let mut segment = segment.clone();
+            segment[12] = words << 4;
+            defect(&ipv4(6, &segment))
+        };
+        assert_eq!(
+            defect(&ipv4(6, &segment[..19])),
+            Some(MalformedKind::TcpTruncated)
+        );
+        assert_eq!(with_offset(4), Some(MalformedKind::TcpDataOffset));
+        assert_eq!(with_offset(5), None);
+        assert_eq!(with_offset(6), None);
+        assert_eq!(with_offset(7), Some(MalformedKind::TcpDataOffset));
+        let bytes = ipv4(6, &segment);
+        assert_eq!(
+            cut(&bytes[..43], 44).unwrap_err().kind,
+            MalformedKind::CutByCapture
+        );
+        assert_eq!(cut(&bytes[..43], 44).unwrap_err().protocol, Some(6));
+    }
+
+    #[test]
+    fn options_of_a_usual_syn() {
+        let options = [
+            2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 7, 0, 0, 0, 9, 1, 3, 3, 7,
+        ];
+        assert_eq!(
+            with_options(&options),
+            [
+                TcpOption::MaximumSegmentSize(1460),
+                TcpOption::SackPermitted,
+                TcpOption::Timestamps { value: 7, echo: 9 },
+                TcpOption::WindowScale(7),
+            ]
+        );
+    }
+
+    #[test]
+    fn malformed_options_end_the_iteration() {
+        assert_eq!(with_options(&[3, 0, 3, 3]), [TcpOption::Malformed]);
+        assert_eq!(with_options(&[1, 1, 1, 3]), [TcpOption::Malformed]);
+        assert_eq!(with_options(&[2, 5, 5, 180]), [TcpOption::Malformed]);
+        assert_eq!(with_options(&[0, 2, 5, 180]), []);
+        // A maximum segment size of one byte is passed on as it came; the last option is longer than the header.
+        assert_eq!(
+            with_options(&[2, 3, 5, 254, 4, 1, 2, 99]),
+            [
+                TcpOption::Other {
+                    kind: 2,
+                    data: &[5]
+                },
+                TcpOption::Other {
+                    kind: 254,
+                    data: &[1, 2]
+                },
+                TcpOption::Malformed,
+            ]
+        );
+    }
+
+    #[test]
+    fn flags_print_as_tcpdump_prints_them() {
+        let table = [
+            (0x00, "none"),
+            (0x02, "S"),
+            (0x12, "S."),
+            (0x10, "."),
+            (0x18, "P."),
+            (0x11, "F."),
+            (0x04, "R"),
+            (0x29, "FPU"),
+            (0xc2, "SEW"),
+            (0xff, "FSRP.UEW"),
+        ];
+        for (bits, text) in table {
+            assert_eq!(TcpFlags::from_bits(bits).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn flag_accessors() {
+        type Accessor = fn(TcpFlags) -> bool;
+        let accessors: [Accessor; 8] = [
+            TcpFlags::fin,
+            TcpFlags::syn,
+            TcpFlags::rst,
+            TcpFlags::psh,
+            TcpFlags::ack,
+            TcpFlags::urg,
+            TcpFlags::ece,
+            TcpFlags::cwr,
+        ];
+        for bits in 0..=255u8 {
+            for (bit, accessor) in accessors.iter().enumerate() {
+                assert_eq!(accessor(TcpFlags::from_bits(bits)), bits >> bit & 1 == 1);
+            }
+        }
+    }
+
+    #[test]
+    fn possible_flags_are_those_of_conntrack() {
+        // FIN 1, SYN 2, RST 4, ACK 16, URG 32, as the table tcp_valid_flags has them.
+        let valid = [
+            2,
+            2 | 32,
+            2 | 16,
+            4,
+            4 | 16,
+            1 | 16,
+            1 | 16 | 32,
+            16,
+            16 | 32,
+        ];
+        for bits in 0..=255u8 {
+            let counted = bits & !(8 | 64 | 128);
+            assert_eq!(
+                TcpFlags::from_bits(bits).is_impossible(),
+                !valid.contains(&counted),
+                "{bits:#x}"
+            );
+        }
+    }
+}

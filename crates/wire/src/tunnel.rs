@@ -99,3 +99,53 @@ impl fmt::Display for Tunnel {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
+    use super::*;
+    use crate::sample::{ipv4, ipv6, udp, whole};
+
+    #[test]
+    fn by_protocol() {
+        let table = [
+            (4, Some(Tunnel::Ipip)),
+            (41, Some(Tunnel::Sixin4)),
+            (47, Some(Tunnel::Gre)),
+            (97, Some(Tunnel::EtherIp)),
+            (115, Some(Tunnel::L2tp)),
+            (50, None),
+            (89, None),
+        ];
+        for (protocol, tunnel) in table {
+            assert_eq!(whole(&ipv4(protocol, &[0; 20])).unwrap().tunnel(), tunnel);
+            assert_eq!(whole(&ipv6(protocol, &[0; 20])).unwrap().tunnel(), tunnel);
+        }
+    }
+
+    #[test]
+    fn by_port_and_header() {
+        let inner = [0; 14];
+        let over_udp = |port, header: [u8; 8]| {
+            let bytes = ipv4(17, &udp(port, &[&header[..], &inner].concat()));
+            whole(&bytes).unwrap().tunnel()
+        };
+        let table = [
+            (4789, [8, 0, 0, 0, 1, 2, 3, 0], Some(Tunnel::Vxlan)),
+            (4789, [0, 0, 0, 0, 1, 2, 3, 0], None),
+            (4789, [8, 0, 0, 0, 1, 2, 3, 4], None),
+            (4790, [8, 0, 0, 0, 1, 2, 3, 0], None),
+            (6081, [0, 0, 0x65, 0x58, 1, 2, 3, 0], Some(Tunnel::Geneve)),
+            (6081, [3, 0, 0x65, 0x58, 1, 2, 3, 0], Some(Tunnel::Geneve)),
+            (6081, [4, 0, 0x65, 0x58, 1, 2, 3, 0], None),
+            (6081, [0x40, 0, 0x65, 0x58, 1, 2, 3, 0], None),
+            (6081, [0, 0, 0x08, 0x06, 1, 2, 3, 0], None),
+            (2152, [0x30, 0xff, 0, 14, 1, 2, 3, 4], Some(Tunnel::GtpU)),
+            (2152, [0x30, 0xff, 0, 15, 1, 2, 3, 4], None),
+            (2152, [0x30, 1, 0, 14, 1, 2, 3, 4], None),
+        ];
+        for (port, header, tunnel) in table {
+            assert_eq!(over_udp(port, header), tunnel, "{port} {header:?}");
+        }
+    }
+}

@@ -93,3 +93,85 @@ impl<'a> Udp<'a> {
         self.payload
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
+    use super::*;
+    use crate::Transport;
+    use crate::sample::{cut, defect, ipv4, ipv6, udp, whole};
+
+    #[test]
+    fn the_length_bounds_the_payload() {
+        let mut datagram = udp(53, b"payload");
+        datagram[5] = 10;
+        let bytes = ipv4(17, &datagram);
+        let packet = whole(&bytes).unwrap();
+        let Transport::Udp(udp) = packet.transport() else {
+            panic!("{packet:?}");
+        };
+        assert_eq!(
+            (udp.source_port(), udp.destination_port(), udp.length()),
+            (40_000, 53, 10)
+        );
+        assert_eq!(
+            (udp.payload(), packet.payload_len(), udp.is_lite()),
+            (&b"pa"[..], 2, false)
+        );
+    }
+
+    #[test]
+    fn each_defect() {
+        let with_length = |length: u8| {
+            let mut datagram = udp(53, b"payload");
+            datagram[5] = length;
+            (defect(&ipv4(17, &datagram)), defect(&ipv6(17, &datagram)))
+        };
+        let wrong = Some(MalformedKind::UdpLength);
+        for (length, expected) in [(0, wrong), (7, wrong), (8, None), (15, None), (16, wrong)] {
+            assert_eq!(with_length(length), (expected, expected), "{length}");
+        }
+        assert_eq!(
+            defect(&ipv4(17, &[0; 7])),
+            Some(MalformedKind::UdpTruncated)
+        );
+        let bytes = ipv4(17, &udp(53, b"payload"));
+        assert_eq!(
+            cut(&bytes[..27], bytes.len()).unwrap_err().kind,
+            MalformedKind::CutByCapture
+        );
+    }
+
+    #[test]
+    fn lite_has_a_coverage_for_a_length() {
+        let with = |coverage: u8, checksum: u8| {
+            let mut datagram = udp(53, b"payload");
+            datagram[5] = coverage;
+            datagram[7] = checksum;
+            defect(&ipv4(136, &datagram))
+        };
+        let wrong = Some(MalformedKind::UdpLiteCoverage);
+        for (coverage, expected) in [
+            (0, None),
+            (1, wrong),
+            (7, wrong),
+            (8, None),
+            (15, None),
+            (16, wrong),
+        ] {
+            assert_eq!(with(coverage, 1), expected, "{coverage}");
+        }
+        assert_eq!(with(8, 0), Some(MalformedKind::UdpLiteChecksum));
+        let mut datagram = udp(53, b"payload");
+        datagram[5..8].copy_from_slice(&[8, 0, 1]);
+        let bytes = ipv4(136, &datagram);
+        let packet = whole(&bytes).unwrap();
+        assert_eq!(
+            (packet.payload(), packet.ports()),
+            (&b"payload"[..], Some((40_000, 53)))
+        );
+        assert!(
+            matches!(packet.transport(), Transport::Udp(udp) if udp.is_lite() && udp.checksum_coverage() == 8)
+        );
+    }
+}
