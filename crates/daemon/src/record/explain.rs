@@ -1,0 +1,98 @@
+//! A verdict and its typed reason in words, with the rule and where it was written: the same in every record, screen and answer.
+
+use engine::{Reason, Verdict};
+use policy::{Action, Direction, Plan, Rule, RuleId};
+
+use crate::api::Decided;
+
+/// Explains a decision taken under `plan`.
+pub fn decided(plan: &Plan, verdict: Verdict, reason: Reason) -> Decided {
+    let rule = reason.rule().and_then(|id| rule(plan, id));
+    Decided {
+        verdict: verdict.name().to_owned(),
+        reason: reason.name().to_owned(),
+        rule: rule.map(|rule| rule.name.clone()),
+        file: rule.map(|rule| rule.position.file.clone()),
+        line: rule.map(|rule| rule.position.line),
+        stage: reason.stage().name().to_owned(),
+        text: sentence(plan, reason),
+    }
+}
+
+/// The rule of an id, if the plan has it. An event may be older than the plan.
+pub(crate) fn rule(plan: &Plan, id: RuleId) -> Option<&Rule> {
+    plan.rules.get(id.0 as usize)
+}
+
+/// `allow`, `deny`, `reject`, `limit`, `ban`.
+pub fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "allow",
+        Action::Deny => "deny",
+        Action::Reject => "reject",
+        Action::Limit => "limit",
+        Action::Ban(_) => "ban",
+    }
+}
+
+/// `rule "ssh" (policy.toml:12)`.
+pub(crate) fn rule_text(plan: &Plan, id: RuleId) -> String {
+    match rule(plan, id) {
+        Some(rule) => format!(
+            "rule \"{}\" ({}:{})",
+            rule.name, rule.position.file, rule.position.line
+        ),
+        None => format!("rule {} of a policy that is no longer in force", id.0),
+    }
+}
+
+/// One sentence without full stop. May hold names that the user chose: escape it before it reaches a terminal.
+fn sentence(plan: &Plan, reason: Reason) -> String {
+    match reason {
+        Reason::NotIp => "not IP, outside what the policy speaks of".to_owned(),
+        Reason::Banned(prefix) => format!("{} is banned", short(prefix)),
+        Reason::Feed(set) => match plan.sets.get(set.0 as usize) {
+            Some(set) => format!("its address is in the feed @{}", set.name),
+            None => "its address is in a feed".to_owned(),
+        },
+        Reason::Malformed(kind) => format!("malformed: {kind}"),
+        Reason::Impossible(kind) => format!("impossible packet: {}", words(kind.name())),
+        Reason::Fragment(fault) => words(fault.name()),
+        Reason::Invalid(kind) => format!(
+            "it belongs to no connection and cannot begin one: {}",
+            words(kind.name())
+        ),
+        Reason::Established => "it belongs to a flow that was allowed".to_owned(),
+        Reason::Related => "it is about a flow that was allowed".to_owned(),
+        Reason::Rule(id) => rule_text(plan, id),
+        Reason::Limited(id) => format!("over the rate of {}", rule_text(plan, id)),
+        Reason::Flood(detector) => format!("the detector {detector} limits its source"),
+        Reason::Essential(kind) => format!("a network needs it: {}", words(kind.name())),
+        Reason::Default(direction) => format!(
+            "no rule matches, and the default {} decides",
+            default_name(direction)
+        ),
+    }
+}
+
+/// As `[default]` names it.
+fn default_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::In => "inbound",
+        Direction::Out => "outbound",
+        Direction::Forward => "forward",
+    }
+}
+
+fn words(name: &str) -> String {
+    name.replace('-', " ")
+}
+
+/// A prefix without its length when it is one address.
+pub fn short(prefix: ipnet::IpNet) -> String {
+    if prefix.prefix_len() == prefix.max_prefix_len() {
+        prefix.addr().to_string()
+    } else {
+        prefix.to_string()
+    }
+}

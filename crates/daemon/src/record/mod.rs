@@ -1,0 +1,20 @@
+//! The record: events on their way to `eve.json`, `firewall.log`, the store and whoever follows. Nothing here decides anything,
+//! and nothing here makes a packet wait.
+
+pub mod ban;
+pub mod community_id;
+pub mod escape;
+pub mod eve;
+pub mod explain;
+pub mod notice;
+pub mod proto;
+pub mod text;
+
+pub use eve::{Context, Eve};
+pub use explain::decided;
+pub use notice::{Notice, NoticeKind};
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
