@@ -110,7 +110,9 @@ pub struct Evidence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BanRefused {
     /// The prefix holds an address that may never be dropped.
-    #[error("{prefix} holds the protected address {address}; take it out of [protect] first if you mean it")]
+    #[error(
+        "{prefix} holds the protected address {address}; take it out of [protect] first if you mean it"
+    )]
     Protected {
         /// What was to be banned.
         prefix: IpNet,
@@ -118,7 +120,9 @@ pub enum BanRefused {
         address: IpAddr,
     },
     /// Multicast, unspecified, or a prefix so short that it is most of the Internet.
-    #[error("{prefix} is no source that can be banned: name a host or a prefix of at least /8 (IPv4) or /16 (IPv6)")]
+    #[error(
+        "{prefix} is no source that can be banned: name a host or a prefix of at least /8 (IPv4) or /16 (IPv6)"
+    )]
     NotASource {
         /// What was to be banned.
         prefix: IpNet,

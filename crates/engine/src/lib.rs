@@ -7,9 +7,25 @@
 #![forbid(unsafe_code)]
 
 pub mod ban;
+mod ban_table;
+mod bounded;
+mod bucket;
+mod detect;
+mod detectors;
+mod engine;
+mod essential;
 pub mod event;
+mod facts;
+mod flow;
+mod fragment;
+mod impossible;
+mod index;
+mod inspect;
+mod rules;
 pub mod verdict;
 
 pub use ban::{Ban, BanOrigin, BanRefused, Detector, Evidence};
-pub use event::{Alert, Event, EventBody, FlowEnd, FlowRecord, Totals};
+pub use engine::{Arrival, Decision, Engine, Inspect, Known, Setup};
+pub use event::{Alert, Event, EventBody, FlowEnd, FlowRecord, PacketFacts, Totals};
+pub use facts::Probe;
 pub use verdict::{Essential, FragmentFault, Impossible, Invalid, Reason, Stage, Verdict};

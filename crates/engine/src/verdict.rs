@@ -214,6 +214,8 @@ named! {
         SctpNoAssociation "sctp-no-association",
         /// GRE: a version or key that cannot be tracked.
         Gre "gre-untrackable",
+        /// The memory for streams under inspection is used up, and the policy says `on_failure = "closed"`.
+        StreamMemory "stream-memory",
         /// The flow table is full and nothing in it may be put out.
         FlowTableFull "flow-table-full",
     }

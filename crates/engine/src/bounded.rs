@@ -1,0 +1,149 @@
+//! A map by source with a ceiling: when it is full, the entry of a few neighbours that matters least makes room.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+/// Neighbours looked at when room must be made. With eight, an entry that matters more than nine tenths of the others
+/// stays for hundreds of thousands of newcomers to a table of 65,536.
+const CANDIDATES: usize = 8;
+
+/// At most `ceiling` values by source key.
+#[derive(Debug)]
+pub(crate) struct Bounded<V> {
+    places: HashTable<u32>,
+    entries: Vec<Entry<V>>,
+    hasher: FixedState,
+    ceiling: usize,
+    hand: usize,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    key: u128,
+    hash: u64,
+    value: V,
+}
+
+impl<V> Bounded<V> {
+    pub(crate) fn new(ceiling: u32, seed: u64) -> Self {
+        Self {
+            places: HashTable::new(),
+            entries: Vec::new(),
+            hasher: FixedState::with_seed(seed),
+            ceiling: ceiling.max(1) as usize,
+            hand: 0,
+        }
+    }
+
+    fn find(&self, key: u128, hash: u64) -> Option<usize> {
+        self.places
+            .find(hash, |&place| self.entries[place as usize].key == key)
+            .map(|&place| place as usize)
+    }
+
+    /// The value of a source, made when there is none; `weight` says how much a value matters.
+    pub(crate) fn entry(
+        &mut self,
+        key: u128,
+        make: impl FnOnce() -> V,
+        weight: impl Fn(&V) -> u64,
+    ) -> &mut V {
+        let hash = self.hasher.hash_one(key);
+        let place = match self.find(key, hash) {
+            Some(place) => place,
+            None => {
+                if self.entries.len() >= self.ceiling {
+                    self.make_room(weight);
+                }
+                self.entries.push(Entry {
+                    key,
+                    hash,
+                    value: make(),
+                });
+                let place = self.entries.len() - 1;
+                let entries = &self.entries;
+                self.places
+                    .insert_unique(hash, place as u32, |&place| entries[place as usize].hash);
+                place
+            }
+        };
+        &mut self.entries[place].value
+    }
+
+    pub(crate) fn remove(&mut self, key: u128) {
+        let hash = self.hasher.hash_one(key);
+        if let Some(place) = self.find(key, hash) {
+            self.remove_at(place);
+        }
+    }
+
+    fn remove_at(&mut self, place: usize) {
+        self.unlink(place, place);
+        self.entries.swap_remove(place);
+        if place < self.entries.len() {
+            // The last entry moved here.
+            let moved_from = self.entries.len();
+            let (hash, entries) = (self.entries[place].hash, &self.entries);
+            if let Some(at) = self.places.find_mut(hash, |&at| at as usize == moved_from) {
+                *at = place as u32;
+            }
+            debug_assert!(self.places.len() == entries.len());
+        }
+    }
+
+    fn unlink(&mut self, place: usize, linked_as: usize) {
+        let hash = self.entries[place].hash;
+        if let Ok(link) = self.places.find_entry(hash, |&at| at as usize == linked_as) {
+            link.remove();
+        }
+    }
+
+    fn make_room(&mut self, weight: impl Fn(&V) -> u64) {
+        let len = self.entries.len();
+        self.hand = (self.hand + CANDIDATES) % len;
+        let least = (0..CANDIDATES.min(len))
+            .map(|step| (self.hand + step) % len)
+            .min_by_key(|&place| weight(&self.entries[place].value));
+        if let Some(place) = least {
+            self.remove_at(place);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_survive_the_moves_of_others() {
+        let mut map = Bounded::new(100, 3);
+        for key in 0..10_000_u128 {
+            *map.entry(key % 150, || 0_u64, |value| *value) += 1;
+            if key % 7 == 0 {
+                map.remove(key % 31);
+            }
+            assert!(map.len() <= 100 && map.places.len() == map.len());
+        }
+        for place in 0..map.entries.len() {
+            let entry = &map.entries[place];
+            assert_eq!(map.find(entry.key, entry.hash), Some(place));
+        }
+    }
+
+    #[test]
+    fn what_matters_stays() {
+        let mut map = Bounded::new(64, 3);
+        *map.entry(1_000_000, || 0_u64, |value| *value) = 50;
+        for key in 0..100_000 {
+            map.entry(key, || 1, |value| *value);
+        }
+        assert_eq!(*map.entry(1_000_000, || 0, |value| *value), 50);
+    }
+}

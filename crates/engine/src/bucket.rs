@@ -1,0 +1,188 @@
+//! Token buckets, with the arithmetic of the kernel's `limit` expression, so that replay and nftables let the same packets
+//! through (net/netfilter/nft_limit.c).
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use policy::{Rate, RateUnit, Timestamp};
+
+use crate::bounded::Bounded;
+
+/// How fast a bucket fills and how much it holds, in nanoseconds of tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Nanoseconds in which `rate` units come.
+    period: u64,
+    /// Units in each period.
+    rate: u64,
+    /// Most tokens that it holds.
+    capacity: u64,
+    by_bytes: bool,
+}
+
+impl Shape {
+    pub(crate) fn new(
+        amount: NonZeroU32,
+        per: Duration,
+        burst: NonZeroU32,
+        by_bytes: bool,
+    ) -> Self {
+        let period = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
+        let (rate, burst) = (u64::from(amount.get()), u64::from(burst.get()));
+        let capacity = if by_bytes {
+            // Bytes: tokens_max = unit * (rate + burst) / rate.
+            let tokens = u128::from(period) * u128::from(rate + burst) / u128::from(rate);
+            u64::try_from(tokens).unwrap_or(u64::MAX)
+        } else {
+            (period / rate).saturating_mul(burst)
+        };
+        Self {
+            period,
+            rate,
+            capacity,
+            by_bytes,
+        }
+    }
+
+    pub(crate) fn of(rate: &Rate) -> Self {
+        Self::new(
+            rate.amount,
+            rate.per,
+            rate.burst,
+            rate.unit == RateUnit::Bytes,
+        )
+    }
+
+    fn cost(&self, len: u32) -> u64 {
+        if self.by_bytes {
+            let cost = u128::from(self.period) * u128::from(len) / u128::from(self.rate);
+            u64::try_from(cost).unwrap_or(u64::MAX)
+        } else {
+            self.period / self.rate
+        }
+    }
+}
+
+/// One bucket: its tokens when it was last looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bucket {
+    tokens: u64,
+    last: Timestamp,
+}
+
+impl Bucket {
+    pub(crate) fn full(shape: &Shape, now: Timestamp) -> Self {
+        Self {
+            tokens: shape.capacity,
+            last: now,
+        }
+    }
+
+    fn level(&self, shape: &Shape, now: Timestamp) -> u64 {
+        let elapsed = u64::try_from(now.since(self.last).as_nanos()).unwrap_or(u64::MAX);
+        self.tokens.saturating_add(elapsed).min(shape.capacity)
+    }
+
+    /// Takes what a packet of `len` bytes costs. `false`, and nothing taken, when there is not enough.
+    pub(crate) fn take(&mut self, shape: &Shape, len: u32, now: Timestamp) -> bool {
+        let tokens = self.level(shape, now);
+        let cost = shape.cost(len);
+        self.last = now.max(self.last);
+        let enough = tokens >= cost;
+        self.tokens = if enough { tokens - cost } else { tokens };
+        enough
+    }
+}
+
+/// One bucket for each source, at most `ceiling` of them.
+///
+/// When it is full, the fullest of a few neighbours makes room: the source that offends least. A source that was put out
+/// begins again with a full bucket, so a flood of sources can win each of them one burst, never more memory.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    shape: Shape,
+    by_source: Bounded<Bucket>,
+}
+
+impl Buckets {
+    pub(crate) fn new(shape: Shape, ceiling: u32, seed: u64) -> Self {
+        Self {
+            shape,
+            by_source: Bounded::new(ceiling, seed),
+        }
+    }
+
+    /// Takes from the source's bucket; `false` when the source is over the rate.
+    pub(crate) fn take(&mut self, source: u128, len: u32, now: Timestamp) -> bool {
+        let shape = self.shape;
+        let emptiness = |bucket: &Bucket| shape.capacity - bucket.level(&shape, now);
+        self.by_source
+            .entry(source, || Bucket::full(&shape, now), emptiness)
+            .take(&shape, len, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "constants")]
+    use super::*;
+
+    fn shape(amount: u32, burst: u32, by_bytes: bool) -> Shape {
+        Shape::new(
+            amount.try_into().unwrap(),
+            Duration::from_secs(1),
+            burst.try_into().unwrap(),
+            by_bytes,
+        )
+    }
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let shape = shape(20, 40, false);
+        let mut bucket = Bucket::full(&shape, Timestamp::from_secs(1));
+        let at = |millis: u64| Timestamp::from_micros(1_000_000 + millis * 1_000);
+        assert_eq!(
+            (0..100).filter(|_| bucket.take(&shape, 60, at(0))).count(),
+            40
+        );
+        assert_eq!(
+            (0..100)
+                .filter(|_| bucket.take(&shape, 60, at(500)))
+                .count(),
+            10
+        );
+        assert_eq!(
+            (0..100)
+                .filter(|_| bucket.take(&shape, 60, at(60_000)))
+                .count(),
+            40
+        );
+    }
+
+    #[test]
+    fn bytes_count_bytes() {
+        let shape = shape(1_000, 500, true);
+        let mut bucket = Bucket::full(&shape, Timestamp::default());
+        assert_eq!(
+            (0..100)
+                .filter(|_| bucket.take(&shape, 100, Timestamp::default()))
+                .count(),
+            15
+        );
+    }
+
+    #[test]
+    fn sources_are_bounded_and_the_offender_stays() {
+        let mut buckets = Buckets::new(shape(1, 2, false), 4, 7);
+        let now = Timestamp::from_secs(5);
+        assert!(buckets.take(1, 60, now) && buckets.take(1, 60, now) && !buckets.take(1, 60, now));
+        for source in 2..10_000 {
+            buckets.take(source, 60, now);
+            assert!(buckets.by_source.len() <= 4);
+        }
+        assert!(
+            !buckets.take(1, 60, now),
+            "the one over its rate was not put out"
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! Detectors: packets of one source become evidence, evidence becomes an offence.
+//!
+//! Each source has a sliding count; at most [`policy::Limits::sources`] of them are counted at once, and who offends least is
+//! put out first.
+
+use std::time::Duration;
+
+use policy::Timestamp;
+use wire::FiveTuple;
+
+use crate::ban::Evidence;
+use crate::bounded::Bounded;
+
+/// Parts that a window is counted in; what is older than the window by less than one part may still count.
+const PARTS: usize = 8;
+
+/// Counts events by source within a sliding window.
+#[derive(Debug)]
+pub(crate) struct Threshold {
+    limit: u64,
+    window: Duration,
+    by_source: Bounded<Count>,
+}
+
+#[derive(Debug)]
+struct Count {
+    parts: [u32; PARTS],
+    /// Number, since the epoch, of the part that is counted in now.
+    current: u64,
+    first: Timestamp,
+    first_packet: FiveTuple,
+}
+
+impl Threshold {
+    pub(crate) fn new(limit: u32, window: Duration, ceiling: u32, seed: u64) -> Self {
+        Self {
+            limit: u64::from(limit.max(1)),
+            window: window.max(Duration::from_millis(PARTS as u64)),
+            by_source: Bounded::new(ceiling, seed),
+        }
+    }
+
+    fn part(&self, now: Timestamp) -> u64 {
+        let length = (self.window.as_nanos() / PARTS as u128).max(1);
+        u64::try_from(u128::from(now.as_nanos()) / length).unwrap_or(u64::MAX)
+    }
+
+    /// Counts one event. Gives the evidence when the source reaches the limit, and begins anew with it.
+    pub(crate) fn count(
+        &mut self,
+        source: u128,
+        tuple: FiveTuple,
+        now: Timestamp,
+    ) -> Option<Evidence> {
+        let part = self.part(now);
+        let fresh = || Count {
+            parts: [0; PARTS],
+            current: part,
+            first: now,
+            first_packet: tuple,
+        };
+        let entry = self
+            .by_source
+            .entry(source, fresh, |count| count.sum_at(part));
+        entry.advance(part);
+        if entry.sum() == 0 {
+            (entry.first, entry.first_packet) = (now, tuple);
+        }
+        entry.parts[(entry.current % PARTS as u64) as usize] += 1;
+        let count = entry.sum();
+        if count < self.limit {
+            return None;
+        }
+        let evidence = Evidence {
+            count,
+            threshold: self.limit,
+            window: self.window,
+            first: entry.first,
+            last: now,
+            first_packet: entry.first_packet,
+            last_packet: tuple,
+        };
+        self.by_source.remove(source);
+        Some(evidence)
+    }
+}
+
+impl Count {
+    fn sum(&self) -> u64 {
+        self.parts.iter().map(|&part| u64::from(part)).sum()
+    }
+
+    /// What it would be once the window has moved on to `part`.
+    fn sum_at(&self, part: u64) -> u64 {
+        if part.saturating_sub(self.current) >= PARTS as u64 {
+            0
+        } else {
+            self.sum()
+        }
+    }
+
+    /// Moves the window on. A clock that steps back counts on in the current part.
+    fn advance(&mut self, part: u64) {
+        let steps = part.saturating_sub(self.current);
+        for step in 1..=steps.min(PARTS as u64) {
+            self.parts[((self.current + step) % PARTS as u64) as usize] = 0;
+        }
+        self.current = self.current.max(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "constants")]
+    use super::*;
+
+    fn tuple() -> FiveTuple {
+        FiveTuple {
+            source: "192.0.2.1".parse().unwrap(),
+            destination: "192.0.2.2".parse().unwrap(),
+            protocol: 6,
+            source_port: Some(1),
+            destination_port: Some(2),
+        }
+    }
+
+    #[test]
+    fn the_nth_within_the_window_is_the_offence() {
+        let mut threshold = Threshold::new(5, Duration::from_secs(10), 100, 1);
+        let at = |secs: u64| Timestamp::from_secs(1_000 + secs);
+        assert!((0..4).all(|n| threshold.count(1, tuple(), at(n)).is_none()));
+        let evidence = threshold.count(1, tuple(), at(9)).unwrap();
+        assert_eq!(
+            (evidence.count, evidence.first, evidence.last),
+            (5, at(0), at(9))
+        );
+        assert!(threshold.count(1, tuple(), at(9)).is_none(), "counted anew");
+    }
+
+    #[test]
+    fn what_is_older_than_the_window_does_not_count() {
+        let mut threshold = Threshold::new(5, Duration::from_secs(10), 100, 1);
+        assert!((0..100).all(|n| {
+            threshold
+                .count(1, tuple(), Timestamp::from_secs(n * 3))
+                .is_none()
+        }));
+    }
+
+    #[test]
+    fn a_flood_of_sources_does_not_hide_the_offender() {
+        let mut threshold = Threshold::new(50, Duration::from_secs(60), 64, 1);
+        let mut offences = 0;
+        for n in 0..100_000_u64 {
+            let now = Timestamp::from_micros(1_000_000_000 + n * 100);
+            threshold.count(u128::from(n) + 1_000, tuple(), now);
+            if n % 10 == 0 && threshold.count(1, tuple(), now).is_some() {
+                offences += 1;
+            }
+            assert!(threshold.by_source.len() <= 64);
+        }
+        assert!(offences > 100, "{offences}");
+    }
+}

@@ -1,0 +1,526 @@
+//! The flow table: both directions of each 5-tuple, with TCP state and counters, in bounded memory.
+//!
+//! It follows conntrack: a flow is entered when its first packet is allowed, packets of the side that began it are "new" until
+//! the other side has answered, and a packet that has no place in its flow's state is invalid.
+
+mod key;
+mod tcp;
+
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use policy::{Direction, RuleId, Timestamp};
+use std::hash::BuildHasher;
+use wire::{FiveTuple, Packet, Transport};
+
+use crate::event::{FlowEnd, FlowRecord};
+use crate::facts::Facts;
+use crate::verdict::{Invalid, Reason};
+pub(crate) use key::{FlowKey, Oriented};
+use tcp::{Step, TcpState};
+
+/// One flow.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    key: FlowKey,
+    hash: u64,
+    /// Endpoints as its first packet had them.
+    pub(crate) tuple: FiveTuple,
+    /// Which way its first packet went.
+    pub(crate) direction: Direction,
+    pub(crate) id: u64,
+    from_low: bool,
+    answered: bool,
+    /// TCP only: both sides completed the handshake.
+    pub(crate) handshake: bool,
+    tcp: Option<TcpState>,
+    start: Timestamp,
+    last: Timestamp,
+    packets: [u64; 2],
+    bytes: [u64; 2],
+    /// Why its first packet was allowed.
+    pub(crate) reason: Reason,
+    /// What is still to be inspected; see [`crate::inspect`].
+    pub(crate) inspection: Option<Box<crate::inspect::Inspection>>,
+    /// Whether it was asked what is to be inspected.
+    pub(crate) inspection_begun: bool,
+}
+
+impl Flow {
+    /// The rule that allowed its first packet.
+    pub(crate) fn rule(&self) -> Option<RuleId> {
+        self.reason.rule()
+    }
+
+    fn timeout(&self) -> Duration {
+        match (self.tcp, self.tuple.protocol) {
+            (Some(state), _) => state.timeout(),
+            (None, policy::protocol::ICMP | policy::protocol::ICMPV6) => Duration::from_secs(30),
+            (None, policy::protocol::UDP | policy::protocol::UDPLITE) if !self.answered => {
+                Duration::from_secs(30)
+            }
+            (None, policy::protocol::UDP | policy::protocol::UDPLITE) => Duration::from_secs(120),
+            (None, wire::protocol::GRE) => Duration::from_secs(180),
+            (None, _) => Duration::from_secs(600),
+        }
+    }
+
+    fn is_over(&self, now: Timestamp) -> bool {
+        now.since(self.last) > self.timeout()
+    }
+
+    /// Whether it may make room when the table is full: nobody answered, or it is closed (the kernel's "not assured").
+    fn may_be_evicted(&self) -> bool {
+        !self.answered || self.tcp.is_some_and(TcpState::is_over)
+    }
+
+    pub(crate) fn record(&self, ended: Option<FlowEnd>) -> FlowRecord {
+        FlowRecord {
+            start: self.start,
+            end: self.last,
+            packets_to_server: self.packets[0],
+            packets_to_client: self.packets[1],
+            bytes_to_server: self.bytes[0],
+            bytes_to_client: self.bytes[1],
+            tcp_state: self.tcp.map(TcpState::name),
+            reason: self.reason,
+            ended,
+        }
+    }
+}
+
+/// Where a flow lies in the table; valid until the next call that adds or removes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FlowSlot(u32);
+
+/// What the table says of a packet before the rules are asked: conntrack's `ct state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It would begin a flow, or its flow has not been answered yet.
+    New { flow: Option<FlowSlot> },
+    /// It belongs to a flow that was answered, or answers one.
+    Established { flow: FlowSlot, reply: bool },
+    /// An ICMP error about a flow.
+    Related { flow: FlowSlot },
+    /// Neither.
+    Invalid(Invalid),
+    /// Never tracked: neighbour discovery and multicast listener messages.
+    Untracked,
+}
+
+/// All flows.
+#[derive(Debug)]
+pub(crate) struct FlowTable {
+    places: HashTable<u32>,
+    slab: Vec<Option<Flow>>,
+    free: Vec<u32>,
+    hasher: FixedState,
+    ceiling: usize,
+    /// Where the next look for expired flows begins.
+    hand: usize,
+}
+
+/// Slots looked at for expired flows at each packet.
+const SWEEP: usize = 2;
+/// Slots looked at for one that may go when the table is full (the kernel looks at 8 hash buckets).
+const EVICTION_SWEEP: usize = 64;
+
+impl FlowTable {
+    pub(crate) fn new(ceiling: u32, seed: u64) -> Self {
+        Self {
+            places: HashTable::new(),
+            slab: Vec::new(),
+            free: Vec::new(),
+            hasher: FixedState::with_seed(seed),
+            ceiling: ceiling.max(1) as usize,
+            hand: 0,
+        }
+    }
+
+    fn slot(&self, key: &FlowKey, hash: u64) -> Option<FlowSlot> {
+        let found = self.places.find(hash, |&place| {
+            self.slab[place as usize]
+                .as_ref()
+                .is_some_and(|flow| flow.hash == hash && flow.key == *key)
+        });
+        found.map(|&place| FlowSlot(place))
+    }
+
+    pub(crate) fn get(&self, slot: FlowSlot) -> Option<&Flow> {
+        self.slab.get(slot.0 as usize)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: FlowSlot) -> Option<&mut Flow> {
+        self.slab.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    /// The live flow of a packet, and whether the packet goes against the direction of its first one.
+    fn find(
+        &mut self,
+        oriented: &Oriented,
+        now: Timestamp,
+        ended: &mut Ended,
+    ) -> Option<(FlowSlot, bool)> {
+        let slot = self.slot(&oriented.key, self.hasher.hash_one(oriented.key))?;
+        let flow = self.get(slot)?;
+        if flow.is_over(now) {
+            self.remove(slot, FlowEnd::TimedOut, ended);
+            return None;
+        }
+        Some((slot, oriented.from_low != flow.from_low))
+    }
+
+    /// Which way a packet goes, told by the flow that it belongs to.
+    pub(crate) fn direction_of(
+        &mut self,
+        packet: &Packet<'_>,
+        now: Timestamp,
+        ended: &mut Ended,
+    ) -> Option<Direction> {
+        if let Transport::Icmp(icmp) = packet.transport()
+            && icmp.is_error()
+        {
+            // The error goes against the packet that it quotes.
+            let (slot, quoted_is_reply) =
+                self.find(&Oriented::quoted(&icmp.embedded()?)?, now, ended)?;
+            let direction = self.get(slot)?.direction;
+            return Some(if quoted_is_reply {
+                direction
+            } else {
+                opposite(direction)
+            });
+        }
+        let (slot, reply) = self.find(&Oriented::of(packet)?, now, ended)?;
+        let direction = self.get(slot)?.direction;
+        Some(if reply {
+            opposite(direction)
+        } else {
+            direction
+        })
+    }
+
+    /// What conntrack would call the packet, with the change of state that the packet makes.
+    pub(crate) fn track(
+        &mut self,
+        packet: &Packet<'_>,
+        facts: &Facts<'_>,
+        now: Timestamp,
+        ended: &mut Ended,
+    ) -> State {
+        self.sweep(now, ended);
+        let Some(oriented) = Oriented::of(packet) else {
+            return self.track_icmp(packet, now, ended);
+        };
+        let Some((slot, reply)) = self.find(&oriented, now, ended) else {
+            return match begins(packet, &oriented) {
+                Ok(()) => State::New { flow: None },
+                Err(invalid) => State::Invalid(invalid),
+            };
+        };
+        if let Transport::Tcp(segment) = packet.transport() {
+            let Some(flow) = self.get_mut(slot) else {
+                return State::New { flow: None };
+            };
+            let state = flow.tcp.unwrap_or(TcpState::None);
+            match tcp::step(state, segment.flags(), reply) {
+                Step::Invalid => return State::Invalid(Invalid::TcpState),
+                Step::Ignore => {}
+                Step::To(TcpState::SynSent) if state.is_over() => {
+                    // A SYN on a closed connection opens a new one under the same 5-tuple.
+                    self.remove(slot, FlowEnd::Closed, ended);
+                    return State::New { flow: None };
+                }
+                Step::To(TcpState::Close) if reply && !flow.answered => {
+                    // The only answer is a reset: there never was a connection.
+                    flow.tcp = Some(TcpState::Close);
+                    count(flow, facts, reply, now);
+                    return State::Established { flow: slot, reply };
+                }
+                Step::To(next) => {
+                    flow.handshake |= next == TcpState::Established && flow.answered;
+                    flow.tcp = Some(next);
+                }
+            }
+        }
+        let Some(flow) = self.get_mut(slot) else {
+            return State::New { flow: None };
+        };
+        let established = reply || flow.answered;
+        flow.answered |= reply;
+        if established {
+            count(flow, facts, reply, now);
+            State::Established { flow: slot, reply }
+        } else {
+            State::New { flow: Some(slot) }
+        }
+    }
+
+    fn track_icmp(&mut self, packet: &Packet<'_>, now: Timestamp, ended: &mut Ended) -> State {
+        let Transport::Icmp(icmp) = packet.transport() else {
+            return State::Invalid(Invalid::IcmpNoFlow);
+        };
+        // nf_conntrack_proto_icmpv6.c `noct_valid_new`
+        if icmp.is_v6() && matches!(icmp.kind(), 130..=136 | 143) {
+            return State::Untracked;
+        }
+        let related = icmp
+            .is_error()
+            .then(|| icmp.embedded())
+            .flatten()
+            // The error must go to the sender of what it quotes (nf_conntrack_inet_error).
+            .filter(|quoted| quoted.source == packet.destination())
+            .and_then(|quoted| Oriented::quoted(&quoted))
+            .and_then(|oriented| self.find(&oriented, now, ended));
+        match related {
+            Some((flow, _)) => State::Related { flow },
+            None => State::Invalid(Invalid::IcmpNoFlow),
+        }
+    }
+
+    /// Enters the flow of a packet that was allowed, or counts the packet on the flow that it has.
+    /// `Err` when the table is full of flows that may not go.
+    pub(crate) fn enter(
+        &mut self,
+        packet: &Packet<'_>,
+        facts: &Facts<'_>,
+        flow: Option<FlowSlot>,
+        reason: Reason,
+        now: Timestamp,
+        ended: &mut Ended,
+    ) -> Result<Option<FlowSlot>, Invalid> {
+        if let Some(slot) = flow {
+            if let Some(flow) = self.get_mut(slot) {
+                count(flow, facts, false, now);
+            }
+            return Ok(Some(slot));
+        }
+        let Some(oriented) = Oriented::of(packet) else {
+            return Ok(None);
+        };
+        if self.places.len() >= self.ceiling && !self.make_room(now, ended) {
+            return Err(Invalid::FlowTableFull);
+        }
+        let hash = self.hasher.hash_one(oriented.key);
+        let tcp = facts
+            .tcp_flags
+            .map(|flags| match tcp::step(TcpState::None, flags, false) {
+                Step::To(state) => state,
+                Step::Ignore | Step::Invalid => TcpState::None,
+            });
+        // An odd multiplier spreads what the hash leaves alike; 53 bits stay exact in JSON readers.
+        let id = (hash ^ now.as_nanos().wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 11;
+        let mut flow = Flow {
+            key: oriented.key,
+            hash,
+            tuple: facts.tuple(),
+            direction: facts.direction,
+            id,
+            from_low: oriented.from_low,
+            answered: false,
+            handshake: false,
+            tcp,
+            start: now,
+            last: now,
+            packets: [0; 2],
+            bytes: [0; 2],
+            reason,
+            inspection: None,
+            inspection_begun: false,
+        };
+        count(&mut flow, facts, false, now);
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.slab[place as usize] = Some(flow);
+                place
+            }
+            None => {
+                self.slab.push(Some(flow));
+                (self.slab.len() - 1) as u32
+            }
+        };
+        let slab = &self.slab;
+        self.places.insert_unique(hash, place, |&place| {
+            slab[place as usize].as_ref().map_or(0, |flow| flow.hash)
+        });
+        Ok(Some(FlowSlot(place)))
+    }
+
+    /// As [`FlowTable::track`], for packets whose state the kernel has told: one side of a flow may never be seen here, so
+    /// the TCP state is the kernel's affair.
+    pub(crate) fn track_known(
+        &mut self,
+        packet: &Packet<'_>,
+        facts: &Facts<'_>,
+        established: bool,
+        now: Timestamp,
+        ended: &mut Ended,
+    ) -> State {
+        self.sweep(now, ended);
+        let Some(oriented) = Oriented::of(packet) else {
+            return State::Untracked;
+        };
+        let found = self.find(&oriented, now, ended);
+        let Some((slot, reply)) = found else {
+            if !established {
+                return State::New { flow: None };
+            }
+            // Its begin was not seen here.
+            return match self.enter(packet, facts, None, Reason::Established, now, ended) {
+                Ok(Some(slot)) => State::Established {
+                    flow: slot,
+                    reply: false,
+                },
+                Ok(None) => State::Untracked,
+                Err(invalid) => State::Invalid(invalid),
+            };
+        };
+        let Some(flow) = self.get_mut(slot) else {
+            return State::New { flow: None };
+        };
+        if !established {
+            return State::New { flow: Some(slot) };
+        }
+        flow.answered = true;
+        count(flow, facts, reply, now);
+        State::Established { flow: slot, reply }
+    }
+
+    fn remove(&mut self, slot: FlowSlot, end: FlowEnd, ended: &mut Ended) {
+        let Some(flow) = self.slab[slot.0 as usize].take() else {
+            return;
+        };
+        if let Ok(entry) = self.places.find_entry(flow.hash, |&place| place == slot.0) {
+            entry.remove();
+        }
+        self.free.push(slot.0);
+        ended.push((flow, end));
+    }
+
+    fn sweep(&mut self, now: Timestamp, ended: &mut Ended) {
+        for _ in 0..SWEEP.min(self.slab.len()) {
+            self.hand = (self.hand + 1) % self.slab.len();
+            self.expire_at_hand(now, ended);
+        }
+    }
+
+    fn expire_at_hand(&mut self, now: Timestamp, ended: &mut Ended) -> bool {
+        let over = self.slab[self.hand]
+            .as_ref()
+            .is_some_and(|flow| flow.is_over(now));
+        if over {
+            let closed = self.slab[self.hand]
+                .as_ref()
+                .is_some_and(|flow| flow.tcp.is_some_and(TcpState::is_over));
+            let end = if closed {
+                FlowEnd::Closed
+            } else {
+                FlowEnd::TimedOut
+            };
+            self.remove(FlowSlot(self.hand as u32), end, ended);
+        }
+        over
+    }
+
+    fn make_room(&mut self, now: Timestamp, ended: &mut Ended) -> bool {
+        for _ in 0..EVICTION_SWEEP.min(self.slab.len()) {
+            self.hand = (self.hand + 1) % self.slab.len();
+            if self.expire_at_hand(now, ended) {
+                return true;
+            }
+            if self.slab[self.hand]
+                .as_ref()
+                .is_some_and(Flow::may_be_evicted)
+            {
+                self.remove(FlowSlot(self.hand as u32), FlowEnd::Evicted, ended);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends every flow that is over at `now`.
+    pub(crate) fn expire(&mut self, now: Timestamp, ended: &mut Ended) {
+        for place in 0..self.slab.len() {
+            self.hand = place;
+            self.expire_at_hand(now, ended);
+        }
+    }
+
+    /// Ends every flow, in the order of their slots.
+    pub(crate) fn finish(&mut self, ended: &mut Ended) {
+        for place in 0..self.slab.len() {
+            let closed = self.slab[place]
+                .as_ref()
+                .is_some_and(|flow| flow.tcp.is_some_and(TcpState::is_over));
+            let end = if closed {
+                FlowEnd::Closed
+            } else {
+                FlowEnd::Shutdown
+            };
+            self.remove(FlowSlot(place as u32), end, ended);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Flow> {
+        self.slab.iter().flatten()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
+        self.slab.iter_mut().flatten()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+}
+
+/// Flows that ended, for the record.
+pub(crate) type Ended = Vec<(Flow, FlowEnd)>;
+
+/// The way of the answers to what goes this way.
+pub(crate) const fn opposite(direction: Direction) -> Direction {
+    match direction {
+        Direction::In => Direction::Out,
+        Direction::Out => Direction::In,
+        Direction::Forward => Direction::Forward,
+    }
+}
+
+fn count(flow: &mut Flow, facts: &Facts<'_>, reply: bool, now: Timestamp) {
+    flow.last = now.max(flow.last);
+    flow.packets[usize::from(reply)] += 1;
+    flow.bytes[usize::from(reply)] += u64::from(facts.len);
+}
+
+/// Whether a packet without a flow can begin one.
+fn begins(packet: &Packet<'_>, oriented: &Oriented) -> Result<(), Invalid> {
+    match packet.transport() {
+        Transport::Tcp(segment) => match tcp::step(TcpState::None, segment.flags(), false) {
+            Step::To(_) => Ok(()),
+            Step::Ignore | Step::Invalid => Err(Invalid::TcpNoConnection),
+        },
+        Transport::Icmp(_) if oriented.is_answer => Err(Invalid::IcmpNoFlow),
+        Transport::Sctp(sctp) => {
+            // DATA, SACK and what carries no state begin nothing (nf_conntrack_proto_sctp.c `sctp_new`).
+            let begins = sctp
+                .chunks()
+                .any(|chunk| matches!(chunk.kind, 1 | 2 | 4..=11 | 14));
+            if begins {
+                Ok(())
+            } else {
+                Err(Invalid::SctpNoAssociation)
+            }
+        }
+        Transport::Gre(gre) if gre.version() > 1 => Err(Invalid::Gre),
+        Transport::Gre(gre) if gre.version() == 1 && gre.protocol_type() != 0x880b => {
+            Err(Invalid::Gre)
+        }
+        Transport::Icmp(_)
+        | Transport::Udp(_)
+        | Transport::Gre(_)
+        | Transport::Fragment
+        | Transport::Other => Ok(()),
+    }
+}

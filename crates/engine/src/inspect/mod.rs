@@ -1,0 +1,229 @@
+//! Content rules: what of a flow still has to be looked at, and the looking.
+//!
+//! A flow is inspected only while a content rule could match it, and at most to that rule's depth in each direction; then it
+//! is settled and costs nothing more.
+
+mod matcher;
+mod stream;
+
+use policy::{Content, Direction, OnFailure, Plan, Rule, RuleId, Scope, Timestamp};
+use wire::{Packet, Transport};
+
+use crate::facts::Facts;
+use crate::flow::{Flow, opposite};
+use crate::index::{Index, header_matches};
+pub(crate) use matcher::Matchers;
+use stream::Stream;
+
+/// What is still to be inspected of one flow. Index 0 is the side that began it, 1 the other.
+#[derive(Debug, Default)]
+pub(crate) struct Inspection {
+    /// Payload bytes that must be seen in each direction until it is settled; `u32::MAX` for "every packet", 0 for none.
+    need: [u32; 2],
+    seen: [u32; 2],
+    streams: [Option<Stream>; 2],
+    /// The rule that dropped a segment of the stream: what the same side sends from then on is dropped too, as it is the
+    /// same segment again.
+    condemned: [Option<RuleId>; 2],
+}
+
+impl Inspection {
+    fn is_settled(&self) -> bool {
+        (0..2).all(|side| self.seen[side] >= self.need[side] && self.condemned[side].is_none())
+    }
+
+    /// Bytes held for this flow.
+    pub(crate) fn memory(&self) -> usize {
+        self.streams.iter().flatten().map(Stream::memory).sum()
+    }
+}
+
+/// What inspection of one packet found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// This rule's content matched.
+    Match(RuleId),
+    /// Nothing, and there is more to see.
+    Nothing,
+    /// Nothing, and there is nothing more to see: the flow is settled.
+    Settled,
+    /// The memory for streams is used up and the policy closes then.
+    NoMemory,
+}
+
+/// The content rules of a plan, ready to be matched.
+#[derive(Debug)]
+pub(crate) struct Inspector {
+    matchers: Matchers,
+    /// Content rules alone, by direction.
+    indexes: [Index; 3],
+    /// Bytes held for all flows.
+    memory: usize,
+}
+
+impl Inspector {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self {
+            matchers: Matchers::new(plan),
+            indexes: Direction::ALL
+                .map(|direction| Index::build(plan, direction, |rule| rule.content.is_some())),
+            memory: 0,
+        }
+    }
+
+    fn index(&self, direction: Direction) -> &Index {
+        &self.indexes[direction as usize]
+    }
+
+    /// Whether a content rule matches this packet's own payload; streams are not asked.
+    pub(crate) fn matches_packet(&self, rule: &Rule, content: &Content, facts: &Facts<'_>) -> bool {
+        lengths_match(content, facts) && self.matchers.matches(rule.id, facts.payload, 0)
+    }
+
+    /// What of a flow that begins with this packet has to be inspected.
+    pub(crate) fn begin(
+        &self,
+        facts: &Facts<'_>,
+        plan: &Plan,
+        decided_by: Option<RuleId>,
+    ) -> Option<Box<Inspection>> {
+        let back = Facts {
+            direction: opposite(facts.direction),
+            source: facts.destination,
+            destination: facts.source,
+            source_port: facts.port,
+            port: facts.source_port,
+            ..*facts
+        };
+        // A rule after the one that let the flow in is never reached by the side that began it.
+        let need = [
+            self.need(facts, plan, decided_by),
+            self.need(&back, plan, None),
+        ];
+        (need != [0, 0]).then(|| {
+            Box::new(Inspection {
+                need,
+                ..Inspection::default()
+            })
+        })
+    }
+
+    fn need(&self, facts: &Facts<'_>, plan: &Plan, before: Option<RuleId>) -> u32 {
+        self.index(facts.direction)
+            .candidates(facts)
+            .iter()
+            .take_while(|&&id| before.is_none_or(|before| id < before))
+            .map(|id| &plan.rules[id.0 as usize])
+            .filter(|rule| header_matches(rule, facts, plan))
+            .filter_map(|rule| rule.content.as_ref())
+            .map(|content| match (content.every_packet, content.scope) {
+                (true, _) => u32::MAX,
+                (false, Scope::Packet) => Content::SETTLE_BYTES,
+                (false, Scope::Stream { depth }) => depth,
+            })
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Looks at a packet of a flow that is not settled.
+    pub(crate) fn inspect(
+        &mut self,
+        flow: &mut Flow,
+        packet: &Packet<'_>,
+        facts: &Facts<'_>,
+        reply: bool,
+        plan: &Plan,
+        now: Timestamp,
+    ) -> Finding {
+        let decided_by = if reply { None } else { flow.rule() };
+        let Some(inspection) = flow.inspection.as_mut() else {
+            return Finding::Settled;
+        };
+        let side = usize::from(reply);
+        if facts.payload_len > 0 {
+            if let Some(rule) = inspection.condemned[side] {
+                return Finding::Match(rule);
+            }
+            inspection.seen[side] = inspection.seen[side].saturating_add(facts.payload_len);
+        }
+        let held = inspection.memory();
+        let grown = match packet.transport() {
+            Transport::Tcp(segment) if inspection.need[side] > 0 => {
+                let stream = inspection.streams[side].get_or_insert_default();
+                stream.take(
+                    segment.sequence(),
+                    segment.flags(),
+                    segment.payload(),
+                    inspection.need[side],
+                )
+            }
+            _ => 0..0,
+        };
+        let now_held = inspection.memory();
+        self.memory = (self.memory + now_held).saturating_sub(held);
+        if self.memory > plan.limits.stream_bytes as usize {
+            self.memory -= now_held;
+            flow.inspection = None;
+            return if plan.on_failure == OnFailure::Closed {
+                Finding::NoMemory
+            } else {
+                Finding::Settled
+            };
+        }
+        let stream = inspection.streams[side].as_ref();
+        let found = self.indexes[facts.direction as usize]
+            .candidates(facts)
+            .iter()
+            .take_while(|&&id| decided_by.is_none_or(|before| id < before))
+            .map(|id| &plan.rules[id.0 as usize])
+            .filter(|rule| {
+                rule.expires.is_none_or(|expires| now < expires)
+                    && header_matches(rule, facts, plan)
+            })
+            .find_map(|rule| {
+                let content = rule.content.as_ref()?;
+                let matched = match (content.scope, stream) {
+                    (Scope::Stream { depth }, Some(stream)) => {
+                        let bytes = stream.contiguous(depth);
+                        lengths_match(content, facts)
+                            && grown.start < bytes.len()
+                            && self.matchers.matches(rule.id, bytes, grown.start)
+                    }
+                    (Scope::Stream { .. }, None) | (Scope::Packet, _) => {
+                        lengths_match(content, facts)
+                            && self.matchers.matches(rule.id, facts.payload, 0)
+                    }
+                };
+                matched.then_some((
+                    rule.id,
+                    matches!(content.scope, Scope::Stream { .. }) && stream.is_some(),
+                ))
+            });
+        if let Some((rule, in_stream)) = found {
+            let drops = !matches!(
+                plan.rules[rule.0 as usize].action,
+                policy::Action::Allow | policy::Action::Limit
+            );
+            if in_stream && drops {
+                inspection.condemned[side] = Some(rule);
+            }
+            return Finding::Match(rule);
+        }
+        if inspection.is_settled() {
+            self.memory = self.memory.saturating_sub(inspection.memory());
+            flow.inspection = None;
+            return Finding::Settled;
+        }
+        Finding::Nothing
+    }
+
+    /// A flow with an inspection ended.
+    pub(crate) fn forget(&mut self, inspection: &Inspection) {
+        self.memory = self.memory.saturating_sub(inspection.memory());
+    }
+}
+
+fn lengths_match(content: &Content, facts: &Facts<'_>) -> bool {
+    let len = facts.payload_len;
+    len >= content.min_len.max(1) && content.max_len.is_none_or(|most| len <= most)
+}

@@ -1,0 +1,118 @@
+//! The rules, indexed, with the token buckets of those that limit.
+
+use policy::{Action, Content, Direction, Plan, RateUnit, Rule, RuleId, Timestamp};
+
+use crate::bucket::{Buckets, Shape};
+use crate::facts::Facts;
+use crate::index::{Index, header_matches};
+use crate::verdict::{Reason, Verdict};
+
+/// Indexes and buckets of one plan.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    /// All rules, by direction.
+    indexes: [Index; 3],
+    /// `limit` rules that count packets or bytes, which see packets of established flows too.
+    metered: [Index; 3],
+    any_metered: bool,
+    buckets: Vec<Option<Buckets>>,
+}
+
+fn counts_every_packet(rule: &Rule) -> bool {
+    rule.action == Action::Limit
+        && rule
+            .rate
+            .is_some_and(|rate| rate.unit != RateUnit::Connections)
+}
+
+impl Rules {
+    pub(crate) fn new(plan: &Plan, seed: u64) -> Self {
+        let buckets = plan.rules.iter().map(|rule| {
+            let rate = rule.rate.filter(|_| rule.action == Action::Limit)?;
+            Some(Buckets::new(Shape::of(&rate), plan.limits.sources, seed))
+        });
+        Self {
+            indexes: Direction::ALL.map(|direction| Index::build(plan, direction, |_| true)),
+            metered: Direction::ALL
+                .map(|direction| Index::build(plan, direction, counts_every_packet)),
+            any_metered: plan.rules.iter().any(counts_every_packet),
+            buckets: buckets.collect(),
+        }
+    }
+
+    /// The first rule that matches; `content` says whether a content rule's content does.
+    #[inline]
+    pub(crate) fn first_match<'p>(
+        &self,
+        plan: &'p Plan,
+        facts: &Facts<'_>,
+        now: Timestamp,
+        content: impl Fn(&Rule, &Content) -> bool,
+    ) -> Option<&'p Rule> {
+        self.indexes[facts.direction as usize]
+            .candidates(facts)
+            .iter()
+            .map(|id| &plan.rules[id.0 as usize])
+            .find(|rule| {
+                header_matches(rule, facts, plan)
+                    && rule.expires.is_none_or(|expires| now < expires)
+                    && rule
+                        .content
+                        .as_ref()
+                        .is_none_or(|wanted| content(rule, wanted))
+            })
+    }
+
+    /// What the rule does with a packet that it matches; takes from its bucket.
+    pub(crate) fn act(
+        &mut self,
+        rule: &Rule,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> (Verdict, Reason) {
+        match rule.action {
+            Action::Allow => (Verdict::Allow, Reason::Rule(rule.id)),
+            Action::Deny | Action::Ban(_) => (Verdict::Drop, Reason::Rule(rule.id)),
+            Action::Reject => (Verdict::Reject, Reason::Rule(rule.id)),
+            Action::Limit if self.take(rule.id, facts, now) => {
+                (Verdict::Allow, Reason::Rule(rule.id))
+            }
+            Action::Limit => (Verdict::Drop, Reason::Limited(rule.id)),
+        }
+    }
+
+    /// The first rule that counts every packet and whose rate this packet of an established flow is over.
+    pub(crate) fn over_rate(
+        &mut self,
+        plan: &Plan,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> Option<RuleId> {
+        if !self.any_metered {
+            return None;
+        }
+        let Self {
+            metered, buckets, ..
+        } = self;
+        metered[facts.direction as usize]
+            .candidates(facts)
+            .iter()
+            .copied()
+            .find(|&id| {
+                let rule = &plan.rules[id.0 as usize];
+                let applies = header_matches(rule, facts, plan)
+                    && rule.expires.is_none_or(|expires| now < expires)
+                    && rule.content.is_none();
+                let bucket = buckets.get_mut(id.0 as usize).and_then(Option::as_mut);
+                applies && bucket.is_some_and(|bucket| !bucket.take(facts.source, facts.len, now))
+            })
+    }
+
+    fn take(&mut self, rule: RuleId, facts: &Facts<'_>, now: Timestamp) -> bool {
+        match self.buckets.get_mut(rule.0 as usize) {
+            Some(Some(buckets)) => buckets.take(facts.source, facts.len, now),
+            // A `limit` rule always has a rate: validation asks for it.
+            Some(None) | None => false,
+        }
+    }
+}
