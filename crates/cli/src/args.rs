@@ -1,0 +1,448 @@
+//! The command line as types: one definition that parses, prints help, and makes the manual page and the completions.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use daemon::api::DEFAULT_SOCKET;
+use ipnet::IpNet;
+
+use crate::screen::parse_duration;
+
+/// The policy file when nobody names one.
+pub(crate) const DEFAULT_POLICY: &str = "/etc/portcullis/policy.toml";
+
+/// A host firewall and intrusion prevention system: one policy, enforced in the kernel, explained in plain words.
+#[derive(Parser)]
+#[command(
+    name = "portcullis",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done; 1 failed; 2 usage; 3 the policy is invalid; 4 not running; 5 not permitted;\n\
+                  6 `test` found a packet that does not pass, or `check` found warnings."
+)]
+pub(crate) struct Arguments {
+    /// The socket of the running daemon.
+    #[arg(
+        long,
+        global = true,
+        env = "PORTCULLIS_SOCKET",
+        value_name = "PATH",
+        default_value = DEFAULT_SOCKET
+    )]
+    pub(crate) socket: PathBuf,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Every verb.
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Run the firewall in the foreground, as systemd does.
+    Run(Run),
+    /// Say what would have happened to the packets of a capture: events, bans, a summary.
+    Replay(Replay),
+    /// Validate a policy and point out rules that do not do what they seem to.
+    ///
+    /// Exits 0 when all is well, 6 with warnings alone, 3 with errors.
+    Check(Check),
+    /// Print the nftables script that a policy becomes.
+    Compile(Compile),
+    /// Say which rule decides a packet that might come, and why.
+    ///
+    /// Asks the running daemon; without one, or with --config, judges by the policy file itself. Exits 0 when every packet
+    /// passes, 6 when one is dropped or rejected.
+    #[command(
+        after_help = "Examples:\n  portcullis test in tcp 203.0.113.7:40000 to 192.0.2.1:22\n  \
+                      portcullis test out udp '[2001:db8::1]:5353' to '[2001:db8::2]:53'\n  \
+                      portcullis test in icmp 203.0.113.7 to 192.0.2.1\n  \
+                      portcullis test in tcp 203.0.113.7:40000 to 192.0.2.1:4000 --payload '68 01 00'"
+    )]
+    Test(Test),
+    /// Tell what happened to an address, or what an event was, from the record.
+    Why(Why),
+    /// Put a policy in force.
+    Apply(Apply),
+    /// Keep the policy that `apply --confirm` put in force.
+    Confirm(Plain),
+    /// Go back to the policy before.
+    Rollback(Plain),
+    /// Read the policy file and its lists again.
+    Reload(Plain),
+    /// Show how the firewall is.
+    Status(Plain),
+    /// Show the rules in force and how often each decided.
+    Rules(Plain),
+    /// Show the named sets, or what is in one.
+    Sets(Sets),
+    /// Show the live flows.
+    Flows(Flows),
+    /// Show events, oldest first.
+    Events(Events),
+    /// Show counters.
+    Stats(Stats),
+    /// Drop everything from an address or a prefix.
+    Ban(Ban),
+    /// Lift a ban.
+    Unban(Unban),
+    /// Show the bans in force, or write and read them as a file.
+    Bans(Bans),
+    /// Never ban an address, whatever detectors and feeds say; its bans are lifted.
+    Allow(Allow),
+    /// Take everything of ours out of the kernel.
+    Flush(Plain),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Print the manual page as roff (portcullis man | man -l -).
+    Man,
+    /// Put back the state before an unconfirmed apply; started by the daemon, so that it holds when the daemon is killed.
+    #[command(name = "__revert", hide = true)]
+    Revert(Revert),
+    /// Not in this version.
+    #[command(hide = true, disable_help_flag = true)]
+    Dns(NotYet),
+    /// Not in this version.
+    #[command(hide = true, disable_help_flag = true)]
+    Watch(NotYet),
+    /// Not in this version.
+    #[command(hide = true, disable_help_flag = true)]
+    Top(NotYet),
+    /// Not in this version.
+    #[command(hide = true, disable_help_flag = true)]
+    Web(NotYet),
+}
+
+/// A verb without arguments of its own.
+#[derive(Args)]
+pub(crate) struct Plain {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Run {
+    /// The policy file; without it /etc/portcullis/policy.toml, and without that the built-in policy in observe mode.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Judge, record and show, but block nothing, whatever the policy says.
+    #[arg(long, conflicts_with = "enforce")]
+    pub(crate) observe: bool,
+    /// Enforce, whatever mode the policy names.
+    #[arg(long)]
+    pub(crate) enforce: bool,
+    /// Watch this interface alone; may be given more than once.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) interface: Vec<String>,
+    /// Where bans and history are kept.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/portcullis")]
+    pub(crate) state_dir: PathBuf,
+    /// Where eve.json and firewall.log are written.
+    #[arg(long, value_name = "DIR", default_value = "/var/log/portcullis")]
+    pub(crate) log_dir: PathBuf,
+    /// Do not start the dashboard. This version has none; the flag is taken so that scripts can give it already.
+    #[arg(long)]
+    pub(crate) no_web: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Replay {
+    /// A pcap or pcapng file; - reads standard input.
+    pub(crate) capture: PathBuf,
+    /// The policy to judge by; without it the built-in one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Addresses that are this host's own, which tells in from out; several with commas.
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
+    pub(crate) local: Vec<IpNetOrAddress>,
+    /// Print one EVE event a line, and the counters as the last line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print only the summary.
+    #[arg(long, short, conflicts_with = "json")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Check {
+    /// The policy file.
+    #[arg(default_value = DEFAULT_POLICY)]
+    pub(crate) file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Compile {
+    /// The policy file.
+    #[arg(default_value = DEFAULT_POLICY)]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Test {
+    /// DIRECTION PROTOCOL SOURCE[:PORT] to DESTINATION[:PORT]; an IPv6 address with a port stands in brackets.
+    #[arg(value_name = "PACKET", required_unless_present = "file")]
+    pub(crate) packet: Vec<String>,
+    /// Judge by this policy file instead of asking the daemon.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Read packets from a file, one a line; - reads standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The payload, in hexadecimal.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) payload: Option<String>,
+    /// The interface it comes in by, or leaves by.
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) interface: Option<String>,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Why {
+    /// An address, a prefix or the number of an event.
+    #[arg(value_name = "ADDRESS|EVENT")]
+    pub(crate) subject: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Apply {
+    /// The policy file; without it the one the daemon runs with.
+    pub(crate) file: Option<PathBuf>,
+    /// Go back unless `portcullis confirm` comes within this time.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) confirm: Option<Duration>,
+    /// Apply even if it cuts the session of an administrator.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Sets {
+    /// Show what is in this set.
+    pub(crate) name: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Flows {
+    /// Only flows with this address or prefix at either end.
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: Option<IpNetOrAddress>,
+    /// At most this many, those seen last first.
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) limit: Option<u32>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Events {
+    /// Stay and print each new event.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// At most this many, the newest of them; with --follow, how many old ones come first.
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) limit: Option<u32>,
+    /// Only these kinds: drop, alert, anomaly, flow, ban, unban; several with commas.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    /// Only events with this address or prefix at either end.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<IpNetOrAddress>,
+    /// Only events of the rule of this name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) rule: Option<String>,
+    /// Only events of the last so long (10m), or from a moment on (2027-01-01T00:00:00Z).
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Print one EVE object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Stats {
+    /// How far back the table by minute reaches.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "60m")]
+    pub(crate) last: Duration,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Ban {
+    /// An address or a prefix.
+    pub(crate) address: IpNetOrAddress,
+    /// How long, such as 10m; without it as [ban] says.
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Until it is lifted.
+    #[arg(long, conflicts_with = "duration")]
+    pub(crate) forever: bool,
+    /// One line for people.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Unban {
+    /// An address or a prefix.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) address: Option<IpNetOrAddress>,
+    /// Every ban.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Bans {
+    #[command(subcommand)]
+    pub(crate) what: Option<BansVerb>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BansVerb {
+    /// Write the bans as JSON to standard output.
+    Export {
+        /// As a plain object of addresses and the second each was banned, like banned_ips.json.
+        #[arg(long)]
+        plain: bool,
+    },
+    /// Take in bans that were exported, in either form.
+    Import {
+        /// The file; - reads standard input.
+        #[arg(default_value = "-")]
+        file: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Allow {
+    /// An address or a prefix; without it, the list is shown.
+    pub(crate) address: Option<IpNetOrAddress>,
+    /// Take it off the list again.
+    #[arg(long, requires = "address")]
+    pub(crate) remove: bool,
+    /// Forget it when the daemon ends.
+    #[arg(long, requires = "address", conflicts_with = "remove")]
+    pub(crate) until_restart: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Revert {
+    /// What the daemon hands over.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct NotYet {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _rest: Vec<String>,
+}
+
+/// An address or a prefix as a person types it; bits past the prefix length are cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IpNetOrAddress(pub(crate) IpNet);
+
+impl std::str::FromStr for IpNetOrAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<IpAddr>()
+            .map(IpNet::from)
+            .or_else(|_| text.parse::<IpNet>())
+            .map(|prefix| Self(prefix.trunc()))
+            .map_err(|_| {
+                "write an address like 203.0.113.7 or 2001:db8::7, or a prefix like 203.0.113.0/24"
+                    .into()
+            })
+    }
+}
+
+impl std::fmt::Display for IpNetOrAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.prefix_len() == self.0.max_prefix_len() {
+            self.0.addr().fmt(f)
+        } else {
+            self.0.fmt(f)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_socket_may_stand_before_and_after_the_verb() {
+        for line in [
+            "portcullis --socket /tmp/x status",
+            "portcullis status --socket /tmp/x",
+            "portcullis bans --socket /tmp/x export",
+            "portcullis run --socket /tmp/x",
+        ] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(arguments.socket, PathBuf::from("/tmp/x"), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_prefix_of_its_own_length() {
+        for (text, shown) in [
+            ("203.0.113.7", Some("203.0.113.7")),
+            ("203.0.113.7/24", Some("203.0.113.0/24")),
+            ("2001:db8::7", Some("2001:db8::7")),
+            ("2001:db8::7/64", Some("2001:db8::/64")),
+            ("203.0.113", None),
+            ("host.example", None),
+        ] {
+            let prefix = text.parse::<IpNetOrAddress>().ok();
+            assert_eq!(prefix.map(|p| p.to_string()).as_deref(), shown, "{text}");
+        }
+    }
+}

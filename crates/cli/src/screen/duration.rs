@@ -1,0 +1,130 @@
+//! Durations as people write and read them: `1h30m`, `10m`, `45s`.
+
+use std::time::Duration;
+
+const UNITS: &[(&str, u64)] = &[
+    ("w", 604_800),
+    ("d", 86_400),
+    ("h", 3_600),
+    ("m", 60),
+    ("s", 1),
+];
+
+/// Reads `90s`, `10m`, `1h30m`, `2d`, `1w`, `500ms`.
+///
+/// # Errors
+/// One sentence that shows how to write it.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a duration like 90s, 10m, 1h30m or 7d".to_owned();
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let letters = rest.len()
+            - rest
+                .trim_start_matches(|c: char| c.is_ascii_alphabetic())
+                .len();
+        let (unit, tail) = rest.split_at(letters);
+        let part = if unit == "ms" {
+            Duration::from_millis(number)
+        } else {
+            let (_, seconds) = UNITS
+                .iter()
+                .find(|(name, _)| *name == unit)
+                .ok_or_else(wrong)?;
+            Duration::from_secs(number.checked_mul(*seconds).ok_or_else(wrong)?)
+        };
+        total = total.checked_add(part).ok_or_else(wrong)?;
+        rest = tail;
+    }
+    Ok(total)
+}
+
+/// The two largest units that count: `3d 4h`, `1m 5s`, `12s`, `1.5ms`.
+pub(crate) fn humane(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        return match duration.as_micros() {
+            0 => "0s".into(),
+            micros @ 1..1_000 => format!("{micros}µs"),
+            micros => format!("{:.1}ms", micros as f64 / 1_000.0),
+        };
+    }
+    if duration < Duration::from_secs(10) && duration.subsec_millis() >= 100 {
+        return format!("{:.1}s", duration.as_secs_f64());
+    }
+    humane_seconds(duration.as_secs())
+}
+
+/// The same for whole seconds.
+pub(crate) fn humane_seconds(seconds: u64) -> String {
+    // Weeks are for writing; a person reads days more easily.
+    let mut rest = seconds;
+    let mut parts = Vec::new();
+    for (unit, size) in &UNITS[1..] {
+        let count = rest / size;
+        rest %= size;
+        if count > 0 {
+            parts.push(format!("{count}{unit}"));
+        } else if !parts.is_empty() {
+            break;
+        }
+        if parts.len() == 2 {
+            break;
+        }
+    }
+    if parts.is_empty() {
+        "0s".into()
+    } else {
+        parts.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read() {
+        for (text, seconds) in [
+            ("90s", Some(90)),
+            ("10m", Some(600)),
+            ("1h30m", Some(5_400)),
+            ("1w", Some(604_800)),
+            ("10", None),
+            ("", None),
+            ("m", None),
+            ("-5m", None),
+            ("5 m", None),
+            ("99999999999999999999d", None),
+            ("999999999999999999d", None),
+        ] {
+            assert_eq!(
+                parse_duration(text).ok().map(|d| d.as_secs()),
+                seconds,
+                "{text:?}"
+            );
+        }
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn durations_are_shown_in_two_units() {
+        for (millis, shown) in [
+            (0, "0s"),
+            (2, "2.0ms"),
+            (1_000, "1s"),
+            (1_500, "1.5s"),
+            (65_000, "1m 5s"),
+            (3_600_000, "1h"),
+            (3_605_000, "1h"),
+            (100_000_000, "1d 3h"),
+        ] {
+            assert_eq!(humane(Duration::from_millis(millis)), shown);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What a person or a program sees: standard output with colours where they help, tables, durations, and no byte off the wire
+//! shown raw.
+
+mod duration;
+mod table;
+
+pub(crate) use duration::{humane, humane_seconds, parse_duration};
+pub(crate) use table::{Cell, Table};
+
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+
+use daemon::record::escape::{Escaped, write_json};
+use serde::Serialize;
+
+/// How a word is meant; on a terminal it becomes a colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// Nothing special.
+    #[default]
+    Plain,
+    /// A heading.
+    Bold,
+    /// Something that matters less.
+    Faint,
+    /// It passes; all is well.
+    Good,
+    /// Limited, warned of.
+    Warning,
+    /// It does not pass; something failed.
+    Bad,
+}
+
+impl Tone {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "0",
+            Self::Bold => "1",
+            Self::Faint => "2",
+            Self::Good => "32",
+            Self::Warning => "33",
+            Self::Bad => "31",
+        }
+    }
+
+    /// The tone of a verdict or action by its name.
+    pub(crate) fn of_verdict(name: &str) -> Self {
+        match name {
+            "allow" => Self::Good,
+            "limit" => Self::Warning,
+            "drop" | "deny" | "reject" | "ban" => Self::Bad,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// Standard output.
+pub(crate) struct Screen {
+    out: BufWriter<Stdout>,
+    colour: bool,
+    terminal: bool,
+}
+
+impl Screen {
+    /// Colours only on a terminal that can show them, and not when NO_COLOR is set (<https://no-color.org>).
+    pub(crate) fn new() -> Self {
+        let terminal = io::stdout().is_terminal();
+        Self {
+            out: BufWriter::with_capacity(1 << 16, io::stdout()),
+            colour: terminal && colour_wanted(),
+            terminal,
+        }
+    }
+
+    /// One line of text that is ours or was made [`visible`] already.
+    pub(crate) fn line(&mut self, line: impl AsRef<str>) -> io::Result<()> {
+        self.raw(line.as_ref())?;
+        self.out.write_all(b"\n")
+    }
+
+    /// Text as it is.
+    pub(crate) fn raw(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())
+    }
+
+    /// Bytes for a program: no colours, no escapes.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)
+    }
+
+    /// A value as one line of JSON.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        let mut line = Vec::new();
+        write_json(value, &mut line)?;
+        line.push(b'\n');
+        self.out.write_all(&line)
+    }
+
+    /// A table, or what to say when it has no rows.
+    pub(crate) fn table(&mut self, table: &Table, empty: &str) -> io::Result<()> {
+        if table.is_empty() {
+            return self.line(empty);
+        }
+        let text = table.render(|tone, text| self.paint(tone, text));
+        self.raw(&text)
+    }
+
+    /// The text in its tone.
+    pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
+        if self.colour && tone != Tone::Plain {
+            format!("\x1b[{}m{text}\x1b[0m", tone.code())
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// Hands what was written to the reader now.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    /// Whether a person looks at it.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+}
+
+fn colour_wanted() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Text that others wrote, with what would move the cursor, recolour the terminal or reorder the line shown as escapes.
+pub(crate) fn visible(text: &str) -> String {
+    Escaped(text).to_string()
+}
+
+/// Says something on standard error that is no failure.
+pub(crate) fn warn(message: &str) {
+    eprintln!("portcullis: {}", visible(message));
+}

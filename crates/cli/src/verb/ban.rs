@@ -1,0 +1,250 @@
+//! `ban`, `unban`, `bans`, `allow`: who is dropped, and who never may be.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use daemon::api::{
+    AllowQuery, AllowRequest, Allowed, Ban, BanImport, BanRequest, ExportQuery, Imported,
+    UnbanQuery, Unbanned,
+};
+
+use crate::args;
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, visible, warn};
+
+/// The largest import: a million bans with their evidence.
+const LARGEST_IMPORT: u64 = 512 << 20;
+
+/// Bans a prefix.
+pub(super) fn ban(
+    daemon: &Client,
+    asked: &args::Ban,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let seconds = match (asked.forever, asked.duration) {
+        (true, _) => Some(0),
+        // 0 means for ever; a ban of less than a second is one of a second.
+        (false, Some(time)) => Some(time.as_secs().max(1)),
+        (false, None) => None,
+    };
+    let request = BanRequest {
+        prefix: asked.address.to_string(),
+        for_s: seconds,
+        reason: asked.reason.clone(),
+    };
+    let ban: Ban = daemon.post("bans", &request)?;
+    if asked.json {
+        screen.json(&ban)?;
+    } else {
+        let until = match ban.remaining_s {
+            Some(seconds) => format!("for {}", humane_seconds(seconds)),
+            None => "until it is lifted".into(),
+        };
+        screen.line(format!("{} is banned {until}.", short(&ban)))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Lifts bans.
+pub(super) fn unban(
+    daemon: &Client,
+    asked: &args::Unban,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let query = UnbanQuery {
+        prefix: asked.address.map(|address| address.to_string()),
+        all: asked.all,
+    };
+    let unbanned: Unbanned = daemon.delete("bans", &query)?;
+    if asked.json {
+        screen.json(&unbanned)?;
+        return Ok(Exit::Done);
+    }
+    for ban in &unbanned.lifted {
+        screen.line(format!("{} is no longer banned.", short(ban)))?;
+    }
+    if unbanned.lifted.is_empty() {
+        screen.line(match asked.address {
+            Some(address) => format!("{address} was not banned."),
+            None => "Nothing was banned.".into(),
+        })?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows the bans, or writes and reads them.
+pub(super) fn bans(
+    daemon: &Client,
+    asked: &args::Bans,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    match &asked.what {
+        None => list(daemon, asked.json, screen),
+        Some(args::BansVerb::Export { plain }) => {
+            let path = "bans/export";
+            // Typed both ways, so that a daemon of another version is noticed here and not by who reads the file.
+            if *plain {
+                let bans: BTreeMap<String, f64> =
+                    daemon.query(path, &ExportQuery { plain: true })?;
+                screen.json(&bans)?;
+            } else {
+                let bans: Vec<Ban> = daemon.get(path)?;
+                screen.json(&bans)?;
+            }
+            Ok(Exit::Done)
+        }
+        Some(args::BansVerb::Import { file, json }) => {
+            import(daemon, file, *json || asked.json, screen)
+        }
+    }
+}
+
+fn list(daemon: &Client, json: bool, screen: &mut Screen) -> Result<Exit, Failure> {
+    let bans: Vec<Ban> = daemon.get("bans")?;
+    if json {
+        screen.json(&bans)?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["banned", "left", "times", "by", "since", "reason"]);
+    for ban in &bans {
+        table.row([
+            Cell::new(short(ban)).tone(Tone::Bad),
+            Cell::new(
+                ban.remaining_s
+                    .map_or("until lifted".into(), humane_seconds),
+            ),
+            Cell::number(u64::from(ban.times_banned)),
+            Cell::new(ban.detector.as_deref().unwrap_or(&ban.origin)),
+            Cell::new(
+                ban.since
+                    .to_string()
+                    .get(..19)
+                    .unwrap_or_default()
+                    .replace('T', " "),
+            ),
+            Cell::new(&ban.reason),
+        ]);
+    }
+    screen.table(&table, "Nothing is banned.")?;
+    Ok(Exit::Done)
+}
+
+fn import(daemon: &Client, file: &Path, json: bool, screen: &mut Screen) -> Result<Exit, Failure> {
+    let text = read(file).map_err(|why| Failure::file("read", file, &why))?;
+    let bans: BanImport = serde_json::from_str(&text).map_err(|why| {
+        Failure::Failed(format!(
+            "{} holds no bans ({why}); it must be what `bans export` writes, or an object of addresses and seconds",
+            file.display()
+        ))
+    })?;
+    let imported: Imported = daemon.post("bans/import", &bans)?;
+    if json {
+        screen.json(&imported)?;
+    } else {
+        screen.line(format!(
+            "{} bans taken in, {} had run out already, {} refused.",
+            imported.added, imported.expired, imported.refused_count
+        ))?;
+        for refused in &imported.refused {
+            warn(&format!("{}: {}", refused.prefix, refused.error));
+        }
+    }
+    Ok(if imported.added == 0 && imported.refused_count > 0 {
+        Exit::Failed
+    } else {
+        Exit::Done
+    })
+}
+
+fn read(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = if file == Path::new("-") {
+        io::stdin()
+            .lock()
+            .take(LARGEST_IMPORT)
+            .read_to_string(&mut text)?
+    } else {
+        File::open(file)?
+            .take(LARGEST_IMPORT)
+            .read_to_string(&mut text)?
+    };
+    if read as u64 == LARGEST_IMPORT {
+        return Err(io::Error::other("it is larger than 512 MiB; split it"));
+    }
+    Ok(text)
+}
+
+/// Puts a prefix on the allow list, takes it off, or shows the list.
+pub(super) fn allow(
+    daemon: &Client,
+    asked: &args::Allow,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    match asked.address {
+        Some(address) if !asked.remove => {
+            let request = AllowRequest {
+                prefix: address.to_string(),
+                persist: !asked.until_restart,
+            };
+            let allowed: Allowed = daemon.post("allow", &request)?;
+            if asked.json {
+                screen.json(&allowed)?;
+                return Ok(Exit::Done);
+            }
+            screen.line(format!(
+                "{address} is never banned from now on; the rules still apply to it."
+            ))?;
+            for ban in &allowed.lifted {
+                screen.line(format!("{} is no longer banned.", short(ban)))?;
+            }
+            Ok(Exit::Done)
+        }
+        Some(address) => {
+            let query = AllowQuery {
+                prefix: address.to_string(),
+            };
+            let left: Vec<Allowed> = daemon.delete("allow", &query)?;
+            if asked.json {
+                screen.json(&left)?;
+            } else {
+                screen.line(format!("{address} is off the allow list."))?;
+            }
+            Ok(Exit::Done)
+        }
+        None => {
+            let list: Vec<Allowed> = daemon.get("allow")?;
+            if asked.json {
+                screen.json(&list)?;
+                return Ok(Exit::Done);
+            }
+            let mut table = Table::new(&["never banned", "since", ""]);
+            for entry in &list {
+                table.row([
+                    Cell::new(args::IpNetOrAddress(entry.prefix).to_string()).tone(Tone::Good),
+                    Cell::new(
+                        entry
+                            .since
+                            .to_string()
+                            .get(..19)
+                            .unwrap_or_default()
+                            .replace('T', " "),
+                    ),
+                    Cell::new(if entry.persist {
+                        ""
+                    } else {
+                        "until the daemon ends"
+                    }),
+                ]);
+            }
+            screen.table(&table, "The allow list is empty; [protect] in the policy and what `status` lists hold beside it.")?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn short(ban: &Ban) -> String {
+    visible(&args::IpNetOrAddress(ban.prefix).to_string())
+}

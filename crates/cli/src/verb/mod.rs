@@ -1,0 +1,57 @@
+//! One function for each verb.
+
+mod apply;
+mod ban;
+mod events;
+mod flush;
+mod manual;
+mod show;
+mod status;
+mod why;
+
+pub(crate) use show::endpoint;
+
+use crate::args::{Arguments, Verb};
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::screen::Screen;
+
+/// Does what was asked.
+pub(crate) fn perform(arguments: Arguments, screen: &mut Screen) -> Result<Exit, Failure> {
+    let socket = &arguments.socket;
+    let daemon = || Client::new(socket);
+    match arguments.verb {
+        Verb::Apply(asked) => apply::apply(&daemon()?, &asked, screen),
+        Verb::Confirm(asked) => apply::command(&daemon()?, "policy/confirm", &asked, screen),
+        Verb::Rollback(asked) => apply::command(&daemon()?, "policy/rollback", &asked, screen),
+        Verb::Reload(asked) => apply::command(&daemon()?, "policy/reload", &asked, screen),
+        Verb::Status(asked) => status::status(&daemon()?, &asked, screen),
+        Verb::Rules(asked) => show::rules(&daemon()?, &asked, screen),
+        Verb::Sets(asked) => show::sets(&daemon()?, &asked, screen),
+        Verb::Flows(asked) => show::flows(&daemon()?, &asked, screen),
+        Verb::Stats(asked) => show::stats(&daemon()?, &asked, screen),
+        Verb::Events(asked) => events::events(&daemon()?, &asked, screen),
+        Verb::Why(asked) => why::why(&daemon()?, &asked, screen),
+        Verb::Ban(asked) => ban::ban(&daemon()?, &asked, screen),
+        Verb::Unban(asked) => ban::unban(&daemon()?, &asked, screen),
+        Verb::Bans(asked) => ban::bans(&daemon()?, &asked, screen),
+        Verb::Allow(asked) => ban::allow(&daemon()?, &asked, screen),
+        Verb::Flush(asked) => flush::flush(&daemon()?, &asked, screen),
+        Verb::Completions { shell } => manual::completions(shell, screen),
+        Verb::Man => manual::man(screen),
+        Verb::Dns(_) => not_yet("dns", "list addresses in [sets] meanwhile"),
+        Verb::Watch(_) => not_yet("watch", "let systemd restart the service meanwhile"),
+        Verb::Top(_) => not_yet("top", "use `portcullis events --follow` meanwhile"),
+        Verb::Web(_) => not_yet(
+            "web",
+            "use `portcullis status` and `portcullis events` meanwhile",
+        ),
+        _ => Err(Failure::Failed("not written".into())),
+    }
+}
+
+fn not_yet(verb: &str, meanwhile: &str) -> Result<Exit, Failure> {
+    Err(Failure::Failed(format!(
+        "this version has no `{verb}` yet; {meanwhile}"
+    )))
+}

@@ -1,0 +1,215 @@
+//! `rules`, `sets`, `flows`, `stats`: tables of what is in force and what was counted.
+
+use daemon::api::{Flow, FlowQuery, Rule, Set, SetAddresses, Stats, StatsQuery, Totals};
+
+use crate::args;
+use crate::client::{Client, percent};
+use crate::failure::{Exit, Failure};
+use crate::screen::{Cell, Screen, Table, Tone, humane};
+
+/// The rules in order.
+pub(super) fn rules(
+    daemon: &Client,
+    asked: &args::Plain,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let rules: Vec<Rule> = daemon.get("rules")?;
+    if asked.json {
+        screen.json(&rules)?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&[
+        "#", "action", "way", "protocol", "from", "to", "port", "hits", "name", "written",
+    ]);
+    for rule in &rules {
+        let mut port = rule.port.clone();
+        if rule.source_port != "any" {
+            port.push_str(&format!(" from {}", rule.source_port));
+        }
+        if let Some(interface) = &rule.interface {
+            port.push_str(&format!(" on {interface}"));
+        }
+        if rule.content {
+            port.push_str(" +content");
+        }
+        table.row([
+            Cell::number(u64::from(rule.id)),
+            Cell::new(&rule.action).tone(Tone::of_verdict(&rule.action)),
+            Cell::new(directions(&rule.directions)),
+            Cell::new(&rule.protocol),
+            Cell::new(&rule.from),
+            Cell::new(&rule.to),
+            Cell::new(port),
+            Cell::number(rule.hits),
+            Cell::new(&rule.name),
+            Cell::new(&rule.position).tone(Tone::Faint),
+        ]);
+    }
+    screen.table(&table, "The policy has no rules: the defaults decide.")?;
+    Ok(Exit::Done)
+}
+
+fn directions(directions: &[String]) -> String {
+    if directions.len() == 3 {
+        "any".into()
+    } else {
+        directions.join(",")
+    }
+}
+
+/// The named sets, or one of them.
+pub(super) fn sets(
+    daemon: &Client,
+    asked: &args::Sets,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    if let Some(name) = &asked.name {
+        let name = name.trim_start_matches('@');
+        let set: SetAddresses = daemon.get(&format!("sets/{}", percent(name)))?;
+        if asked.json {
+            screen.json(&set)?;
+            return Ok(Exit::Done);
+        }
+        for prefix in &set.prefixes {
+            screen.line(prefix)?;
+        }
+        if set.prefixes.len() < set.count {
+            crate::screen::warn(&format!(
+                "only the first {} of {} prefixes are shown",
+                set.prefixes.len(),
+                set.count
+            ));
+        }
+        return Ok(Exit::Done);
+    }
+    let sets: Vec<Set> = daemon.get("sets")?;
+    if asked.json {
+        screen.json(&sets)?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["set", "prefixes", "feed", "used by"]);
+    for set in &sets {
+        table.row([
+            Cell::new(format!("@{}", set.name)),
+            Cell::number(set.prefixes as u64),
+            Cell::new(if set.feed { "dropped" } else { "" }).tone(Tone::Bad),
+            Cell::new(set.used_by.join(", ")),
+        ]);
+    }
+    screen.table(&table, "The policy names no sets.")?;
+    Ok(Exit::Done)
+}
+
+/// Live flows.
+pub(super) fn flows(
+    daemon: &Client,
+    asked: &args::Flows,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let query = FlowQuery {
+        limit: asked.limit,
+        address: asked.address.map(|address| address.to_string()),
+    };
+    let flows: Vec<Flow> = daemon.query("flows", &query)?;
+    if asked.json {
+        screen.json(&flows)?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&[
+        "way", "proto", "from", "to", "state", "out", "back", "bytes", "age", "why",
+    ]);
+    for flow in &flows {
+        table.row([
+            Cell::new(&flow.direction),
+            Cell::new(&flow.proto),
+            Cell::new(endpoint(&flow.src_ip, flow.src_port)),
+            Cell::new(endpoint(&flow.dest_ip, flow.dest_port)),
+            Cell::new(flow.state.as_deref().unwrap_or("")),
+            Cell::number(flow.pkts_toserver),
+            Cell::number(flow.pkts_toclient),
+            Cell::number(flow.bytes_toserver.saturating_add(flow.bytes_toclient)),
+            Cell::new(humane(flow.end.0.since(flow.start.0))),
+            Cell::new(flow.decided.rule.as_deref().unwrap_or(&flow.decided.reason)),
+        ]);
+    }
+    screen.table(&table, "No flows.")?;
+    Ok(Exit::Done)
+}
+
+/// `192.0.2.1:22`, `[2001:db8::1]:22`, or the address alone.
+pub(crate) fn endpoint(address: &str, port: Option<u16>) -> String {
+    match port {
+        Some(port) if address.contains(':') => format!("[{address}]:{port}"),
+        Some(port) => format!("{address}:{port}"),
+        None => address.to_owned(),
+    }
+}
+
+/// Counters: since the begin, by minute, and who was denied most.
+pub(super) fn stats(
+    daemon: &Client,
+    asked: &args::Stats,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let minutes = asked.last.as_secs().div_ceil(60).clamp(1, 43_200);
+    let query = StatsQuery {
+        // In range by the clamp above.
+        minutes: u32::try_from(minutes).ok(),
+    };
+    let stats: Stats = daemon.query("stats", &query)?;
+    if asked.json {
+        screen.json(&stats)?;
+        return Ok(Exit::Done);
+    }
+    const COUNTERS: &[&str] = &[
+        "",
+        "packets",
+        "bytes",
+        "allowed",
+        "dropped",
+        "rejected",
+        "anomalies",
+        "flows",
+        "alerts",
+        "bans",
+    ];
+    let mut table = Table::new(COUNTERS);
+    for minute in &stats.minutes {
+        // `2027-01-01T00:00:00.000000Z` to the minute.
+        let at = minute.at.to_string();
+        let label = at.get(..16).unwrap_or(&at).replace('T', " ");
+        table.row(counters(&label, &minute.counts));
+    }
+    table.row(counters("since the begin", &stats.totals));
+    screen.table(&table, "")?;
+    for (title, top) in [
+        ("denied sources", &stats.top_sources),
+        ("denied services", &stats.top_ports),
+    ] {
+        if top.is_empty() {
+            continue;
+        }
+        screen.line("")?;
+        let mut table = Table::new(&[title, "packets"]);
+        for (name, count) in top {
+            table.row([Cell::new(name), Cell::number(*count)]);
+        }
+        screen.table(&table, "")?;
+    }
+    Ok(Exit::Done)
+}
+
+fn counters(label: &str, totals: &Totals) -> [Cell; 10] {
+    [
+        Cell::new(label).tone(Tone::Faint),
+        Cell::number(totals.packets),
+        Cell::number(totals.bytes),
+        Cell::number(totals.allowed),
+        Cell::number(totals.dropped),
+        Cell::number(totals.rejected),
+        Cell::number(totals.anomalies),
+        Cell::number(totals.flows),
+        Cell::number(totals.alerts),
+        Cell::number(totals.bans),
+    ]
+}

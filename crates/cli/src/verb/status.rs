@@ -1,0 +1,194 @@
+//! `status`: how the firewall is, worst first.
+
+use daemon::api::{Backend, Losses, Record, Sink, Status};
+
+use crate::args::Plain;
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, visible};
+
+/// Shows it.
+pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Result<Exit, Failure> {
+    let status: Status = daemon.get("status")?;
+    if asked.json {
+        screen.json(&status)?;
+        return Ok(Exit::Done);
+    }
+    let (tone, mode) = match status.mode.as_str() {
+        "enforce" => (Tone::Good, "enforcing"),
+        _ => (Tone::Warning, "observing: nothing is blocked"),
+    };
+    screen.line(format!(
+        "Portcullis {} is {}, for {} (process {})",
+        visible(&status.version),
+        screen.paint(tone, mode),
+        humane_seconds(status.uptime_s),
+        status.pid
+    ))?;
+    for warning in &status.warnings {
+        screen.line(screen.paint(Tone::Warning, &format!("! {}", visible(warning))))?;
+    }
+    if let Some(pending) = &status.pending {
+        let line = format!(
+            "! {} is unconfirmed: {} comes back in {} without `portcullis confirm`",
+            visible(&pending.source),
+            visible(&pending.previous),
+            humane_seconds(pending.remaining_s)
+        );
+        screen.line(screen.paint(Tone::Warning, &line))?;
+    }
+    screen.line("")?;
+    let mut facts = Table::new(&[]);
+    let mut fact = |name: &str, value: String| {
+        facts.row([Cell::new(name).tone(Tone::Faint), Cell::new(value)])
+    };
+    fact("policy", policy(&status));
+    if let Some(why) = &status.policy.rejected {
+        fact("", format!("the file as it is now is not in force: {why}"));
+    }
+    for backend in &status.backends {
+        fact(&backend.name, backend_text(backend));
+    }
+    fact("kernel", drift(&status));
+    fact(
+        "interfaces",
+        if status.interfaces.is_empty() {
+            "all".into()
+        } else {
+            status.interfaces.join(", ")
+        },
+    );
+    fact("bans", status.bans.to_string());
+    fact("flows", status.flows.to_string());
+    let totals = &status.totals;
+    fact(
+        "packets",
+        format!(
+            "{} seen, {} allowed, {} dropped, {} rejected, {} anomalies",
+            totals.packets, totals.allowed, totals.dropped, totals.rejected, totals.anomalies
+        ),
+    );
+    fact("losses", losses(&status.losses));
+    for (name, sink) in sinks(&status.record) {
+        fact(name, sink_text(sink));
+    }
+    for queue in &status.queues {
+        fact(
+            "queue",
+            format!(
+                "{}: {} of {}, {} found it full",
+                queue.name, queue.length, queue.capacity, queue.dropped
+            ),
+        );
+    }
+    let essentials: Vec<&str> = status
+        .essentials
+        .iter()
+        .map(|essential| essential.name.as_str())
+        .collect();
+    fact(
+        "essentials",
+        if essentials.is_empty() {
+            "off".into()
+        } else {
+            essentials.join(", ")
+        },
+    );
+    let protected: Vec<String> = status
+        .protected
+        .iter()
+        .map(|entry| format!("{} ({})", entry.prefix, entry.why))
+        .collect();
+    fact(
+        "protected",
+        if protected.is_empty() {
+            "nothing".into()
+        } else {
+            protected.join(", ")
+        },
+    );
+    screen.table(&facts, "")?;
+    Ok(Exit::Done)
+}
+
+fn policy(status: &Status) -> String {
+    let policy = &status.policy;
+    format!(
+        "{}, {} rules, {} sets, in force since {}",
+        policy.source, policy.rules, policy.sets, policy.applied
+    )
+}
+
+fn backend_text(backend: &Backend) -> String {
+    if backend.detail.is_empty() {
+        backend.state.clone()
+    } else {
+        format!("{}: {}", backend.state, backend.detail)
+    }
+}
+
+fn drift(status: &Status) -> String {
+    let drift = &status.drift;
+    let mut text = match (drift.checked, drift.in_sync) {
+        (None, _) => return "nothing is installed there".into(),
+        (Some(_), true) => "holds what was applied".to_owned(),
+        (Some(_), false) => "does not hold what was applied".to_owned(),
+    };
+    if let (Some(what), Some(at)) = (&drift.last, drift.last_at) {
+        text.push_str(&format!(
+            "; put back {} times, last at {at}: {what}",
+            drift.repaired
+        ));
+    }
+    text
+}
+
+fn losses(losses: &Losses) -> String {
+    let Losses {
+        capture,
+        nflog,
+        nfqueue,
+        drop_events,
+        store,
+        files,
+        followers,
+    } = *losses;
+    let named = [
+        (capture, "packets not captured"),
+        (nflog, "packet copies"),
+        (nfqueue, "packets past a full queue"),
+        (drop_events, "drop events over the rate"),
+        (store, "events the store had no time for"),
+        (files, "lines of the files"),
+        (followers, "events of slow followers"),
+    ];
+    let counted: Vec<String> = named
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if counted.is_empty() {
+        "none".into()
+    } else {
+        counted.join(", ")
+    }
+}
+
+fn sinks(record: &Record) -> [(&'static str, &Sink); 3] {
+    [
+        ("eve.json", &record.eve),
+        ("firewall.log", &record.text),
+        ("store", &record.store),
+    ]
+}
+
+fn sink_text(sink: &Sink) -> String {
+    let mut text = format!("{} {}, {} events", sink.state, sink.path, sink.written);
+    if sink.lost > 0 {
+        text.push_str(&format!(", {} lost", sink.lost));
+    }
+    if let Some(why) = &sink.error {
+        text.push_str(&format!(" ({why})"));
+    }
+    text
+}
