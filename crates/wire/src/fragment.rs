@@ -19,8 +19,6 @@ pub(crate) struct Piece {
     pub(crate) fragment: Fragment,
     /// Bytes before the fragmentable part (IPv6: before the fragment header).
     pub(crate) unfragmentable: u32,
-    /// Offset of the fragment payload in the packet.
-    pub(crate) payload: u32,
     /// Offset of the header byte that names what follows the unfragmentable part.
     pub(crate) pointer: u32,
     /// Protocol of the first header in the fragmentable part.

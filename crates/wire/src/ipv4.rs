@@ -1,12 +1,12 @@
 //! IPv4 headers (RFC 791), checked as `ip_rcv_core` in the kernel's net/ipv4/ip_input.c checks them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use crate::checksum::Sum;
 use crate::fragment::{self, Fragment, Piece};
 use crate::ipv4_options;
-use crate::malformed::{Malformed, MalformedKind};
-use crate::packet::{IpHeader, Network};
+use crate::malformed::MalformedKind;
+use crate::network::Headers;
 
 /// The first 20 bytes of an IPv4 header.
 pub(crate) type Header = [u8; 20];
@@ -21,90 +21,101 @@ pub(crate) fn destination(header: &Header) -> Ipv4Addr {
     Ipv4Addr::new(header[16], header[17], header[18], header[19])
 }
 
+/// A header that was checked.
+pub(crate) struct Checked<'a> {
+    pub(crate) header: &'a Header,
+    /// With options, 20 to 60 bytes.
+    pub(crate) header_len: usize,
+    pub(crate) total_len: usize,
+}
+
 /// Checks the header. `wire` is the length on the wire of what begins with `bytes`, at least `bytes.len()`.
-#[inline]
-pub(crate) fn parse(bytes: &[u8], wire: usize) -> Result<Network<'_>, Malformed> {
-    let cut = wire > bytes.len();
+#[inline(always)]
+pub(crate) fn check(bytes: &[u8], wire: usize) -> Result<Checked<'_>, MalformedKind> {
     let Some(header) = bytes.first_chunk::<20>() else {
         return Err(if wire >= 20 {
             MalformedKind::CutByCapture
         } else {
             MalformedKind::Ipv4Truncated
-        }
-        .into());
+        });
     };
-    let refuse = |kind| refused(header, kind);
     if header[0] >> 4 != 4 {
-        return Err(Malformed::bare(MalformedKind::Ipv4Version));
+        return Err(MalformedKind::Ipv4Version);
     }
     let header_len = usize::from(header[0] & 0x0f) * 4;
     if header_len < 20 {
-        return Err(refuse(MalformedKind::Ipv4HeaderLength));
+        return Err(MalformedKind::Ipv4HeaderLength);
     }
-    let Some(whole_header) = bytes.get(..header_len) else {
-        return Err(refuse(if cut && header_len <= wire {
-            MalformedKind::CutByCapture
-        } else {
-            MalformedKind::Ipv4HeaderTruncated
-        }));
-    };
-    // The order of ip_rcv_core: checksum, then lengths.
-    let right = if header_len == 20 {
-        Sum::default().add(header).is_right()
-    } else {
-        Sum::default().add(whole_header).is_right()
-    };
-    if !right {
-        return Err(refuse(MalformedKind::Ipv4Checksum));
+    if header_len > 20 {
+        check_with_options(bytes, wire, header_len)?;
+    } else if !Sum::default().add(header).is_right() {
+        return Err(MalformedKind::Ipv4Checksum);
     }
     let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
     if total_len > wire {
-        return Err(refuse(MalformedKind::Ipv4TotalLengthBeyondWire));
+        return Err(MalformedKind::Ipv4TotalLengthBeyondWire);
     }
     if total_len < header_len {
-        return Err(refuse(MalformedKind::Ipv4TotalLength));
+        return Err(MalformedKind::Ipv4TotalLength);
     }
-    if header_len > 20 && !ipv4_options::are_right(&whole_header[20..]) {
-        return Err(refuse(MalformedKind::Ipv4Options));
-    }
-
-    let place = u16::from_be_bytes([header[6], header[7]]);
-    let piece = if place & 0x3fff == 0 {
-        None
-    } else {
-        let fragment = Fragment {
-            id: u32::from(u16::from_be_bytes([header[4], header[5]])),
-            offset: (place & 0x1fff) << 3,
-            more: place & 0x2000 != 0,
-        };
-        fragment::check(fragment, total_len - header_len, header_len, false).map_err(refuse)?;
-        Some(Piece {
-            fragment,
-            unfragmentable: header_len as u32,
-            payload: header_len as u32,
-            pointer: 9,
-            next_header: header[9],
-        })
-    };
-    Ok(Network {
-        header: IpHeader::V4(header),
-        datagram: bytes.get(..total_len).unwrap_or(bytes),
-        len: total_len,
+    Ok(Checked {
+        header,
         header_len,
-        protocol: header[9],
-        piece,
-        routing: None,
-        authenticated: false,
+        total_len,
     })
 }
 
+/// Options are rare enough to be kept out of the way of headers without.
 #[cold]
-fn refused(header: &Header, kind: MalformedKind) -> Malformed {
-    Malformed {
-        kind,
-        source: Some(IpAddr::V4(source(header))),
-        destination: Some(IpAddr::V4(destination(header))),
-        protocol: Some(header[9]),
+fn check_with_options(bytes: &[u8], wire: usize, header_len: usize) -> Result<(), MalformedKind> {
+    let Some(header) = bytes.get(..header_len) else {
+        return Err(if header_len <= wire {
+            MalformedKind::CutByCapture
+        } else {
+            MalformedKind::Ipv4HeaderTruncated
+        });
+    };
+    if !Sum::default().add(header).is_right() {
+        return Err(MalformedKind::Ipv4Checksum);
+    }
+    if !ipv4_options::are_right(&header[20..]) {
+        return Err(MalformedKind::Ipv4Options);
+    }
+    Ok(())
+}
+
+impl<'a> Checked<'a> {
+    /// Whether this is a fragment, first or later.
+    #[inline]
+    pub(crate) fn is_fragment(&self) -> bool {
+        self.place() & 0x3fff != 0
+    }
+
+    /// Flags and fragment offset.
+    #[inline]
+    fn place(&self) -> u16 {
+        u16::from_be_bytes([self.header[6], self.header[7]])
+    }
+
+    /// The headers of a fragment.
+    #[cold]
+    pub(crate) fn fragment(&self) -> Result<Headers, MalformedKind> {
+        let [_, _, _, _, id_high, id_low, ..] = *self.header;
+        let fragment = Fragment {
+            id: u32::from(u16::from_be_bytes([id_high, id_low])),
+            offset: (self.place() & 0x1fff) << 3,
+            more: self.place() & 0x2000 != 0,
+        };
+        let payload_len = self.total_len - self.header_len;
+        fragment::check(fragment, payload_len, self.header_len, false)?;
+        let mut headers = Headers::plain(self.header_len, self.header[9]);
+        headers.piece = Some(Piece {
+            fragment,
+            unfragmentable: self.header_len as u32,
+            pointer: 9,
+            next_header: self.header[9],
+        });
+        Ok(headers)
     }
 }
 

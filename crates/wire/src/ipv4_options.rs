@@ -9,8 +9,7 @@ const LOOSE_SOURCE_ROUTE: u8 = 131;
 const STRICT_SOURCE_ROUTE: u8 = 137;
 const ROUTER_ALERT: u8 = 148;
 
-/// Whether the kernel takes the options. Rare enough to be kept out of the way of packets without any.
-#[cold]
+/// Whether the kernel takes the options.
 pub(crate) fn are_right(options: &[u8]) -> bool {
     let mut seen = Seen::default();
     Options { rest: options }.all(|option| option.is_some_and(|option| seen.is_right(option)))

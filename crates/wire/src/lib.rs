@@ -7,7 +7,9 @@
 //! fragments, track flows, descend into tunnels or judge addresses: those are the engine's.
 #![forbid(unsafe_code)]
 
+mod chain;
 mod checksum;
+mod five_tuple;
 mod fragment;
 mod gre;
 mod hop_by_hop;
@@ -17,26 +19,33 @@ mod ipv4_options;
 mod ipv6;
 mod link;
 mod malformed;
+mod network;
 mod packet;
 mod quoted;
 #[cfg(test)]
 mod sample;
 mod sctp;
 mod tcp;
+mod tcp_flags;
+mod tcp_options;
 mod transport;
+mod transport_checksum;
 mod tunnel;
 mod udp;
 mod vlan;
 
+pub use five_tuple::FiveTuple;
 pub use fragment::Fragment;
 pub use gre::Gre;
 pub use icmp::Icmp;
 pub use link::{Frame, Link, LinkDirection, parse};
 pub use malformed::{Malformed, MalformedKind};
-pub use packet::{FiveTuple, Packet};
+pub use packet::Packet;
 pub use quoted::Embedded;
 pub use sctp::{Sctp, SctpChunk, SctpChunks};
-pub use tcp::{Tcp, TcpFlags, TcpOption, TcpOptions};
+pub use tcp::Tcp;
+pub use tcp_flags::TcpFlags;
+pub use tcp_options::{TcpOption, TcpOptions};
 pub use transport::{Transport, protocol};
 pub use tunnel::Tunnel;
 pub use udp::Udp;

@@ -111,15 +111,9 @@ pub fn parse<'a>(link: Link, bytes: &'a [u8], wire_len: usize) -> Result<Frame<'
     };
     match link {
         Link::Ethernet => ethernet(reader),
-        Link::RawIp => {
-            packet::parse_either(reader.rest, reader.wire(), Arrival::default()).map(Frame::Ip)
-        }
-        Link::Ipv4 => {
-            packet::parse_ipv4(reader.rest, reader.wire(), Arrival::default()).map(Frame::Ip)
-        }
-        Link::Ipv6 => {
-            packet::parse_ipv6(reader.rest, reader.wire(), Arrival::default()).map(Frame::Ip)
-        }
+        Link::RawIp => packet::parse_either(reader.rest, reader.wire(), Arrival::default()),
+        Link::Ipv4 => packet::parse_ipv4(reader.rest, reader.wire(), Arrival::default()),
+        Link::Ipv6 => packet::parse_ipv6(reader.rest, reader.wire(), Arrival::default()),
         Link::LinuxSll => linux_sll(reader),
         Link::LinuxSll2 => linux_sll2(reader),
         Link::Null | Link::Loop => loopback(reader, link),
@@ -153,7 +147,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn ethernet(mut reader: Reader<'_>) -> Result<Frame<'_>, Malformed> {
     let header: &[u8; 14] = reader.take()?;
     by_ethertype(reader, u16::from_be_bytes([header[12], header[13]]), None)
@@ -190,10 +184,8 @@ fn loopback(mut reader: Reader<'_>, link: Link) -> Result<Frame<'_>, Malformed> 
         family = family.swap_bytes();
     }
     match family {
-        2 => packet::parse_ipv4(reader.rest, reader.wire(), Arrival::default()).map(Frame::Ip),
-        10 | 24 | 28 | 30 => {
-            packet::parse_ipv6(reader.rest, reader.wire(), Arrival::default()).map(Frame::Ip)
-        }
+        2 => packet::parse_ipv4(reader.rest, reader.wire(), Arrival::default()),
+        10 | 24 | 28 | 30 => packet::parse_ipv6(reader.rest, reader.wire(), Arrival::default()),
         _ => Ok(Frame::NotIp {
             ethertype: 0,
             vlan: Vlan::NONE,
@@ -201,7 +193,6 @@ fn loopback(mut reader: Reader<'_>, link: Link) -> Result<Frame<'_>, Malformed> 
     }
 }
 
-#[inline]
 fn by_ethertype(
     mut reader: Reader<'_>,
     mut ethertype: u16,
@@ -212,10 +203,10 @@ fn by_ethertype(
         let arrival = Arrival { vlan, direction };
         match ethertype {
             ETHERTYPE_IPV4 => {
-                return packet::parse_ipv4(reader.rest, reader.wire(), arrival).map(Frame::Ip);
+                return packet::parse_ipv4(reader.rest, reader.wire(), arrival);
             }
             ETHERTYPE_IPV6 => {
-                return packet::parse_ipv6(reader.rest, reader.wire(), arrival).map(Frame::Ip);
+                return packet::parse_ipv6(reader.rest, reader.wire(), arrival);
             }
             tag if Vlan::is_tag(tag) && vlan.inner().is_none() => {
                 let [high, low, next @ ..]: &[u8; 4] = reader.take()?;

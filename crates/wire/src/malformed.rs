@@ -6,6 +6,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::chain;
+use crate::network::IpHeader;
+
 /// A frame that claims to be IP but cannot be read as such.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Malformed {
@@ -15,7 +18,7 @@ pub struct Malformed {
     pub source: Option<IpAddr>,
     /// Destination address, when the IP header could be read that far.
     pub destination: Option<IpAddr>,
-    /// Upper-layer protocol number, when it was reached.
+    /// Upper-layer protocol number; that of an IPv6 extension header when the chain could not be read to its end.
     pub protocol: Option<u8>,
 }
 
@@ -27,6 +30,29 @@ impl Malformed {
             source: None,
             destination: None,
             protocol: None,
+        }
+    }
+
+    /// A defect of an IP packet, with what can still be read of its header.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn reading(kind: MalformedKind, bytes: &[u8], is_ipv6: bool) -> Self {
+        let header = if is_ipv6 {
+            bytes.first_chunk().map(IpHeader::V6)
+        } else {
+            bytes.first_chunk().map(IpHeader::V4)
+        };
+        let Some(header) = header.filter(|header| header.has_right_version()) else {
+            return Self::bare(kind);
+        };
+        Self {
+            kind,
+            source: Some(header.source()),
+            destination: Some(header.destination()),
+            protocol: Some(match header {
+                IpHeader::V4(header) => header[9],
+                IpHeader::V6(header) => chain::last(header[6], &bytes[40..]).protocol,
+            }),
         }
     }
 }

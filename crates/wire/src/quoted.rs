@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use crate::chain;
 use crate::icmp;
 use crate::ipv4;
 use crate::ipv6;
@@ -63,37 +64,17 @@ fn parse_ipv6(bytes: &[u8]) -> Option<Embedded> {
     if header[0] >> 4 != 6 {
         return None;
     }
+    let last = chain::last(header[6], &bytes[40..]);
     let mut embedded = Embedded {
         source: ipv6::source(header).into(),
         destination: ipv6::destination(header).into(),
-        protocol: header[6],
+        protocol: last.protocol,
         ports: None,
         icmp: None,
         icmp_identifier: None,
-        is_fragment: false,
+        is_fragment: last.in_fragment,
     };
-    let mut rest = bytes.get(40..).unwrap_or_default();
-    while ipv6::is_extension(embedded.protocol) && embedded.protocol != ipv6::NO_NEXT_HEADER {
-        let Some([next, units, high, low, ..]) = rest.first_chunk::<8>() else {
-            return Some(embedded);
-        };
-        let len = match embedded.protocol {
-            ipv6::FRAGMENT => 8,
-            ipv6::AUTHENTICATION => (usize::from(*units) + 2) * 4,
-            _ => (usize::from(*units) + 1) * 8,
-        };
-        if embedded.protocol == ipv6::FRAGMENT && u16::from_be_bytes([*high, *low]) & 0xfff8 != 0 {
-            embedded.is_fragment = true;
-            embedded.protocol = *next;
-            return Some(embedded);
-        }
-        let Some(after) = rest.get(len..) else {
-            return Some(embedded);
-        };
-        rest = after;
-        embedded.protocol = *next;
-    }
-    embedded.read_upper(rest, true);
+    embedded.read_upper(last.rest, true);
     Some(embedded)
 }
 

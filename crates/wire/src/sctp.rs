@@ -50,10 +50,6 @@ impl<'a> Sctp<'a> {
         ])
     }
 
-    pub(crate) fn header(&self) -> &'a [u8; 12] {
-        self.header
-    }
-
     /// The chunks; iteration ends at one that is malformed or cut.
     pub fn chunks(&self) -> SctpChunks<'a> {
         SctpChunks { rest: self.chunks }

@@ -3,7 +3,7 @@
 use crate::gre::Gre;
 use crate::icmp::Icmp;
 use crate::malformed::MalformedKind;
-use crate::packet::Network;
+use crate::network::Network;
 use crate::sctp::Sctp;
 use crate::tcp::Tcp;
 use crate::udp::Udp;
@@ -68,6 +68,14 @@ pub(crate) struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
+    #[inline]
+    pub(crate) fn of(network: &Network<'a>) -> Self {
+        Self {
+            bytes: network.upper(),
+            len: network.upper_len(),
+        }
+    }
+
     /// The first N bytes and what follows; `short` when the packet has fewer, `CutByCapture` when only the capture has.
     #[inline]
     pub(crate) fn split<const N: usize>(
@@ -82,20 +90,14 @@ impl<'a> Segment<'a> {
     }
 }
 
-#[inline]
+/// The view of the upper layer. Fragments have none, since nothing in them is complete.
 pub(crate) fn parse<'a>(network: &Network<'a>) -> Result<Transport<'a>, MalformedKind> {
-    if network.piece.is_some() {
+    if network.headers.piece.is_some() {
         return Ok(Transport::Fragment);
     }
-    let segment = Segment {
-        bytes: network
-            .datagram
-            .get(network.header_len..)
-            .unwrap_or_default(),
-        len: network.len - network.header_len,
-    };
+    let segment = Segment::of(network);
     let v6 = network.header.is_ipv6();
-    Ok(match network.protocol {
+    Ok(match network.headers.protocol {
         protocol::TCP => Transport::Tcp(Tcp::parse(segment)?),
         protocol::UDP => Transport::Udp(Udp::parse(segment)?),
         protocol::ICMP if !v6 => Transport::Icmp(Icmp::parse(segment, false)?),

@@ -14,7 +14,7 @@ pub struct Udp<'a> {
 }
 
 impl<'a> Udp<'a> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn parse(segment: Segment<'a>) -> Result<Self, MalformedKind> {
         let (header, rest) = segment.split::<8>(MalformedKind::UdpTruncated)?;
         let len = u16::from_be_bytes([header[4], header[5]]);
