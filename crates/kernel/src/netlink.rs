@@ -30,6 +30,7 @@ use std::time::Duration;
 
 pub use builder::{Builder, Netfilter};
 pub use reader::{Attribute, Attributes, Message, Messages, NetfilterHeader};
+pub(crate) use socket::wait_readable;
 pub use socket::{ReceiveBatch, Socket};
 
 /// What can go wrong between this process and the kernel over netlink.

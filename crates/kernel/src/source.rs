@@ -46,6 +46,8 @@ pub struct Captured<'a> {
     pub direction: Option<Direction>,
     /// Name of the interface, where the source knows it. Not sanitised: a file may say anything.
     pub interface: Option<&'a str>,
+    /// The transport checksum is not filled in yet, as for what is sent with checksum offload: it proves nothing.
+    pub checksum_unfilled: bool,
 }
 
 /// What did not arrive, counted from the opening of the source.
@@ -95,6 +97,12 @@ pub enum SourceError {
     #[error("there is no interface {name:?}; `ip link` lists them")]
     NoInterface {
         /// The name that was asked for.
+        name: String,
+    },
+    /// The captured interface went down or away.
+    #[error("the interface {name:?} went down; set it up and capture again")]
+    Down {
+        /// The interface.
         name: String,
     },
     /// The kernel refused to set up the capture or to go on with it.

@@ -110,6 +110,7 @@ impl Pcap {
             wire_len: original.max(captured) as usize,
             direction,
             interface: None,
+            checksum_unfilled: false,
         })
     }
 }

@@ -134,6 +134,7 @@ impl Pcapng {
                 None
             },
             interface: interface.name.as_deref(),
+            checksum_unfilled: false,
         })
     }
 
