@@ -16,7 +16,8 @@ pub(crate) struct Bounded<V> {
     entries: Vec<Entry<V>>,
     hasher: FixedState,
     ceiling: usize,
-    hand: usize,
+    /// Where the next look for room begins: a linear congruential walk, as entries beside each other have like ages.
+    hand: u64,
 }
 
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl<V> Bounded<V> {
             entries: Vec::new(),
             hasher: FixedState::with_seed(seed),
             ceiling: ceiling.max(1) as usize,
-            hand: 0,
+            hand: seed,
         }
     }
 
@@ -102,9 +103,14 @@ impl<V> Bounded<V> {
 
     fn make_room(&mut self, weight: impl Fn(&V) -> u64) {
         let len = self.entries.len();
-        self.hand = (self.hand + CANDIDATES) % len;
+        // Knuth, MMIX.
+        self.hand = self
+            .hand
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let begin = (self.hand >> 33) as usize;
         let least = (0..CANDIDATES.min(len))
-            .map(|step| (self.hand + step) % len)
+            .map(|step| (begin + step) % len)
             .min_by_key(|&place| weight(&self.entries[place].value));
         if let Some(place) = least {
             self.remove_at(place);

@@ -469,11 +469,6 @@ impl FlowTable {
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
         self.slab.iter_mut().flatten()
     }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.places.len()
-    }
 }
 
 /// Flows that ended, for the record.

@@ -1,0 +1,96 @@
+//! Promises in numbers: deciding allocates nothing, and strangers' packets cannot grow memory past its ceilings.
+#![allow(
+    clippy::unwrap_used,
+    unsafe_code,
+    reason = "inputs are constants; a counting allocator is unsafe by its trait"
+)]
+
+extern crate portcullis_engine as engine;
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use common::*;
+use engine::Verdict;
+use policy::{Action, Direction, Limits, Plan};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static HELD: Cell<i64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is handed on to the system allocator unchanged; the counters are thread-local cells without allocation.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        HELD.set(HELD.get() + layout.size() as i64);
+        // SAFETY: the caller's contract is handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.set(HELD.get() - layout.size() as i64);
+        // SAFETY: the caller's contract is handed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn deciding_allocates_nothing() {
+    let rules = (1..500).map(|port| tcp_port(Action::Allow, port)).collect();
+    let mut bench = Bench::new(plan(rules));
+    let (syn, answer) = (
+        tcp(CLIENT, 4_000, HOST, 80, SYN, 1, b""),
+        tcp(HOST, 80, CLIENT, 4_000, SYN_ACK, 1, b""),
+    );
+    let data = tcp(CLIENT, 4_000, HOST, 80, ACK, 2, b"hello");
+    assert_eq!(bench.verdict(Direction::In, &syn), Verdict::Allow);
+    assert_eq!(bench.verdict(Direction::Out, &answer), Verdict::Allow);
+    let before = ALLOCATIONS.get();
+    for _ in 0..1_000 {
+        assert_eq!(bench.verdict(Direction::In, &data), Verdict::Allow);
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
+#[test]
+fn random_sources_do_not_grow_memory() {
+    let limits = Limits {
+        flows: 4_096,
+        sources: 1_024,
+        stream_bytes: 1 << 20,
+        fragment_bytes: 1 << 20,
+    };
+    let mut policy = Plan {
+        limits,
+        ..plan(vec![tcp_port(Action::Allow, 80)])
+    };
+    policy.detect.blocked = Some(policy::Blocked::default());
+    policy.detect.rate = Some(policy::RateLimit::default());
+    let mut bench = Bench::new(policy);
+    let flood = |bench: &mut Bench, from: u32, count: u32| {
+        for n in from..from + count {
+            let source =
+                std::net::Ipv4Addr::from_bits(0x0b00_0000 + n.wrapping_mul(7_919)).to_string();
+            let port = if n % 2 == 0 { 80 } else { 81 };
+            bench.packet(Direction::In, &tcp(&source, 1_000, HOST, port, SYN, 1, b""));
+            bench.pass(0);
+            while bench.engine.poll_event().is_some() {}
+        }
+    };
+    flood(&mut bench, 0, 50_000);
+    let held = HELD.get();
+    flood(&mut bench, 50_000, 200_000);
+    let growth = HELD.get() - held;
+    assert!(
+        growth < 256 * 1_024,
+        "{growth} bytes more after 200,000 further sources"
+    );
+}

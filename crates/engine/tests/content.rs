@@ -1,0 +1,288 @@
+//! Content rules and what their hits lead to.
+#![allow(clippy::unwrap_used, reason = "inputs are constants")]
+
+extern crate portcullis_engine as engine;
+
+mod common;
+
+use Direction::{In, Out};
+use Verdict::{Allow, Drop};
+use common::*;
+use engine::{Detector, EventBody, Inspect, Reason, Verdict};
+use policy::{
+    Action, Content, Direction, Pattern, PayloadHits, Plan, Protocols, Rule, RuleId, Scope,
+};
+
+fn content(pattern: Pattern, scope: Scope) -> Option<Content> {
+    Some(Content {
+        pattern: Some(pattern),
+        min_len: 1,
+        max_len: None,
+        scope,
+        every_packet: false,
+    })
+}
+
+fn contains(text: &str) -> Pattern {
+    Pattern::Contains {
+        bytes: text.as_bytes().to_vec(),
+        ignore_case: false,
+    }
+}
+
+/// The login packet of the game server: 0x68, any byte, 0x00.
+fn bad_login() -> Pattern {
+    Pattern::At {
+        offset: 0,
+        bytes: vec![0x68, 0, 0],
+        mask: vec![0xff, 0, 0xff],
+    }
+}
+
+fn game(pattern: Pattern, scope: Scope) -> Plan {
+    plan(vec![
+        Rule {
+            content: content(pattern, scope),
+            ..tcp_port(Action::Deny, 4_000)
+        },
+        tcp_port(Action::Allow, 4_000),
+    ])
+}
+
+/// Opens a connection to port 4000.
+fn open(bench: &mut Bench, client: &str, sport: u16) {
+    assert_eq!(
+        bench.verdict(In, &tcp(client, sport, HOST, 4_000, SYN, 99, b"")),
+        Allow
+    );
+    assert_eq!(
+        bench.verdict(Out, &tcp(HOST, 4_000, client, sport, SYN_ACK, 499, b"")),
+        Allow
+    );
+    assert_eq!(
+        bench.verdict(In, &tcp(client, sport, HOST, 4_000, ACK, 100, b"")),
+        Allow
+    );
+}
+
+#[test]
+fn bad_bytes_are_dropped_and_others_play_on() {
+    let mut bench = Bench::new(game(bad_login(), Scope::Packet));
+    open(&mut bench, CLIENT, 5_000);
+    for (payload, verdict) in [
+        (&b"\x68\x42\x00 rest"[..], Drop),
+        (b"\x68\x42\x01", Allow),
+        (b"\x68\x42", Allow),
+        (b"hello", Allow),
+    ] {
+        let decision = bench.packet(In, &tcp(CLIENT, 5_000, HOST, 4_000, ACK, 100, payload));
+        assert_eq!(decision.verdict, verdict, "{payload:?}");
+        assert_eq!(
+            decision.reason,
+            if verdict == Drop {
+                Reason::Rule(RuleId(0))
+            } else {
+                Reason::Established
+            }
+        );
+    }
+}
+
+#[test]
+fn repeated_hits_ban_the_source() {
+    let mut policy = game(bad_login(), Scope::Packet);
+    policy.detect.payload = Some(PayloadHits {
+        hits: 3,
+        ..PayloadHits::default()
+    });
+    let mut bench = Bench::new(policy);
+    open(&mut bench, CLIENT, 5_000);
+    open(&mut bench, "203.0.113.8", 5_000);
+    let bad = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 100, b"\x68\x00\x00");
+    for _ in 0..3 {
+        assert_eq!(bench.packet(In, &bad).reason, Reason::Rule(RuleId(0)));
+    }
+    assert!(matches!(bench.packet(In, &bad).reason, Reason::Banned(_)));
+    assert_eq!(
+        bench.verdict(
+            In,
+            &tcp("203.0.113.8", 5_000, HOST, 4_000, ACK, 100, b"play")
+        ),
+        Allow
+    );
+    let events = bench.events();
+    let ban = events.iter().find_map(|event| match &event.body {
+        EventBody::Ban(ban) => Some(ban.clone()),
+        _ => None,
+    });
+    let evidence = ban.unwrap().evidence.unwrap();
+    assert_eq!((evidence.count, evidence.threshold), (3, 3));
+}
+
+#[test]
+fn a_spoofer_cannot_have_others_banned_by_content() {
+    let mut policy = game(bad_login(), Scope::Packet);
+    policy.detect.payload = Some(PayloadHits {
+        hits: 1,
+        ..PayloadHits::default()
+    });
+    let mut bench = Bench::new(policy);
+    for sport in 1..100 {
+        bench.packet(
+            In,
+            &tcp(CLIENT, sport, HOST, 4_000, ACK, 100, b"\x68\x00\x00"),
+        );
+    }
+    assert_eq!(bench.engine.bans().count(), 0, "no handshake, no ban");
+}
+
+#[test]
+fn a_split_pattern_is_found_in_the_stream_and_not_in_packets() {
+    for at in 1..6 {
+        let (first, second) = b"EVIL!!".split_at(at);
+        for (scope, verdict) in [
+            (Scope::Stream { depth: 4_096 }, Drop),
+            (Scope::Packet, Allow),
+        ] {
+            let mut bench = Bench::new(game(contains("EVIL!!"), scope));
+            open(&mut bench, CLIENT, 5_000);
+            assert_eq!(
+                bench.verdict(In, &tcp(CLIENT, 5_000, HOST, 4_000, ACK, 100, first)),
+                Allow
+            );
+            let rest = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 100 + at as u32, second);
+            assert_eq!(bench.verdict(In, &rest), verdict, "cut at {at}, {scope:?}");
+            assert_eq!(bench.verdict(In, &rest), verdict, "sent again");
+        }
+    }
+}
+
+#[test]
+fn segments_out_of_order_do_not_hide_a_pattern() {
+    let mut bench = Bench::new(game(contains("EVIL!!"), Scope::Stream { depth: 4_096 }));
+    open(&mut bench, CLIENT, 5_000);
+    assert_eq!(
+        bench.verdict(In, &tcp(CLIENT, 5_000, HOST, 4_000, ACK, 103, b"L!!")),
+        Allow
+    );
+    assert_eq!(
+        bench.verdict(In, &tcp(CLIENT, 5_000, HOST, 4_000, ACK, 100, b"EVI")),
+        Drop
+    );
+}
+
+#[test]
+fn a_flow_is_settled_after_its_depth() {
+    let mut bench = Bench::new(game(contains("EVIL"), Scope::Stream { depth: 100 }));
+    open(&mut bench, CLIENT, 5_000);
+    let first = bench.packet(In, &tcp(CLIENT, 5_000, HOST, 4_000, ACK, 100, &[b'.'; 60]));
+    assert_eq!(first.inspect, Inspect::More);
+    let second = bench.packet(In, &tcp(CLIENT, 5_000, HOST, 4_000, ACK, 160, &[b'.'; 60]));
+    assert_eq!(second.inspect, Inspect::Settled);
+    let late = bench.packet(In, &tcp(CLIENT, 5_000, HOST, 4_000, ACK, 220, b"EVIL"));
+    assert_eq!((late.verdict, late.inspect), (Allow, Inspect::None));
+}
+
+#[test]
+fn udp_content_is_asked_of_the_first_packet() {
+    let deny = Rule {
+        protocols: Protocols::one(17),
+        content: content(contains("EVIL"), Scope::Packet),
+        directions: policy::Directions::one(In),
+        ..rule(Action::Deny)
+    };
+    let allow = Rule {
+        protocols: Protocols::one(17),
+        directions: policy::Directions::one(In),
+        ..rule(Action::Allow)
+    };
+    let mut bench = Bench::new(plan(vec![deny, allow]));
+    assert_eq!(
+        bench.verdict(In, &udp(CLIENT, 1, HOST, 9, b"an EVIL one")),
+        Drop
+    );
+    assert_eq!(
+        bench.verdict(In, &udp(CLIENT, 1, HOST, 9, b"a good one")),
+        Allow
+    );
+    assert_eq!(
+        bench.verdict(Out, &udp(HOST, 9, CLIENT, 1, b"answer with EVIL")),
+        Allow,
+        "the rule is for what comes in"
+    );
+    assert_eq!(
+        bench.verdict(In, &udp(CLIENT, 1, HOST, 9, b"EVIL again")),
+        Drop
+    );
+}
+
+#[test]
+fn a_rule_behind_the_one_that_let_the_flow_in_is_not_reached() {
+    let deny = Rule {
+        content: content(contains("EVIL"), Scope::Packet),
+        ..tcp_port(Action::Deny, 4_000)
+    };
+    let mut bench = Bench::new(plan(vec![tcp_port(Action::Allow, 4_000), deny]));
+    open(&mut bench, CLIENT, 5_000);
+    assert_eq!(
+        bench.verdict(In, &tcp(CLIENT, 5_000, HOST, 4_000, ACK, 100, b"EVIL")),
+        Allow
+    );
+}
+
+#[test]
+fn denied_packets_ban_but_shouts_do_not() {
+    let mut policy = plan(vec![]);
+    policy.detect.blocked = Some(policy::Blocked {
+        packets: 5,
+        ..policy::Blocked::default()
+    });
+    let mut bench = Bench::new(policy);
+    for port in 1..50 {
+        bench.packet(
+            In,
+            &udp("203.0.113.9", 5_353, "224.0.0.251", 5_353, &[port]),
+        );
+    }
+    assert_eq!(bench.engine.bans().count(), 0);
+    for port in 1..=5 {
+        assert_eq!(
+            bench
+                .packet(In, &tcp(CLIENT, 4_000, HOST, port, SYN, 1, b""))
+                .reason,
+            Reason::Default(In)
+        );
+    }
+    assert!(matches!(
+        bench
+            .packet(In, &tcp(CLIENT, 4_000, HOST, 6, SYN, 1, b""))
+            .reason,
+        Reason::Banned(_)
+    ));
+    let ban = bench.engine.bans().next().unwrap().clone();
+    assert_eq!(ban.origin, engine::BanOrigin::Detector(Detector::Blocked));
+    assert_eq!(ban.evidence.unwrap().first_packet.destination_port, Some(1));
+}
+
+#[test]
+fn a_source_over_its_packet_rate_is_banned() {
+    let mut policy = plan(vec![Rule {
+        protocols: Protocols::one(17),
+        ..rule(Action::Allow)
+    }]);
+    policy.detect.rate = Some(policy::RateLimit {
+        packets: 100,
+        established: true,
+        ..policy::RateLimit::default()
+    });
+    let mut bench = Bench::new(policy);
+    let passed = (0..200)
+        .filter(|n| bench.verdict(In, &udp(CLIENT, 1_000 + n, HOST, 9, b"x")) == Allow)
+        .count();
+    assert_eq!(passed, 100);
+    assert_eq!(bench.engine.bans().count(), 1);
+    assert_eq!(
+        bench.verdict(In, &udp("203.0.113.8", 1, HOST, 9, b"x")),
+        Allow
+    );
+}
