@@ -75,7 +75,7 @@ pub struct Flow {
 }
 
 /// A verdict and where it came from, in every place that explains one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Decided {
     /// `allow`, `drop`, `reject`.
     pub verdict: String,

@@ -9,12 +9,13 @@ pub mod explain;
 pub mod notice;
 pub mod proto;
 pub mod text;
+pub mod writer;
 
 pub use eve::{Context, Eve};
 pub use explain::decided;
 pub use notice::{Notice, NoticeKind};
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
 mod tests;

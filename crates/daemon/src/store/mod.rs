@@ -1,0 +1,265 @@
+//! The store: an SQLite file behind history, charts and `why`, and the memory of bans over restarts.
+//!
+//! One thread writes, in batches, out of a bounded channel: whoever has something to store never waits and never fails; what finds
+//! the channel full is counted. Readers open the file for themselves ([`Reader`]). A file that is corrupt or locked is moved
+//! aside and a new one begun: the store serves the firewall, never the other way round.
+
+mod ban;
+mod entry;
+mod file;
+mod prune;
+mod query;
+mod writer;
+
+pub use ban::{BanEnd, PastBan};
+pub use entry::{Entry, Range};
+pub use file::StoreError;
+pub use query::{Denied, EventFilter, Reader, StoredEvent};
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use policy::{LogSettings, Timestamp};
+
+use crate::api;
+
+/// What the channel to the writing thread holds at most.
+const CHANNEL: usize = 16_384;
+
+/// A handle on the writing thread. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    sender: SyncSender<Message>,
+    shared: Arc<Shared>,
+}
+
+/// What the thread and its handles have in common.
+#[derive(Debug, Default)]
+struct Shared {
+    path: PathBuf,
+    queued: AtomicUsize,
+    dropped: AtomicU64,
+    written: AtomicU64,
+    lost: AtomicU64,
+    bytes: AtomicU64,
+    /// Raised when a new file was begun, which knows no bans yet.
+    bans_wanted: AtomicBool,
+    error: Mutex<Option<String>>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Event(Box<Entry>),
+    BanPut(Box<engine::Ban>),
+    BanGone(IpNet, BanEnd, Timestamp),
+    Minute(Timestamp, api::Totals),
+    Policy(Box<PolicyEntry>),
+    Settings(LogSettings),
+    Flush(SyncSender<()>),
+    Stop,
+}
+
+/// A policy that came into force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyEntry {
+    /// When, where from, and how.
+    pub version: api::PolicyVersion,
+    /// Its text, without includes and lists.
+    pub text: String,
+}
+
+/// A store that was opened: its handle, what it remembered, and what had to be done to open it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The handle.
+    pub store: Store,
+    /// The thread; it ends after [`Store::stop`].
+    pub thread: JoinHandle<()>,
+    /// Bans that were in force, with those that have run out meanwhile.
+    pub bans: Vec<engine::Ban>,
+    /// The number of the last event on record.
+    pub last_event: u64,
+    /// What a person should know of the opening, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Store {
+    /// Opens or creates the file and starts its thread. A file that cannot be used is moved aside; where no file can be made at
+    /// all, the store stays stopped and tries again by itself.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be started.
+    pub fn open(path: &Path, settings: &LogSettings) -> std::io::Result<Opened> {
+        let mut warnings = Vec::new();
+        let mut failure = None;
+        let file = match file::open_or_replace(path, &mut warnings) {
+            Ok(file) => Some(file),
+            Err(error) => {
+                warnings.push(format!("nothing is stored: {error}"));
+                failure = Some(error.to_string());
+                None
+            }
+        };
+        let mut bans = Vec::new();
+        let mut last_event = 0;
+        if let Some(file) = &file {
+            let remembered = ban::load(file).and_then(|bans| Ok((bans, query::last_event(file)?)));
+            match remembered {
+                Ok((loaded, last)) => (bans, last_event) = (loaded, last),
+                Err(error) => warnings.push(format!("bans of the last run are forgotten: {error}")),
+            }
+        }
+        let (sender, receiver) = sync_channel(CHANNEL);
+        let shared = Arc::new(Shared {
+            path: path.to_owned(),
+            error: Mutex::new(failure),
+            ..Shared::default()
+        });
+        let thread = spawn(file, receiver, Arc::clone(&shared), settings.clone())?;
+        Ok(Opened {
+            store: Self { sender, shared },
+            thread,
+            bans,
+            last_event,
+            warnings,
+        })
+    }
+
+    /// Stores an event.
+    pub fn event(&self, entry: Entry) {
+        self.send(Message::Event(Box::new(entry)));
+    }
+
+    /// Remembers a ban, or a change of it.
+    pub fn ban(&self, ban: engine::Ban) {
+        self.send(Message::BanPut(Box::new(ban)));
+    }
+
+    /// Moves a ban to the history.
+    pub fn unban(&self, prefix: IpNet, end: BanEnd, at: Timestamp) {
+        self.send(Message::BanGone(prefix, end, at));
+    }
+
+    /// Adds to the counters of the minute that `at` lies in.
+    pub fn minute(&self, at: Timestamp, counts: api::Totals) {
+        self.send(Message::Minute(at, counts));
+    }
+
+    /// Adds to the policy history.
+    pub fn policy(&self, entry: PolicyEntry) {
+        self.send(Message::Policy(Box::new(entry)));
+    }
+
+    /// Changes how much is kept.
+    pub fn set_limits(&self, settings: LogSettings) {
+        self.send(Message::Settings(settings));
+    }
+
+    /// Waits, for `patience` at most, until all that was sent before is in the file. Returns whether it is.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let (done, wait) = sync_channel(1);
+        self.sender.send(Message::Flush(done)).is_ok() && wait.recv_timeout(patience).is_ok()
+    }
+
+    /// Writes out what was sent before and ends the thread.
+    pub fn stop(&self) {
+        // An error says that the thread has ended already.
+        let _ = self.sender.send(Message::Stop);
+    }
+
+    /// Whether a new file was begun since the last call: then the bans in force have to be sent again.
+    pub fn take_bans_wanted(&self) -> bool {
+        self.shared.bans_wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// A connection for reading.
+    ///
+    /// # Errors
+    ///
+    /// When there is no readable file.
+    pub fn reader(&self) -> Result<Reader, StoreError> {
+        Reader::open(&self.shared.path)
+    }
+
+    /// How it does.
+    pub fn state(&self) -> api::Sink {
+        let shared = &self.shared;
+        let error = lock(&shared.error).clone();
+        api::Sink {
+            path: shared.path.display().to_string(),
+            state: if error.is_some() {
+                "stopped"
+            } else {
+                "writing"
+            }
+            .to_owned(),
+            error,
+            written: shared.written.load(Ordering::Relaxed),
+            lost: shared.lost.load(Ordering::Relaxed) + self.dropped(),
+            bytes: shared.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How full the channel is.
+    pub fn queue(&self) -> api::Queue {
+        api::Queue {
+            name: "store".to_owned(),
+            length: self.shared.queued.load(Ordering::Relaxed),
+            capacity: CHANNEL,
+            dropped: self.dropped(),
+        }
+    }
+
+    fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    fn send(&self, message: Message) {
+        self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.sender.try_send(message)
+        {
+            self.shared.queued.fetch_sub(1, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn spawn(
+    file: Option<rusqlite::Connection>,
+    receiver: Receiver<Message>,
+    shared: Arc<Shared>,
+    settings: LogSettings,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("store".to_owned())
+        .spawn(move || writer::run(file, &receiver, &shared, settings))
+}
+
+/// A lock whose holder panicked still guards a value that is whole: each critical section here is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Nanoseconds as SQLite keeps them; the far future stays the far future.
+fn nanos(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Inverse of [`nanos`].
+fn timestamp(nanos: i64) -> Timestamp {
+    match u64::try_from(nanos) {
+        Ok(nanos) if nanos < i64::MAX as u64 => Timestamp::from_nanos(nanos),
+        Ok(_) => Timestamp::MAX,
+        Err(_) => Timestamp::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! Keeping the file within its bounds: what is too old goes, and when that is not enough, what is oldest.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use policy::LogSettings;
+use rusqlite::{Connection, params};
+
+/// Rows deleted in one statement: small transactions keep the write-ahead log small.
+const CHUNK: i64 = 4_000;
+/// Chunks deleted in one call, so that new events are not kept waiting.
+const CHUNKS: usize = 64;
+/// Policies that the history keeps.
+const POLICIES: i64 = 100;
+/// Bans over are kept at least so long: escalation asks for 30 days.
+const HISTORY: i64 = 30 * 86_400 * 1_000_000_000;
+
+/// Deletes what is past its bounds; returns how many bytes the file has now.
+pub(super) fn prune(file: &Connection, settings: &LogSettings) -> rusqlite::Result<u64> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as i64);
+    let age = i64::try_from(settings.store_age.as_nanos()).unwrap_or(i64::MAX);
+    let oldest = now.saturating_sub(age);
+    for _ in 0..CHUNKS {
+        let gone = file
+            .prepare_cached(
+                "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < ?1 LIMIT ?2)",
+            )?
+            .execute(params![oldest, CHUNK])?;
+        if gone < CHUNK as usize {
+            break;
+        }
+    }
+    file.execute("DELETE FROM minutes WHERE at < ?1", [oldest])?;
+    file.execute(
+        "DELETE FROM ban_history WHERE ended < ?1",
+        [oldest.min(now - HISTORY)],
+    )?;
+    file.execute(
+        "DELETE FROM policies WHERE id <= (SELECT max(id) FROM policies) - ?1",
+        [POLICIES],
+    )?;
+
+    // The write-ahead log is part of the bill.
+    let bound = settings.store_bytes - settings.store_bytes / 8;
+    let pages = (bound / 8 / page_size(file)?.max(1)).clamp(16, 1_000);
+    file.pragma_update(None, "wal_autocheckpoint", pages as i64)?;
+    let mut deleted = false;
+    for _ in 0..CHUNKS {
+        if used(file)? <= bound {
+            break;
+        }
+        let gone = file
+            .prepare_cached(
+                "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT ?1)",
+            )?
+            .execute([CHUNK])?;
+        deleted = true;
+        if gone == 0 {
+            break;
+        }
+    }
+    if deleted {
+        file.execute(
+            "DELETE FROM decisions WHERE id NOT IN (SELECT decision FROM events WHERE decision IS NOT NULL)",
+            [],
+        )?;
+        // The statement yields a row for each page it frees; it has to be stepped to its end.
+        let mut vacuum = file.prepare("PRAGMA incremental_vacuum(65536)")?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
+        drop(rows);
+        file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    }
+    Ok(count(file, "page_count")? * page_size(file)?)
+}
+
+fn used(file: &Connection) -> rusqlite::Result<u64> {
+    let pages = count(file, "page_count")?.saturating_sub(count(file, "freelist_count")?);
+    Ok(pages * page_size(file)?)
+}
+
+fn page_size(file: &Connection) -> rusqlite::Result<u64> {
+    count(file, "page_size")
+}
+
+fn count(file: &Connection, pragma: &str) -> rusqlite::Result<u64> {
+    file.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
+        .map(|value| value.max(0) as u64)
+}

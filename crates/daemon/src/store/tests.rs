@@ -1,0 +1,447 @@
+//! The store on real files: what goes in comes out, bounds hold, bad files do not matter.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::*;
+use crate::record::{Context, Eve, escape::write_json, samples};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn entries() -> Vec<Entry> {
+    let plan = samples::plan();
+    let context = Context {
+        plan: &plan,
+        enforced: true,
+    };
+    let base = now();
+    samples::events()
+        .into_iter()
+        .enumerate()
+        .map(|(index, mut event)| {
+            event.at = Timestamp::from_nanos(base.as_nanos() + index as u64);
+            let eve = Eve::of_event(&event, context);
+            let mut json = Vec::new();
+            write_json(&eve, &mut json).unwrap();
+            Entry::of_event(
+                index as u64 + 1,
+                &event,
+                &plan,
+                eve.kind(),
+                String::from_utf8(json).unwrap(),
+            )
+        })
+        .collect()
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp::from_nanos(since.as_nanos() as u64)
+}
+
+fn range(text: &str) -> Range {
+    text.parse::<IpNet>().unwrap().into()
+}
+
+#[test]
+fn events_come_back_by_what_they_are_looked_up_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Store::open(&folder.path().join("store.db"), &LogSettings::default()).unwrap();
+    assert_eq!(opened.warnings, Vec::<String>::new());
+    let all = entries();
+    for entry in &all {
+        opened.store.event(entry.clone());
+    }
+    assert!(opened.store.flush(PATIENCE));
+    let reader = opened.store.reader().unwrap();
+    let found = |filter: EventFilter| {
+        let mut ids: Vec<u64> = reader
+            .events(&filter)
+            .unwrap()
+            .iter()
+            .map(|event| event.id)
+            .collect();
+        assert!(ids.is_sorted_by(|a, b| a > b), "newest first");
+        ids.reverse();
+        ids
+    };
+    let expected = |keep: &dyn Fn(&Entry) -> bool| -> Vec<u64> {
+        all.iter()
+            .filter(|entry| keep(entry))
+            .map(|entry| entry.id)
+            .collect()
+    };
+    let filter = EventFilter {
+        limit: 100_000,
+        ..EventFilter::default()
+    };
+
+    assert_eq!(found(filter.clone()), expected(&|_| true));
+    assert_eq!(
+        found(EventFilter {
+            limit: 3,
+            ..filter.clone()
+        })
+        .len(),
+        3
+    );
+    let kinds = vec!["drop".to_owned(), "alert".to_owned()];
+    assert_eq!(
+        found(EventFilter {
+            kinds,
+            ..filter.clone()
+        }),
+        expected(&|entry| matches!(entry.kind, "drop" | "alert"))
+    );
+    for text in [
+        "203.0.113.7/32",
+        "203.0.113.0/24",
+        "2001:db8::/64",
+        "192.0.2.1/32",
+        "203.0.112.0/32",
+        "0.0.0.0/0",
+    ] {
+        let wanted = range(text);
+        let overlaps = |range: Option<Range>| {
+            range.is_some_and(|range| range.first <= wanted.last && range.last >= wanted.first)
+        };
+        let expected = expected(&|entry| overlaps(entry.source) || overlaps(entry.destination));
+        assert_eq!(
+            found(EventFilter {
+                range: Some(wanted),
+                ..filter.clone()
+            }),
+            expected,
+            "{text}"
+        );
+        assert_eq!(expected.is_empty(), text == "203.0.112.0/32", "{text}");
+    }
+    let middle = all[all.len() / 2].at;
+    assert_eq!(
+        found(EventFilter {
+            since: Some(middle),
+            ..filter.clone()
+        }),
+        expected(&|entry| entry.at >= middle)
+    );
+    assert_eq!(
+        found(EventFilter {
+            until: Some(middle),
+            ..filter.clone()
+        }),
+        expected(&|entry| entry.at < middle)
+    );
+    let rule = samples::plan().rules[0].name.clone();
+    let by_rule = expected(&|entry| {
+        entry
+            .decided
+            .as_ref()
+            .is_some_and(|decided| decided.rule.as_ref() == Some(&rule))
+    });
+    assert!(!by_rule.is_empty());
+    assert_eq!(
+        found(EventFilter {
+            rule: Some(rule.clone()),
+            ..filter.clone()
+        }),
+        by_rule
+    );
+    assert_eq!(reader.event(7).unwrap().unwrap().json, all[6].json);
+    assert_eq!(reader.event(1 << 40).unwrap(), None);
+
+    let denied = reader.denied(range("203.0.113.7/32")).unwrap();
+    assert!(denied.len() == 20 && denied.is_sorted_by(|a, b| a.count >= b.count));
+    let ours = denied
+        .iter()
+        .find(|denied| denied.decided.rule.as_ref() == Some(&rule))
+        .unwrap();
+    assert_eq!(
+        (ours.decided.file.as_deref(), ours.decided.line),
+        (Some("policy.toml"), Some(12))
+    );
+    assert_eq!(reader.seen(range("198.51.100.1/32")).unwrap(), None);
+    assert!(
+        reader
+            .top_sources(Timestamp::default())
+            .unwrap()
+            .iter()
+            .any(|(address, _)| address == "203.0.113.7")
+    );
+    assert!(
+        reader
+            .top_ports(Timestamp::default())
+            .unwrap()
+            .iter()
+            .any(|(port, _)| port == "tcp/22")
+    );
+    opened.store.stop();
+    opened.thread.join().unwrap();
+}
+
+#[test]
+fn bans_survive_and_end_in_the_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let bans: Vec<engine::Ban> = samples::events()
+        .into_iter()
+        .filter_map(|event| match event.body {
+            engine::EventBody::Ban(ban) => Some(ban),
+            _ => None,
+        })
+        .enumerate()
+        .map(|(index, ban)| engine::Ban {
+            prefix: format!("198.51.100.{index}/32").parse().unwrap(),
+            ..ban
+        })
+        .collect();
+    let opened = Store::open(&path, &LogSettings::default()).unwrap();
+    for ban in &bans {
+        opened.store.ban(ban.clone());
+    }
+    let lifted = bans[0].prefix;
+    opened.store.unban(lifted, BanEnd::Lifted, now());
+    opened
+        .store
+        .unban("192.0.2.9/32".parse().unwrap(), BanEnd::Expired, now());
+    opened.store.stop();
+    opened.thread.join().unwrap();
+
+    let again = Store::open(&path, &LogSettings::default()).unwrap();
+    let mut expected = bans[1..].to_vec();
+    expected.sort_by_key(|ban| ban.prefix.to_string());
+    assert_eq!(again.bans, expected);
+    let past = again
+        .store
+        .reader()
+        .unwrap()
+        .past_bans(range("198.51.100.0/24"), 10)
+        .unwrap();
+    assert_eq!(past.len(), 1);
+    assert_eq!(past[0].ban, bans[0]);
+    again.store.stop();
+    again.thread.join().unwrap();
+}
+
+#[test]
+fn minutes_add_up_and_policies_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Store::open(&folder.path().join("store.db"), &LogSettings::default()).unwrap();
+    let minute = Timestamp::from_secs(now().as_secs() / 60 * 60);
+    for second in [0, 30, 59, 60] {
+        let counts = api::Totals {
+            packets: 10,
+            dropped: 1,
+            ..api::Totals::default()
+        };
+        opened
+            .store
+            .minute(minute.after(Duration::from_secs(second)), counts);
+    }
+    let version = api::PolicyVersion {
+        at: minute.into(),
+        source: "policy.toml".to_owned(),
+        digest: "0123456789abcdef".to_owned(),
+        rules: 3,
+        by: "apply".to_owned(),
+    };
+    opened.store.policy(PolicyEntry {
+        version: version.clone(),
+        text: "mode = \"observe\"".to_owned(),
+    });
+    assert!(opened.store.flush(PATIENCE));
+    let reader = opened.store.reader().unwrap();
+    let minutes = reader.minutes(Timestamp::default()).unwrap();
+    assert_eq!(
+        minutes
+            .iter()
+            .map(|minute| minute.counts.packets)
+            .collect::<Vec<_>>(),
+        [30, 10]
+    );
+    assert_eq!(reader.policies(10).unwrap(), [version]);
+    opened.store.stop();
+    opened.thread.join().unwrap();
+}
+
+#[test]
+fn size_and_age_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let settings = LogSettings {
+        store_bytes: 4 << 20,
+        store_age: Duration::from_secs(3_600),
+        ..LogSettings::default()
+    };
+    let opened = Store::open(&path, &settings).unwrap();
+    let sample = entries().remove(0);
+    let old = Timestamp::from_secs(now().as_secs() - 7_200);
+    for id in 1..=100 {
+        opened.store.event(Entry {
+            id,
+            at: old,
+            ..sample.clone()
+        });
+    }
+    assert!(opened.store.flush(PATIENCE));
+    let reader = opened.store.reader().unwrap();
+    let filter = EventFilter {
+        limit: 1_000_000,
+        ..EventFilter::default()
+    };
+    assert_eq!(reader.events(&filter).unwrap(), [], "older than store_age");
+
+    const LAST: u64 = 40_000;
+    for id in 101..=LAST {
+        opened.store.event(Entry {
+            id,
+            at: now(),
+            ..sample.clone()
+        });
+        if id % 5_000 == 0 {
+            assert!(opened.store.flush(PATIENCE));
+        }
+    }
+    assert!(opened.store.flush(PATIENCE));
+    drop(reader);
+    assert!(opened.store.flush(PATIENCE));
+    assert_eq!(opened.store.queue().dropped, 0);
+    let on_disk: u64 = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(on_disk <= settings.store_bytes, "{on_disk} bytes");
+    let left = opened.store.reader().unwrap().events(&filter).unwrap();
+    assert!(left.len() > 1_000 && left.len() < 20_000, "{}", left.len());
+    assert_eq!(left[0].id, LAST, "the newest stay");
+    assert_eq!(
+        opened.store.state().bytes,
+        fs::metadata(&path).unwrap().len()
+    );
+    opened.store.stop();
+    opened.thread.join().unwrap();
+}
+
+fn works(store: &Store) {
+    store.event(Entry {
+        id: 1_000_000,
+        at: now(),
+        ..entries().remove(0)
+    });
+    assert!(store.flush(PATIENCE));
+    assert!(store.reader().unwrap().event(1_000_000).unwrap().is_some());
+    assert_eq!(store.state().state, "writing");
+}
+
+#[test]
+fn a_corrupt_file_is_moved_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    fs::write(&path, vec![0x41; 100_000]).unwrap();
+    let opened = Store::open(&path, &LogSettings::default()).unwrap();
+    assert!(
+        opened.warnings.len() == 1 && opened.warnings[0].contains("store.db.bad-1"),
+        "{:?}",
+        opened.warnings
+    );
+    assert!(opened.warnings[0].contains("store.db.bad-1"));
+    assert_eq!(
+        fs::read(folder.path().join("store.db.bad-1")).unwrap(),
+        vec![0x41; 100_000]
+    );
+    works(&opened.store);
+}
+
+#[test]
+fn somebody_elses_database_is_moved_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other
+        .execute_batch("CREATE TABLE events (name TEXT)")
+        .unwrap();
+    drop(other);
+    let opened = Store::open(&path, &LogSettings::default()).unwrap();
+    assert!(
+        opened.warnings.len() == 1 && opened.warnings[0].contains("store.db.bad-1"),
+        "{:?}",
+        opened.warnings
+    );
+    works(&opened.store);
+}
+
+#[test]
+fn a_locked_file_is_moved_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other
+        .execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; CREATE TABLE mine (a);")
+        .unwrap();
+    let opened = Store::open(&path, &LogSettings::default()).unwrap();
+    assert!(
+        opened.warnings.len() == 1 && opened.warnings[0].contains("store.db.bad-1"),
+        "{:?}",
+        opened.warnings
+    );
+    works(&opened.store);
+}
+
+#[test]
+fn a_file_that_breaks_under_way_is_replaced_and_asks_for_the_bans() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let opened = Store::open(&path, &LogSettings::default()).unwrap();
+    for entry in entries() {
+        opened.store.event(entry);
+    }
+    assert!(opened.store.flush(PATIENCE));
+    assert!(!opened.store.take_bans_wanted());
+    // A write over every page, as a bad disk or a careless copy makes it. The log is emptied first, or it would heal the pages.
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+    drop(other);
+    let length = fs::metadata(&path).unwrap().len();
+    fs::write(&path, vec![0xff; length as usize]).unwrap();
+    let mut asked = false;
+    for attempt in 0..40 {
+        opened.store.event(Entry {
+            id: 2_000_000 + attempt,
+            at: now(),
+            ..entries().remove(0)
+        });
+        assert!(opened.store.flush(PATIENCE));
+        asked |= opened.store.take_bans_wanted();
+        if asked && opened.store.state().state == "writing" {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    assert!(asked);
+    assert!(folder.path().join("store.db.bad-1").exists());
+    assert!(opened.store.state().lost > 0);
+    works(&opened.store);
+}
+
+#[test]
+fn no_place_for_a_file_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("absent/store.db");
+    let opened = Store::open(&path, &LogSettings::default()).unwrap();
+    assert_eq!(opened.warnings.len(), 1);
+    opened.store.event(entries().remove(0));
+    assert!(opened.store.flush(PATIENCE));
+    assert_eq!(
+        (
+            opened.store.state().state.as_str(),
+            opened.store.state().lost
+        ),
+        ("stopped", 1)
+    );
+    assert!(opened.store.reader().is_err());
+    fs::create_dir(folder.path().join("absent")).unwrap();
+    std::thread::sleep(Duration::from_millis(2_500));
+    works(&opened.store);
+}
