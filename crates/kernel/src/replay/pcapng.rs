@@ -183,12 +183,19 @@ impl Pcapng {
             return Err(truncated());
         }
         let block = window.peek(length);
-        if self.order.u32(block, length - 4) as usize != length {
+        // libpcap takes a section whose second length is wrong, and so do we: nothing before it could be lost.
+        if kind != SECTION && self.order.u32(block, length - 4) as usize != length {
             return Err(corrupt("a block whose two lengths differ"));
         }
         match kind {
             SECTION => {
-                if length < 28 || self.order.u16(block, 12) != 1 {
+                // 1.2 is what some writers say when they mean 1.0.
+                let known = length >= 28
+                    && matches!(
+                        (self.order.u16(block, 12), self.order.u16(block, 14)),
+                        (1, 0 | 2)
+                    );
+                if !known {
                     return Err(corrupt("a section of an unknown version"));
                 }
                 self.interfaces.clear();
@@ -258,10 +265,8 @@ impl Interface {
         }
         let linktype = u32::from(order.u16(block, 8));
         let (mut name, mut resolution, mut offset) = (None, 6, 0);
-        for (kind, value) in (Options {
-            order,
-            rest: &block[16..block.len() - 4],
-        }) {
+        let mut options = Options::new(order, &block[16..block.len() - 4]);
+        for (kind, value) in &mut options {
             match (kind, value) {
                 (NAME, text) => name = Some(text),
                 (RESOLUTION, [value, ..]) => resolution = *value,
@@ -270,6 +275,10 @@ impl Interface {
                 }
                 _ => {}
             }
+        }
+        // Without its options nobody knows what the timestamps count.
+        if options.broken {
+            return Err("an interface block whose options do not fit");
         }
         let name = name.map(|text| {
             let text = &text[..text.len().min(LONGEST_NAME)];
@@ -326,11 +335,8 @@ impl Clock {
 #[inline]
 fn direction(order: ByteOrder, options: &[u8]) -> Option<Direction> {
     const FLAGS: u16 = 2;
-    let (_, value) = Options {
-        order,
-        rest: options,
-    }
-    .find(|(kind, value)| *kind == FLAGS && value.len() == 4)?;
+    let (_, value) =
+        Options::new(order, options).find(|(kind, value)| *kind == FLAGS && value.len() == 4)?;
     match order.u32(value, 0) & 3 {
         1 => Some(Direction::In),
         2 => Some(Direction::Out),
@@ -342,6 +348,18 @@ fn direction(order: ByteOrder, options: &[u8]) -> Option<Direction> {
 struct Options<'a> {
     order: ByteOrder,
     rest: &'a [u8],
+    /// One did not fit.
+    broken: bool,
+}
+
+impl<'a> Options<'a> {
+    const fn new(order: ByteOrder, bytes: &'a [u8]) -> Options<'a> {
+        Options {
+            order,
+            rest: bytes,
+            broken: false,
+        }
+    }
 }
 
 impl<'a> Iterator for Options<'a> {
@@ -357,11 +375,12 @@ impl<'a> Iterator for Options<'a> {
         if kind == 0 {
             return None;
         }
-        let value = self.rest.get(4..4 + length)?;
+        let value = self.rest.get(4..4 + length);
+        self.broken = value.is_none();
         self.rest = self
             .rest
             .get(4 + length.next_multiple_of(4)..)
             .unwrap_or_default();
-        Some((kind, value))
+        Some((kind, value?))
     }
 }
