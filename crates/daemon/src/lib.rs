@@ -7,4 +7,5 @@
 
 pub mod api;
 pub mod record;
+pub mod replay;
 pub mod store;

@@ -137,6 +137,33 @@ pub struct Totals {
     pub bans: u64,
 }
 
+impl From<engine::Totals> for Totals {
+    fn from(totals: engine::Totals) -> Self {
+        let engine::Totals {
+            packets,
+            bytes,
+            allowed,
+            dropped,
+            rejected,
+            anomalies,
+            flows,
+            alerts,
+            bans,
+        } = totals;
+        Self {
+            packets,
+            bytes,
+            allowed,
+            dropped,
+            rejected,
+            anomalies,
+            flows,
+            alerts,
+            bans,
+        }
+    }
+}
+
 /// The counters of one minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Minute {

@@ -114,9 +114,19 @@ impl Eve {
         Self::bare(notice.at, notice.kind.name(), body)
     }
 
-    /// The sums, as the last line of `replay --json`.
-    pub fn of_totals(at: Timestamp, totals: api::Totals) -> Self {
-        Self::bare(at, "stats", object([("stats", json!(totals))]))
+    /// Gives the event the number that `why` takes, where the schema leaves room for it.
+    #[must_use]
+    pub fn numbered(mut self, id: u64) -> Self {
+        let metadata = self
+            .body
+            .entry("metadata")
+            .or_insert_with(|| json!({ "pktvars": [{}] }));
+        for vars in ["pktvars", "flowvars"] {
+            if let Some(var) = metadata.get_mut(vars).and_then(|vars| vars.get_mut(0)) {
+                var["event_id"] = json!(id);
+            }
+        }
+        self
     }
 
     fn bare(at: Timestamp, event_type: &'static str, body: Map<String, Value>) -> Self {
@@ -136,6 +146,22 @@ impl Eve {
             community_id: None,
             direction: None,
             body,
+        }
+    }
+}
+
+/// The last line of `replay --json`: the sums and nothing else.
+#[derive(Debug, Serialize)]
+pub struct StatsLine {
+    event_type: &'static str,
+    stats: api::Totals,
+}
+
+impl From<engine::Totals> for StatsLine {
+    fn from(totals: engine::Totals) -> Self {
+        Self {
+            event_type: "stats",
+            stats: totals.into(),
         }
     }
 }

@@ -11,7 +11,7 @@ pub mod proto;
 pub mod text;
 pub mod writer;
 
-pub use eve::{Context, Eve};
+pub use eve::{Context, Eve, StatsLine};
 pub use explain::decided;
 pub use notice::{Notice, NoticeKind};
 
