@@ -1,5 +1,36 @@
 //! What a rule may ask of a packet's payload.
 
+use regex::bytes::{Regex, RegexBuilder};
+
+/// Longest pattern, in bytes as written for a regular expression and as compared for the others.
+pub const LONGEST_PATTERN: usize = 4_096;
+
+/// Largest compiled regular expression, in bytes: what one rule may cost in memory.
+pub const REGEX_BYTES: usize = 1 << 20;
+
+/// Compiles the expression of a [`Pattern::Regex`] as every part of Portcullis has to: over bytes, Unicode off, of bounded
+/// size. The error is one line that says what is wrong with the expression.
+pub fn compile_regex(pattern: &str) -> Result<Regex, String> {
+    let built = RegexBuilder::new(pattern)
+        .unicode(false)
+        .size_limit(REGEX_BYTES)
+        .dfa_size_limit(REGEX_BYTES)
+        .build();
+    built.map_err(|error| match error {
+        regex::Error::CompiledTooBig(limit) => {
+            format!("it needs more than {} KiB when compiled", limit >> 10)
+        }
+        // The parser's message draws the expression; its last line says what is wrong.
+        other => other
+            .to_string()
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .map(|line| line.trim().trim_start_matches("error: ").to_owned())
+            .unwrap_or_else(|| "it is malformed".to_owned()),
+    })
+}
+
 /// A content condition. All of its parts must hold.
 ///
 /// Only a packet with a payload can match; a SYN never does.

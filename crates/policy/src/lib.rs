@@ -3,26 +3,53 @@
 //! Text (TOML, JSON or `rules.txt`) becomes one [`Policy`], and a [`Policy`] becomes one [`Plan`], which the engine and every
 //! kernel backend execute. Nothing here decides a packet; nothing here reads a clock. The only I/O is [`load`], which reads
 //! the policy, its includes and its lists.
+//!
+//! The line to follow: [`load`] → a front end (`toml`, `json`, `rules`) → one tree with places (`tree`) → its meaning (`read`) →
+//! [`Plan`]. [`lint()`] then looks for rules that do not do what their author meant, and [`evaluate`] says by a plain scan
+//! which rule decides.
 
 #![forbid(unsafe_code)]
 
 pub mod address;
 pub mod content;
+pub mod diagnostic;
+pub mod evaluate;
+pub mod lint;
+pub mod load;
 pub mod plan;
+pub mod policy;
 pub mod port;
 pub mod protocol;
 pub mod settings;
 pub mod time;
+pub mod witness;
+
+mod fields;
+mod json;
+mod list;
+mod literal;
+mod quantity;
+mod read;
+mod report;
+mod rules;
+mod toml;
+mod tree;
 
 pub use address::{AddressSet, address_key, key_address};
 pub use content::{Content, Pattern, Scope};
+pub use diagnostic::{Diagnostic, Severity};
+pub use evaluate::first_match;
+pub use lint::lint;
+pub use load::{Format, Loaded, load_path, load_text};
 pub use plan::{
     Action, AddressMatch, DefaultAction, Defaults, Direction, Directions, Interface, Mode,
     NamedSet, OnFailure, Plan, Position, Rate, RateUnit, Rule, RuleId, SetId,
 };
+pub use policy::{Dns, Policy};
 pub use port::PortSet;
 pub use protocol::Protocols;
 pub use settings::{
     BanSettings, Blocked, Detect, Limits, LogSettings, PayloadHits, Protect, RateLimit, Response,
 };
 pub use time::Timestamp;
+pub use witness::Witness;

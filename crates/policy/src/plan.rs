@@ -119,6 +119,12 @@ impl Directions {
         Self(self.0 & other.0)
     }
 
+    /// What is in either set.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether every direction of `other` is in this set.
     pub const fn contains_set(self, other: Self) -> bool {
         self.0 & other.0 == other.0

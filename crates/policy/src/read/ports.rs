@@ -1,0 +1,138 @@
+//! Ports: `22`, `"80,443,8000-8100"`, `[22, "8000-8100"]`.
+
+use crate::diagnostic::quoted;
+use crate::fields::parts;
+use crate::port::PortSet;
+use crate::protocol::{self, Protocols};
+use crate::report::Report;
+use crate::tree::{Node, Span};
+
+use super::{Reader, Reported};
+
+const EXPECTED: &str = "a port from 0 to 65535, a range such as 8000-8100, or a list of those";
+
+/// Services that users call by name. Only for the message: a name may mean another port on another machine.
+const SERVICES: &[(&str, u16)] = &[
+    ("ftp", 21),
+    ("ssh", 22),
+    ("telnet", 23),
+    ("smtp", 25),
+    ("dns", 53),
+    ("domain", 53),
+    ("dhcp", 67),
+    ("http", 80),
+    ("pop3", 110),
+    ("ntp", 123),
+    ("imap", 143),
+    ("snmp", 161),
+    ("ldap", 389),
+    ("https", 443),
+    ("smb", 445),
+    ("imaps", 993),
+    ("mysql", 3306),
+    ("rdp", 3389),
+    ("postgres", 5432),
+    ("postgresql", 5432),
+    ("redis", 6379),
+    ("wireguard", 51820),
+];
+
+impl Reader<'_> {
+    /// `port` or `source_port`.
+    pub(super) fn ports(
+        &mut self,
+        node: Option<&Node>,
+        key: &'static str,
+    ) -> Result<PortSet, Reported> {
+        let Some(node) = node else {
+            return Ok(PortSet::Any);
+        };
+        let parts = parts(node, key, EXPECTED, self.report).ok_or(Reported)?;
+        let mut ranges = Vec::new();
+        let (mut any, mut is_whole) = (false, true);
+        for (part, span) in parts {
+            if part == "any" {
+                any = true;
+                continue;
+            }
+            match range(&part, key, span, self.report) {
+                Some(range) => ranges.push(range),
+                None => is_whole = false,
+            }
+        }
+        match (is_whole, any) {
+            (false, _) => Err(Reported),
+            (true, true) => Ok(PortSet::Any),
+            (true, false) => Ok(PortSet::from_ranges(ranges)),
+        }
+    }
+
+    /// Whether ports fit the protocols; reported when one of these has none.
+    pub(super) fn ports_fit(
+        &mut self,
+        protocols: Protocols,
+        node: &Node,
+        ports: &PortSet,
+        key: &str,
+    ) -> bool {
+        if ports.is_any() || protocols.is_any() {
+            return true;
+        }
+        let Some(portless) = protocols.iter().find(|&p| !protocol::has_ports(p)) else {
+            return true;
+        };
+        let name = Protocols::one(portless);
+        let message = format!("{key} is given, and {name} has no ports");
+        self.report
+            .error(node.span, "port-without-ports", message)
+            .expected("protocol tcp, udp, sctp, udplite or dccp, or no ports");
+        false
+    }
+}
+
+fn range(text: &str, key: &str, span: Span, report: &mut Report) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (first.trim_end(), last.trim_start());
+    let number = |text: &str| -> Option<u64> {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| text.parse().unwrap_or(u64::MAX))
+    };
+    let (Some(from), Some(to)) = (number(first), number(last)) else {
+        let service = SERVICES
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(text))
+            .map(|(_, port)| port.to_string());
+        let colon = text
+            .split_once(':')
+            .filter(|(a, b)| number(a).is_some() && number(b).is_some())
+            .map(|(a, b)| format!("{a}-{b}"));
+        report
+            .error(
+                span,
+                "bad-port",
+                format!("{key} cannot be {}", quoted(text)),
+            )
+            .expected(EXPECTED)
+            .suggest(service.or(colon));
+        return None;
+    };
+    match (u16::try_from(from), u16::try_from(to)) {
+        (Ok(from), Ok(to)) if from <= to => Some((from, to)),
+        (Ok(_), Ok(_)) => {
+            report
+                .error(
+                    span,
+                    "bad-port",
+                    format!("the range {} ends before it begins", quoted(text)),
+                )
+                .suggest(Some(format!("{last}-{first}")));
+            None
+        }
+        (from, _) => {
+            let beyond = if from.is_err() { first } else { last };
+            let message = format!("{} is no port: the highest is 65535", quoted(beyond));
+            report.error(span, "bad-port", message).expected(EXPECTED);
+            None
+        }
+    }
+}

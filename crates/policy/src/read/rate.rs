@@ -1,0 +1,129 @@
+//! `rate = { connections = 20, per = "1s", burst = 40 }`.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::diagnostic::quoted;
+use crate::fields::{Fields, wrong_type};
+use crate::plan::{Rate, RateUnit};
+use crate::quantity;
+use crate::report::Report;
+use crate::tree::{Node, Span};
+
+use super::Reported;
+
+/// The periods that the kernel's limit expression knows.
+const PERIODS: &[(&[&str], u64)] = &[
+    (&["1s", "s", "second"], 1),
+    (&["1m", "m", "minute"], 60),
+    (&["1h", "h", "hour"], 3_600),
+    (&["1d", "d", "day"], 86_400),
+];
+
+const UNITS: &[(&str, RateUnit)] = &[
+    ("connections", RateUnit::Connections),
+    ("packets", RateUnit::Packets),
+    ("bytes", RateUnit::Bytes),
+];
+
+pub(super) fn read(node: &Node, report: &mut Report) -> Result<Rate, Reported> {
+    let expected = "a table such as { connections = 20, per = \"1s\", burst = 40 }";
+    if !matches!(node.value, crate::tree::Value::Table(_)) {
+        wrong_type(node, "rate", expected, report);
+        return Err(Reported);
+    }
+    let mut fields = Fields::of(node, "rate", report).ok_or(Reported)?;
+    let mut amounts = Vec::new();
+    for &(key, unit) in UNITS {
+        if fields.get(key).is_some() {
+            amounts.push((key, unit, fields.count(key, 1..=u32::MAX, report)));
+        }
+    }
+    let per = fields.get("per");
+    let burst_given = fields.get("burst").is_some();
+    let burst = fields.count("burst", 1..=u32::MAX, report);
+    let is_damaged = fields.is_damaged();
+    let second_key = amounts.get(1).map(|(key, ..)| (fields.key_span(key), *key));
+    fields.finish(report);
+
+    let (key, unit, amount) = match amounts.as_slice() {
+        [one] => *one,
+        [] => {
+            if !is_damaged {
+                report
+                    .error(node.span, "bad-rate", "the rate does not say of what")
+                    .expected("connections = N, packets = N or bytes = N");
+            }
+            return Err(Reported);
+        }
+        [(first, ..), ..] => {
+            if let Some((span, second)) = second_key {
+                let message = format!("a rate counts one thing, not {first} and {second}");
+                report.error(span, "bad-rate", message);
+            }
+            return Err(Reported);
+        }
+    };
+    let amount = amount.and_then(NonZeroU32::new).ok_or(Reported)?;
+    let per = match per {
+        Some(per) => period(per, key, amount.get(), report)?,
+        None => 1,
+    };
+    if burst_given && burst.is_none() {
+        return Err(Reported);
+    }
+    let rate = Rate {
+        amount,
+        unit,
+        per: Duration::from_secs(per),
+        burst: burst.and_then(NonZeroU32::new).unwrap_or(amount),
+    };
+    fits_the_kernel(&rate, node.span, report)?;
+    Ok(rate)
+}
+
+fn period(node: &Node, key: &str, amount: u32, report: &mut Report) -> Result<u64, Reported> {
+    let expected = "1s, 1m, 1h or 1d";
+    let Some(text) = node.text() else {
+        wrong_type(node, "per", expected, report);
+        return Err(Reported);
+    };
+    let known = PERIODS.iter().find(|(names, _)| names.contains(&text));
+    if let Some((_, seconds)) = known {
+        return Ok(*seconds);
+    }
+    // 20 each 10s is 2 each second, or 120 each minute.
+    let wanted = quantity::duration(text).map_or(0, |d| d.as_millis() as u64);
+    let same = PERIODS.iter().find_map(|(names, seconds)| {
+        let scaled = u64::from(amount).checked_mul(seconds * 1_000)?;
+        let is_whole = wanted > 0 && scaled.is_multiple_of(wanted);
+        is_whole.then(|| format!("{key} = {}, per = \"{}\"", scaled / wanted, names[0]))
+    });
+    let message = format!("per cannot be {}", quoted(text));
+    report
+        .error(node.span, "bad-rate", message)
+        .expected(expected)
+        .suggest(same);
+    Err(Reported)
+}
+
+/// The kernel counts in nanoseconds in 64 bits, and refuses what overflows them (net/netfilter/nft_limit.c, `nft_limit_init`).
+fn fits_the_kernel(rate: &Rate, span: Span, report: &mut Report) -> Result<(), Reported> {
+    let (amount, burst) = (u64::from(rate.amount.get()), u64::from(rate.burst.get()));
+    let period = u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX);
+    let tokens = match rate.unit {
+        RateUnit::Bytes => period.checked_mul(amount + burst),
+        RateUnit::Connections | RateUnit::Packets => (period / amount).checked_mul(burst),
+    };
+    if tokens.is_some() {
+        return Ok(());
+    }
+    report
+        .error(
+            span,
+            "bad-rate",
+            "the rate and burst are more than the kernel can count in so long a period",
+        )
+        .expected("a smaller burst, or a shorter per with a smaller amount");
+    Err(Reported)
+}

@@ -1,0 +1,245 @@
+//! Everything but rules and sets.
+
+use std::time::Duration;
+
+use crate::diagnostic::{one_of, quoted};
+use crate::fields::{Fields, meant};
+use crate::plan::{DefaultAction, Mode, OnFailure, Plan};
+use crate::policy::Dns;
+use crate::report::Report;
+use crate::settings::{BanSettings, Limits, LogSettings, Protect};
+use crate::tree::{Entry, Table};
+
+use super::rule::BAN;
+use super::{Sets, addresses, detect, later};
+use crate::address::AddressSet;
+
+const MODES: &[(&str, Mode)] = &[("observe", Mode::Observe), ("enforce", Mode::Enforce)];
+
+const FAILURES: &[(&str, OnFailure)] = &[
+    ("open", OnFailure::Open),
+    ("closed", OnFailure::Closed),
+    ("last-known", OnFailure::LastKnown),
+];
+
+const DEFAULTS: &[(&str, DefaultAction)] = &[
+    ("allow", DefaultAction::Allow),
+    ("deny", DefaultAction::Deny),
+    ("reject", DefaultAction::Reject),
+];
+
+/// The keys of a whole policy.
+const KEYS: &[&str] = &[
+    "mode",
+    "on_failure",
+    "essentials",
+    "include",
+    "default",
+    "sets",
+    "feeds",
+    "rule",
+    "protect",
+    "ban",
+    "detect",
+    "log",
+    "limits",
+    "dns",
+    "web",
+    "watch",
+    "notify",
+    "runtime",
+];
+
+/// What users may write for one of [`KEYS`], for messages.
+const OTHER_KEYS: &[(&str, &str)] = &[
+    ("set", "sets"),
+    ("feed", "feeds"),
+    ("includes", "include"),
+    ("defaults", "default"),
+    ("policy", "default"),
+    ("bans", "ban"),
+    ("detector", "detect"),
+    ("detectors", "detect"),
+    ("logging", "log"),
+    ("whitelist", "protect"),
+    ("allowlist", "protect"),
+    ("blocklist", "feeds"),
+    ("blacklist", "feeds"),
+];
+
+/// The plan without rules and sets, and what is kept for later.
+pub(super) fn read(table: &Table, sets: &Sets, report: &mut Report) -> (Plan, Dns) {
+    let mut plan = Plan {
+        essentials: true,
+        ..Plan::default()
+    };
+    let mut dns = Dns::default();
+    for entry in table.entries() {
+        section(entry, &mut plan, &mut dns, sets, report);
+    }
+    // Detectors that no section mentions are on with their defaults.
+    if table.get("detect").is_none() {
+        plan.detect = detect::defaults();
+    }
+    (plan, dns)
+}
+
+fn section(entry: &Entry, plan: &mut Plan, dns: &mut Dns, sets: &Sets, report: &mut Report) {
+    let node = &entry.value;
+    match entry.key.as_str() {
+        "mode" => {
+            plan.mode = crate::fields::word(node, "mode", MODES, report).unwrap_or_default();
+        }
+        "on_failure" => {
+            let read = crate::fields::word(node, "on_failure", FAILURES, report);
+            plan.on_failure = read.unwrap_or_default();
+        }
+        "essentials" => {
+            let read = crate::fields::flag(node, "essentials", report);
+            plan.essentials = read.unwrap_or(true);
+        }
+        "default" => {
+            if let Some(fields) = Fields::of(node, "[default]", report) {
+                defaults(fields, plan, report);
+            }
+        }
+        "protect" => {
+            if let Some(fields) = Fields::of(node, "[protect]", report) {
+                plan.protect = protect(fields, sets, report);
+            }
+        }
+        "ban" => {
+            if let Some(fields) = Fields::of(node, "[ban]", report) {
+                plan.ban = ban(fields, report);
+            }
+        }
+        "log" => {
+            if let Some(fields) = Fields::of(node, "[log]", report) {
+                plan.log = log(fields, report);
+            }
+        }
+        "limits" => {
+            if let Some(fields) = Fields::of(node, "[limits]", report) {
+                plan.limits = limits(fields, report);
+            }
+        }
+        "detect" => {
+            if let Some(fields) = Fields::of(node, "[detect]", report) {
+                plan.detect = detect::read(fields, sets, report);
+            }
+        }
+        "dns" => *dns = later::dns(entry, report),
+        "web" | "watch" | "notify" | "runtime" => later::section(entry, sets, report),
+        unknown => {
+            let other = OTHER_KEYS.iter().find(|(other, _)| *other == unknown);
+            let guess = other
+                .map(|(_, ours)| *ours)
+                .or_else(|| meant(unknown, KEYS.iter().copied()));
+            let message = format!("a policy has no key {}", quoted(unknown));
+            report
+                .error(entry.key_span, "unknown-key", message)
+                .expected(one_of(KEYS.iter().copied()))
+                .suggest(guess);
+        }
+    }
+}
+
+fn defaults(mut fields: Fields<'_>, plan: &mut Plan, report: &mut Report) {
+    if let Some(action) = fields.word("inbound", DEFAULTS, report) {
+        plan.default.inbound = action;
+    }
+    if let Some(action) = fields.word("outbound", DEFAULTS, report) {
+        plan.default.outbound = action;
+    }
+    if let Some(action) = fields.word("forward", DEFAULTS, report) {
+        plan.default.forward = action;
+    }
+    fields.finish(report);
+}
+
+fn protect(mut fields: Fields<'_>, sets: &Sets, report: &mut Report) -> Protect {
+    let mut protect = Protect::default();
+    if let Some(node) = fields.get("addresses")
+        && let Some(listed) = addresses::listed(node, "addresses", sets, report)
+    {
+        protect.addresses = match listed.any {
+            Some(_) => AddressSet::all(),
+            None => AddressSet::from_ranges(listed.inline),
+        };
+        protect.sets = listed.sets;
+        if let Some(span) = listed.any {
+            report.warning(
+                span,
+                "protects-everything",
+                "with any protected no ban and no feed ever takes effect",
+            );
+        }
+    }
+    if let Some(discover) = fields.flag("discover", report) {
+        protect.discover = discover;
+    }
+    fields.finish(report);
+    protect
+}
+
+fn ban(mut fields: Fields<'_>, report: &mut Report) -> BanSettings {
+    let default = BanSettings::default();
+    let ban = BanSettings {
+        duration: fields
+            .duration("duration", BAN, report)
+            .unwrap_or(default.duration),
+        capacity: fields
+            .count("capacity", 1..=1_000_000, report)
+            .unwrap_or(default.capacity),
+    };
+    fields.finish(report);
+    ban
+}
+
+fn log(mut fields: Fields<'_>, report: &mut Report) -> LogSettings {
+    const TIB: u64 = 1 << 40;
+    let age = Duration::from_secs(60)..=Duration::from_secs(3_650 * 86_400);
+    let default = LogSettings::default();
+    let log = LogSettings {
+        rotate_bytes: fields
+            .bytes("rotate_bytes", 1 << 16..=TIB, report)
+            .unwrap_or(default.rotate_bytes),
+        rotate_keep: fields
+            .count("rotate_keep", 0..=1_000, report)
+            .unwrap_or(default.rotate_keep),
+        store_age: fields
+            .duration("store_age", age, report)
+            .unwrap_or(default.store_age),
+        store_bytes: fields
+            .bytes("store_bytes", 1 << 20..=TIB, report)
+            .unwrap_or(default.store_bytes),
+        drops_per_second: fields
+            .count("drops_per_second", 0..=1_000_000, report)
+            .unwrap_or(default.drops_per_second),
+    };
+    fields.finish(report);
+    log
+}
+
+fn limits(mut fields: Fields<'_>, report: &mut Report) -> Limits {
+    let default = Limits::default();
+    let mut bytes = |key, most: u32, report: &mut Report| {
+        let read = fields.bytes(key, 1 << 16..=u64::from(most), report);
+        // The range above is within 32 bits.
+        read.map(|bytes| bytes as u32)
+    };
+    let stream = bytes("stream_bytes", 1 << 30, report);
+    let fragment = bytes("fragment_bytes", 1 << 28, report);
+    let limits = Limits {
+        flows: fields
+            .count("flows", 1_024..=16_777_216, report)
+            .unwrap_or(default.flows),
+        sources: fields
+            .count("sources", 256..=16_777_216, report)
+            .unwrap_or(default.sources),
+        stream_bytes: stream.unwrap_or(default.stream_bytes),
+        fragment_bytes: fragment.unwrap_or(default.fragment_bytes),
+    };
+    fields.finish(report);
+    limits
+}
