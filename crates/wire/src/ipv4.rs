@@ -31,7 +31,11 @@ pub(crate) struct Checked<'a> {
 
 /// Checks the header. `wire` is the length on the wire of what begins with `bytes`, at least `bytes.len()`.
 #[inline(always)]
-pub(crate) fn check(bytes: &[u8], wire: usize) -> Result<Checked<'_>, MalformedKind> {
+pub(crate) fn check(
+    bytes: &[u8],
+    wire: usize,
+    verify_checksum: bool,
+) -> Result<Checked<'_>, MalformedKind> {
     let Some(header) = bytes.first_chunk::<20>() else {
         return Err(if wire >= 20 {
             MalformedKind::CutByCapture
@@ -47,8 +51,8 @@ pub(crate) fn check(bytes: &[u8], wire: usize) -> Result<Checked<'_>, MalformedK
         return Err(MalformedKind::Ipv4HeaderLength);
     }
     if header_len > 20 {
-        check_with_options(bytes, wire, header_len)?;
-    } else if !Sum::default().add(header).is_right() {
+        check_with_options(bytes, wire, header_len, verify_checksum)?;
+    } else if verify_checksum && !Sum::default().add(header).is_right() {
         return Err(MalformedKind::Ipv4Checksum);
     }
     let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -67,7 +71,12 @@ pub(crate) fn check(bytes: &[u8], wire: usize) -> Result<Checked<'_>, MalformedK
 
 /// Options are rare enough to be kept out of the way of headers without.
 #[cold]
-fn check_with_options(bytes: &[u8], wire: usize, header_len: usize) -> Result<(), MalformedKind> {
+fn check_with_options(
+    bytes: &[u8],
+    wire: usize,
+    header_len: usize,
+    verify_checksum: bool,
+) -> Result<(), MalformedKind> {
     let Some(header) = bytes.get(..header_len) else {
         return Err(if header_len <= wire {
             MalformedKind::CutByCapture
@@ -75,7 +84,7 @@ fn check_with_options(bytes: &[u8], wire: usize, header_len: usize) -> Result<()
             MalformedKind::Ipv4HeaderTruncated
         });
     };
-    if !Sum::default().add(header).is_right() {
+    if verify_checksum && !Sum::default().add(header).is_right() {
         return Err(MalformedKind::Ipv4Checksum);
     }
     if !ipv4_options::are_right(&header[20..]) {
@@ -125,6 +134,7 @@ mod tests {
     use crate::MalformedKind::*;
     use crate::sample::{self, cut, defect, whole};
     use crate::transport::protocol::UDP;
+    use crate::{Frame, Link, parse_trusting_checksums};
 
     fn datagram() -> Vec<u8> {
         sample::ipv4_with_options(UDP, &[1, 1, 1, 0], &sample::udp(53, b"payload"))
@@ -213,6 +223,17 @@ mod tests {
             let mut bytes = datagram();
             damage(&mut bytes);
             assert_eq!(defect(&bytes), Some(kind), "{name}");
+        }
+    }
+
+    #[test]
+    fn checksums_can_be_trusted() {
+        for options in [&[][..], &[1, 1, 1, 0]] {
+            let mut bytes = sample::ipv4_with_options(UDP, options, &sample::udp(53, b"payload"));
+            bytes[10] ^= 1;
+            let parsed = parse_trusting_checksums(Link::RawIp, &bytes, bytes.len());
+            assert!(matches!(parsed, Ok(Frame::Ip(packet)) if packet.payload() == b"payload"));
+            assert_eq!(defect(&bytes), Some(Ipv4Checksum));
         }
     }
 

@@ -38,7 +38,7 @@ pub use five_tuple::FiveTuple;
 pub use fragment::Fragment;
 pub use gre::Gre;
 pub use icmp::Icmp;
-pub use link::{Frame, Link, LinkDirection, parse};
+pub use link::{Frame, Link, LinkDirection, parse, parse_trusting_checksums};
 pub use malformed::{Malformed, MalformedKind};
 pub use packet::Packet;
 pub use quoted::Embedded;

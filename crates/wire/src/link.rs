@@ -105,19 +105,23 @@ pub enum Frame<'a> {
 /// [`Malformed`] when the frame claims to be IP and the Linux kernel would refuse it.
 #[inline]
 pub fn parse<'a>(link: Link, bytes: &'a [u8], wire_len: usize) -> Result<Frame<'a>, Malformed> {
-    let reader = Reader {
-        rest: bytes,
-        cut: wire_len.saturating_sub(bytes.len()),
-    };
-    match link {
-        Link::Ethernet => ethernet(reader),
-        Link::RawIp => packet::parse_either(reader.rest, reader.wire(), Arrival::default()),
-        Link::Ipv4 => packet::parse_ipv4(reader.rest, reader.wire(), Arrival::default()),
-        Link::Ipv6 => packet::parse_ipv6(reader.rest, reader.wire(), Arrival::default()),
-        Link::LinuxSll => linux_sll(reader),
-        Link::LinuxSll2 => linux_sll2(reader),
-        Link::Null | Link::Loop => loopback(reader, link),
-    }
+    Reader::new(bytes, wire_len, true).parse(link)
+}
+
+/// As [`parse`], but takes any IPv4 header checksum.
+///
+/// For captures made before the network card filled the checksum in, or whose addresses were rewritten afterwards. Never for
+/// live traffic: the kernel drops such packets.
+///
+/// # Errors
+///
+/// As [`parse`], but never [`MalformedKind::Ipv4Checksum`].
+pub fn parse_trusting_checksums<'a>(
+    link: Link,
+    bytes: &'a [u8],
+    wire_len: usize,
+) -> Result<Frame<'a>, Malformed> {
+    Reader::new(bytes, wire_len, false).parse(link)
 }
 
 /// The bytes not yet read, and how many more the capture cut off their end.
@@ -125,9 +129,53 @@ pub fn parse<'a>(link: Link, bytes: &'a [u8], wire_len: usize) -> Result<Frame<'
 struct Reader<'a> {
     rest: &'a [u8],
     cut: usize,
+    verify_checksum: bool,
 }
 
 impl<'a> Reader<'a> {
+    #[inline]
+    fn new(bytes: &'a [u8], wire_len: usize, verify_checksum: bool) -> Self {
+        Self {
+            rest: bytes,
+            cut: wire_len.saturating_sub(bytes.len()),
+            verify_checksum,
+        }
+    }
+
+    #[inline]
+    fn parse(self, link: Link) -> Result<Frame<'a>, Malformed> {
+        match link {
+            Link::Ethernet => ethernet(self),
+            Link::RawIp => self.either(),
+            Link::Ipv4 => self.ipv4(Arrival::default()),
+            Link::Ipv6 => self.ipv6(Arrival::default()),
+            Link::LinuxSll => linux_sll(self),
+            Link::LinuxSll2 => linux_sll2(self),
+            Link::Null | Link::Loop => loopback(self, link),
+        }
+    }
+
+    #[inline]
+    fn ipv4(self, arrival: Arrival) -> Result<Frame<'a>, Malformed> {
+        packet::parse_ipv4(self.rest, self.wire(), self.verify_checksum, arrival)
+    }
+
+    #[inline]
+    fn ipv6(self, arrival: Arrival) -> Result<Frame<'a>, Malformed> {
+        packet::parse_ipv6(self.rest, self.wire(), arrival)
+    }
+
+    /// Picks the family by the version field.
+    fn either(self) -> Result<Frame<'a>, Malformed> {
+        match self.rest.first().map(|byte| byte >> 4) {
+            Some(4) => self.ipv4(Arrival::default()),
+            Some(6) => self.ipv6(Arrival::default()),
+            Some(_) => Err(MalformedKind::IpVersion.into()),
+            None if self.cut > 0 => Err(MalformedKind::CutByCapture.into()),
+            None => Err(MalformedKind::LinkTruncated.into()),
+        }
+    }
+
     #[inline]
     fn take<const N: usize>(&mut self) -> Result<&'a [u8; N], Malformed> {
         match self.rest.split_first_chunk() {
@@ -184,8 +232,8 @@ fn loopback(mut reader: Reader<'_>, link: Link) -> Result<Frame<'_>, Malformed> 
         family = family.swap_bytes();
     }
     match family {
-        2 => packet::parse_ipv4(reader.rest, reader.wire(), Arrival::default()),
-        10 | 24 | 28 | 30 => packet::parse_ipv6(reader.rest, reader.wire(), Arrival::default()),
+        2 => reader.ipv4(Arrival::default()),
+        10 | 24 | 28 | 30 => reader.ipv6(Arrival::default()),
         _ => Ok(Frame::NotIp {
             ethertype: 0,
             vlan: Vlan::NONE,
@@ -203,10 +251,10 @@ fn by_ethertype(
         let arrival = Arrival { vlan, direction };
         match ethertype {
             ETHERTYPE_IPV4 => {
-                return packet::parse_ipv4(reader.rest, reader.wire(), arrival);
+                return reader.ipv4(arrival);
             }
             ETHERTYPE_IPV6 => {
-                return packet::parse_ipv6(reader.rest, reader.wire(), arrival);
+                return reader.ipv6(arrival);
             }
             tag if Vlan::is_tag(tag) && vlan.inner().is_none() => {
                 let [high, low, next @ ..]: &[u8; 4] = reader.take()?;

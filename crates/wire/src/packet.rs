@@ -35,9 +35,10 @@ pub(crate) struct Arrival {
 pub(crate) fn parse_ipv4(
     bytes: &[u8],
     wire: usize,
+    verify_checksum: bool,
     arrival: Arrival,
 ) -> Result<Frame<'_>, Malformed> {
-    match ipv4::check(bytes, wire) {
+    match ipv4::check(bytes, wire, verify_checksum) {
         Ok(checked) if checked.is_fragment() => {
             let (header, len) = (IpHeader::V4(checked.header), checked.total_len);
             assemble(header, bytes, len, checked.fragment(), arrival)
@@ -52,7 +53,7 @@ pub(crate) fn parse_ipv4(
     }
 }
 
-/// Parses an IPv6 packet; arguments as for [`parse_ipv4`].
+/// Parses an IPv6 packet, which has no header checksum; arguments else as for [`parse_ipv4`].
 #[inline]
 pub(crate) fn parse_ipv6(
     bytes: &[u8],
@@ -73,21 +74,6 @@ pub(crate) fn parse_ipv6(
             with_transport(network, bytes, arrival)
         }
         Err(kind) => Err(Malformed::reading(kind, bytes, true)),
-    }
-}
-
-/// Picks the family by the version field.
-pub(crate) fn parse_either(
-    bytes: &[u8],
-    wire: usize,
-    arrival: Arrival,
-) -> Result<Frame<'_>, Malformed> {
-    match bytes.first().map(|byte| byte >> 4) {
-        Some(4) => parse_ipv4(bytes, wire, arrival),
-        Some(6) => parse_ipv6(bytes, wire, arrival),
-        Some(_) => Err(MalformedKind::IpVersion.into()),
-        None if wire > 0 => Err(MalformedKind::CutByCapture.into()),
-        None => Err(MalformedKind::LinkTruncated.into()),
     }
 }
 

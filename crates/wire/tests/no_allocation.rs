@@ -1,0 +1,92 @@
+//! Parsing and every accessor allocate nothing.
+#![allow(
+    unsafe_code,
+    reason = "a counting allocator can only be written as an unsafe impl of GlobalAlloc"
+)]
+
+mod every_accessor;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use etherparse::{Icmpv4Type, PacketBuilder, icmpv4};
+use every_accessor::every_accessor;
+use portcullis_wire::{Frame, Link, parse};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is handed to the system allocator as it came, so its contract is that of `System`. The counter is a
+// constant-initialised thread-local without destructor, so that counting neither allocates nor touches freed storage.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `alloc` above, so from the system allocator, with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn frames() -> Vec<Vec<u8>> {
+    let ethernet = || PacketBuilder::ethernet2([2; 6], [4; 6]);
+    let mut frames = vec![Vec::new(); 5];
+    let write = "a vector takes all";
+    let v4 = ethernet().ipv4([192, 0, 2, 1], [192, 0, 2, 2], 64);
+    v4.tcp(1, 2, 3, 4)
+        .syn()
+        .write(&mut frames[0], b"payload")
+        .expect(write);
+    let v6 = ethernet().ipv6([0x20; 16], [0x30; 16], 64);
+    v6.udp(1, 4789)
+        .write(&mut frames[1], b"payload")
+        .expect(write);
+    let v4 = ethernet().ipv4([192, 0, 2, 1], [192, 0, 2, 2], 64);
+    let unreachable = Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port);
+    let quotation = frames[0][14..42].to_vec();
+    v4.icmpv4(unreachable)
+        .write(&mut frames[2], &quotation)
+        .expect(write);
+    // Malformed: a flipped bit of the checksum; not IP: an ARP ethertype.
+    frames[3] = frames[0].clone();
+    frames[3][24] ^= 1;
+    frames[4] = frames[0].clone();
+    frames[4][13] = 6;
+    frames
+}
+
+#[test]
+fn nothing_is_allocated() {
+    let frames = frames();
+    let before = ALLOCATIONS.get();
+    for frame in &frames {
+        for link in Link::ALL {
+            for kept in 0..frame.len() {
+                every_accessor(&parse(link, &frame[..kept], frame.len()));
+                every_accessor(&parse(link, &frame[..kept], kept));
+            }
+        }
+        every_accessor(&parse(Link::Ethernet, frame, frame.len()));
+    }
+    assert_eq!(ALLOCATIONS.get(), before);
+
+    // The counter counts, and the frames are what they are meant to be.
+    drop(std::hint::black_box(vec![1u8]));
+    assert_eq!(ALLOCATIONS.get(), before + 1);
+    let parsed = frames
+        .iter()
+        .map(|frame| parse(Link::Ethernet, frame, frame.len()));
+    let kinds: Vec<_> = parsed
+        .map(|parsed| matches!(parsed, Ok(Frame::Ip(_))))
+        .collect();
+    assert_eq!(kinds, [true, true, true, false, false]);
+}
