@@ -1,0 +1,99 @@
+//! The nftables backend.
+//!
+//! [`compile`] turns a plan into a script for `nft -f -`; [`Nft`] puts it in force, holds bans and watches over both.
+//! Everything stands in one table, `inet portcullis`, which is ours alone; other tables are never touched, with one
+//! exception that [`Nft`] explains (kernels without `nft_queue`).
+//!
+//! A packet's way: `shield*` (bans, feeds, impossible packets; before connection tracking), then `inbound`, `outbound` or
+//! `forward`: flow state, the rate detector, `rules_*`, `essentials_*`, `default_*`. Small lists of rules stand as they were
+//! written; large ones as a decision tree of verdict maps. Each rule has one chain, `rule_N`, that counts, logs and decides.
+
+mod branch;
+mod flow;
+mod header;
+mod inspect;
+mod list;
+mod rate;
+mod rule;
+mod shield;
+mod table;
+mod tree;
+mod writer;
+
+use policy::{AddressSet, Plan};
+
+use crate::datapath::{DatapathError, Queues};
+pub use table::{Expected, Script};
+use writer::Writer;
+
+/// The name of our table.
+pub const TABLE: &str = "portcullis";
+
+/// The NFLOG group that verdicts are logged to, unless told otherwise.
+pub const LOG_GROUP: u16 = 117;
+
+/// What a script depends on beside the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Addresses that were found to need protection; left out where the plan says `discover = false`.
+    pub protected: &'a AddressSet,
+    /// Where user space waits for packets of content rules, if it does.
+    pub queues: Option<Queues>,
+    /// How packets get there.
+    pub hand_up: HandUp,
+    /// The NFLOG group for verdicts.
+    pub log_group: u16,
+}
+
+/// How packets get to user space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandUp {
+    /// By nft's own `queue` statement.
+    Queue,
+    /// By a mark, and an NFQUEUE rule of iptables for packets that bear it: for kernels without `nft_queue`.
+    Mark,
+}
+
+/// Compiles a plan to a script that makes our table, which must not exist.
+///
+/// # Errors
+/// [`DatapathError::Inexpressible`] for what nftables cannot hold; a plan from a validated policy has none of it.
+pub fn compile(plan: &Plan, context: &Context<'_>) -> Result<Script, DatapathError> {
+    for rule in &plan.rules {
+        if let Some(interface) = rule
+            .interface
+            .as_ref()
+            .filter(|interface| !header::interface_is_writable(interface))
+        {
+            return Err(DatapathError::Inexpressible {
+                rule: rule.id,
+                what: format!(
+                    "no interface can have the name in {interface:?}; use at most 15 letters, digits and dots"
+                ),
+            });
+        }
+    }
+    let mut writer = Writer::new(plan, context);
+    writer
+        .table
+        .limit("log_drops", "1000/second burst 1000 packets");
+    writer
+        .table
+        .limit("log_flows", "5000/second burst 5000 packets");
+    shield::write(&mut writer);
+    rule::write(&mut writer);
+    flow::write(&mut writer);
+    let heading = [
+        format!(
+            "Portcullis {}: {} rules, {} sets.",
+            env!("CARGO_PKG_VERSION"),
+            plan.rules.len(),
+            plan.sets.len()
+        ),
+        "Written by `portcullis compile`; a change by hand is put back.".to_owned(),
+    ];
+    Ok(writer.table.render(
+        &heading,
+        &format!("portcullis {}", env!("CARGO_PKG_VERSION")),
+    ))
+}

@@ -1,0 +1,225 @@
+//! Token buckets in the terms of nft's `limit`.
+//!
+//! The kernel (net/netfilter/nft_limit.c) counts tokens in nanoseconds. For packets a bucket holds `burst` times
+//! `unit / rate`, and a packet takes `unit / rate` (integer divisions, `unit` in nanoseconds); for bytes it holds
+//! `unit * (rate + burst) / rate`, and a packet takes `unit * length / rate`. It begins full, and what does not fit is not
+//! taken. What is written here keeps within what the kernel accepts: products of 64 bits, units of a week and less.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use policy::RateUnit;
+
+/// nft's units, in seconds.
+const UNITS: [(u64, &str); 5] = [
+    (1, "second"),
+    (60, "minute"),
+    (3_600, "hour"),
+    (86_400, "day"),
+    (604_800, "week"),
+];
+const NANOS: u64 = 1_000_000_000;
+/// A source that was silent for longer is forgotten in any case.
+const LONGEST_MEMORY: u64 = 30 * 86_400;
+
+/// One bucket for each source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Meter {
+    /// Without `limit rate [over]`: `20/second burst 40 packets`.
+    pub(super) terms: String,
+    /// After so many seconds without a packet a bucket is full again, so that the kernel may forget it.
+    pub(super) memory: u64,
+}
+
+/// The bucket of `amount` units each `per`, with room for `burst`.
+///
+/// A period that is no unit of nft's is brought to the first unit that divides evenly, or else to packets a week, rounded.
+pub(super) fn meter(amount: NonZeroU32, per: Duration, burst: NonZeroU32, unit: RateUnit) -> Meter {
+    let by_bytes = unit == RateUnit::Bytes;
+    let (mut seconds, mut rate) = in_units(u64::from(amount.get()), per);
+    let mut burst = u128::from(burst.get());
+    if by_bytes {
+        // The kernel refuses unit * (rate + burst) beyond 64 bits; a shorter unit with the same bucket is the same.
+        let bucket = u128::from(rate) + burst;
+        while u128::from(seconds) * u128::from(NANOS) * bucket > u128::from(u64::MAX / 4) {
+            let Some(&(shorter, _)) = UNITS.iter().rev().find(|(unit, _)| *unit < seconds) else {
+                break;
+            };
+            rate = (u128::from(rate) * u128::from(shorter)).div_ceil(u128::from(seconds)) as u64;
+            seconds = shorter;
+        }
+        burst = bucket.saturating_sub(u128::from(rate)).max(1);
+    } else {
+        let cost = u128::from(seconds * NANOS / rate).max(1);
+        burst = burst.min(u128::from(u64::MAX / 4) / cost).max(1);
+    }
+    let burst = u32::try_from(burst).unwrap_or(u32::MAX);
+    let name = UNITS
+        .iter()
+        .find(|(unit, _)| *unit == seconds)
+        .map_or("second", |(_, name)| name);
+    let full = if by_bytes {
+        u128::from(seconds) * (u128::from(rate) + u128::from(burst)) / u128::from(rate)
+    } else {
+        u128::from(seconds * NANOS / rate) * u128::from(burst) / u128::from(NANOS)
+    };
+    let terms = if by_bytes {
+        format!("{rate} bytes/{name} burst {burst} bytes")
+    } else {
+        format!("{rate}/{name} burst {burst} packets")
+    };
+    Meter {
+        terms,
+        memory: u64::try_from(full)
+            .unwrap_or(LONGEST_MEMORY)
+            .min(LONGEST_MEMORY)
+            + 1,
+    }
+}
+
+/// A unit of nft's in seconds, and how much comes in one.
+fn in_units(amount: u64, per: Duration) -> (u64, u64) {
+    let per = per.as_nanos().max(1);
+    let exact = UNITS.iter().find_map(|&(seconds, _)| {
+        let in_unit = u128::from(amount) * u128::from(seconds) * u128::from(NANOS);
+        let rate = u64::try_from(in_unit / per).ok()?;
+        (in_unit % per == 0 && rate > 0).then_some((seconds, rate))
+    });
+    let named = UNITS
+        .iter()
+        .find(|(seconds, _)| u128::from(*seconds) * u128::from(NANOS) == per);
+    match (named, exact) {
+        (Some(&(seconds, _)), _) => (seconds, amount),
+        (None, Some(exact)) => exact,
+        (None, None) => {
+            let week = u128::from(UNITS[4].0) * u128::from(NANOS);
+            let rate = (u128::from(amount) * week + per / 2) / per;
+            (
+                UNITS[4].0,
+                u64::try_from(rate).unwrap_or(u64::MAX / NANOS).max(1),
+            )
+        }
+    }
+}
+
+/// A time as nft reads it. At least a millisecond: 0 would mean for ever.
+pub(super) fn duration_text(duration: Duration) -> String {
+    let millis = duration.as_millis().max(1);
+    if !millis.is_multiple_of(1_000) && millis < 10_000_000 {
+        return format!("{millis}ms");
+    }
+    let seconds = millis.div_ceil(1_000).min(100 * 365 * 86_400);
+    // nft reads at most 8 digits of each unit.
+    let parts = [
+        (seconds / 86_400, 'd'),
+        (seconds / 3_600 % 24, 'h'),
+        (seconds / 60 % 60, 'm'),
+        (seconds % 60, 's'),
+    ];
+    parts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, unit)| format!("{count}{unit}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "constants")]
+    use super::*;
+
+    fn terms(amount: u32, millis: u64, burst: u32, unit: RateUnit) -> (String, u64) {
+        let meter = meter(
+            amount.try_into().unwrap(),
+            Duration::from_millis(millis),
+            burst.try_into().unwrap(),
+            unit,
+        );
+        (meter.terms, meter.memory)
+    }
+
+    #[test]
+    fn periods_become_units() {
+        use RateUnit::{Bytes, Connections, Packets};
+        for (amount, millis, burst, unit, wanted, memory) in [
+            (20, 1_000, 40, Connections, "20/second burst 40 packets", 3),
+            (5, 60_000, 1, Packets, "5/minute burst 1 packets", 13),
+            (
+                1_000,
+                10_000,
+                1_000,
+                Packets,
+                "100/second burst 1000 packets",
+                11,
+            ),
+            (5, 10_000, 5, Packets, "30/minute burst 5 packets", 11),
+            (5, 7_000, 5, Packets, "432000/week burst 5 packets", 8),
+            (
+                1,
+                86_400_000,
+                3,
+                Packets,
+                "1/day burst 3 packets",
+                3 * 86_400 + 1,
+            ),
+            (
+                1_000,
+                500,
+                1_000,
+                Packets,
+                "2000/second burst 1000 packets",
+                1,
+            ),
+            (
+                1,
+                86_400_000,
+                u32::MAX,
+                Packets,
+                "1/day burst 53375 packets",
+                LONGEST_MEMORY + 1,
+            ),
+            (
+                4_000_000_000,
+                1_000,
+                5,
+                Packets,
+                "4000000000/second burst 5 packets",
+                1,
+            ),
+            (
+                1_000_000,
+                1_000,
+                1,
+                Bytes,
+                "1000000 bytes/second burst 1 bytes",
+                2,
+            ),
+            (
+                1_000_000_000,
+                3_600_000,
+                1,
+                Bytes,
+                "277778 bytes/second burst 999722223 bytes",
+                3_600,
+            ),
+        ] {
+            assert_eq!(
+                terms(amount, millis, burst, unit),
+                (wanted.to_owned(), memory)
+            );
+        }
+    }
+
+    #[test]
+    fn durations_are_read_by_nft() {
+        for (millis, wanted) in [
+            (0, "1ms"),
+            (1_500, "1500ms"),
+            (600_000, "10m"),
+            (90_061_000, "1d1h1m1s"),
+            (u64::MAX, "36500d"),
+        ] {
+            assert_eq!(duration_text(Duration::from_millis(millis)), wanted);
+        }
+    }
+}

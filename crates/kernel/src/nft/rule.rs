@@ -1,0 +1,173 @@
+//! The chain of each rule: count, log, and what the rule does. However often the tree names a rule, there is one such chain
+//! and one counter.
+
+use policy::{Action, Direction, OnFailure, RateUnit, Rule};
+
+use super::list::{Family, Side};
+use super::rate::meter;
+use super::table::Set;
+use super::writer::Writer;
+use crate::tag::{Cause, Outcome};
+
+/// What becomes of a packet that meets the header conditions of a content rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// User space looks at it.
+    HandUp,
+    /// Nobody can look at it, and the policy says: drop it then.
+    Drop,
+    /// Nobody can look at it, and the policy says: go on as if the rule were not there.
+    Skip,
+}
+
+impl Content {
+    /// What the plan and its backend make of content rules.
+    pub(super) fn of(writer: &Writer<'_>) -> Self {
+        match (writer.context.queues, writer.plan.on_failure) {
+            _ if writer.observes() => Self::Skip,
+            (Some(_), _) => Self::HandUp,
+            (None, OnFailure::Closed) => Self::Drop,
+            (None, OnFailure::Open | OnFailure::LastKnown) => Self::Skip,
+        }
+    }
+}
+
+/// Whether a rule also counts packets of established flows.
+pub(super) fn counts_every_packet(rule: &Rule) -> bool {
+    rule.action == Action::Limit
+        && rule.content.is_none()
+        && rule
+            .rate
+            .is_some_and(|rate| rate.unit != RateUnit::Connections)
+}
+
+/// Writes the chains of all rules, with their counters and meters.
+pub(super) fn write(writer: &mut Writer<'_>) {
+    let content = Content::of(writer);
+    for rule in &writer.plan.rules {
+        let cause = Cause::Rule(rule.id);
+        let name = format!("rule_{}", rule.id.0);
+        if rule.content.is_some() && content != Content::Drop {
+            if content == Content::HandUp {
+                let counter = handed_up_counter(rule.id);
+                writer.table.new_counter(counter.clone());
+                let rules = vec![
+                    format!("counter name \"{counter}\""),
+                    "goto hand_up".to_owned(),
+                ];
+                writer.table.commented_chain(name, Some(&rule.name), rules);
+            }
+            continue;
+        }
+        writer.table.new_counter(cause.counter());
+        let counter = format!("counter name \"{}\"", cause.counter());
+        let rules = match rule.action {
+            _ if rule.content.is_some() => vec![
+                counter,
+                writer.log_refused(Outcome::Drop, cause),
+                writer.drop(),
+            ],
+            Action::Allow => vec![
+                counter,
+                writer.log_accepted(cause, rule.log),
+                "accept".to_owned(),
+            ],
+            Action::Deny => vec![
+                counter,
+                writer.log_refused(Outcome::Drop, cause),
+                writer.drop(),
+            ],
+            Action::Reject => vec![
+                counter,
+                writer.log_refused(Outcome::Reject, cause),
+                writer.reject(),
+            ],
+            Action::Limit => limit(writer, rule, counter),
+            Action::Ban(duration) => {
+                if rule.directions.contains(Direction::Out) {
+                    let rules = vec![
+                        counter.clone(),
+                        writer.log_refused(Outcome::Drop, cause),
+                        writer.drop(),
+                    ];
+                    writer
+                        .table
+                        .commented_chain(format!("{name}_out"), Some(&rule.name), rules);
+                }
+                let mut rules = vec![counter];
+                rules.extend(writer.ban_source(duration));
+                rules.extend([writer.log_refused(Outcome::Ban, cause), writer.drop()]);
+                rules
+            }
+        };
+        writer.table.commented_chain(name, Some(&rule.name), rules);
+    }
+}
+
+/// The name of the counter of packets handed up for a content rule.
+pub(super) fn handed_up_counter(rule: policy::RuleId) -> String {
+    format!("handed_up_{}", rule.0)
+}
+
+/// `limit`: within the rate accept, else drop. The bucket is tested as "within", so that a source for which the full meter
+/// has no room fails the test and is dropped: a flood of sources costs new sources the service of this rule until others
+/// fall silent, and lets nobody pass unmeasured.
+fn limit(writer: &mut Writer<'_>, rule: &Rule, counter: String) -> Vec<String> {
+    let number = rule.id.0;
+    let mut tests = Vec::new();
+    if let Some(rate) = rule.rate {
+        let meter = meter(rate.amount, rate.per, rate.burst, rate.unit);
+        for family in Family::BOTH {
+            let name = format!("limit_{number}_{}", family.suffix());
+            writer.table.set(meter_set(
+                &name,
+                family,
+                writer.plan.limits.sources,
+                meter.memory,
+            ));
+            let key = format!("{} {}", family.header(), Side::Source.field());
+            tests.push(format!(
+                "update @{name} {{ {key} limit rate {} }}",
+                meter.terms
+            ));
+        }
+    }
+    if counts_every_packet(rule) {
+        let mut rules: Vec<String> = tests.iter().map(|test| format!("{test} return")).collect();
+        rules.push(format!("goto over_{number}"));
+        writer.table.chain(format!("meter_{number}"), rules);
+    }
+    let within = vec![
+        writer.log_accepted(Cause::Rule(rule.id), rule.log),
+        "accept".to_owned(),
+    ];
+    writer.table.chain(format!("within_{number}"), within);
+    let over = writer.refusal(Outcome::Drop, Cause::Limited(rule.id));
+    writer.table.chain(format!("over_{number}"), over);
+    let mut rules = vec![counter];
+    rules.extend(
+        tests
+            .into_iter()
+            .map(|test| format!("{test} goto within_{number}")),
+    );
+    rules.push(format!("goto over_{number}"));
+    rules
+}
+
+/// A set of buckets by source. Who was silent until the bucket was full again is forgotten.
+pub(super) fn meter_set(name: &str, family: Family, sources: u32, memory: u64) -> Set {
+    Set {
+        name: name.to_owned(),
+        keyword: "set",
+        attributes: vec![
+            format!("type {}", family.key_type()),
+            format!("size {}", sources.max(1)),
+            "flags dynamic,timeout".to_owned(),
+            format!(
+                "timeout {}",
+                super::rate::duration_text(std::time::Duration::from_secs(memory))
+            ),
+        ],
+        elements: None,
+    }
+}
