@@ -8,12 +8,14 @@ pub mod eve;
 pub mod explain;
 pub mod notice;
 pub mod proto;
+pub mod recorder;
 pub mod text;
 pub mod writer;
 
 pub use eve::{Context, Eve, StatsLine};
 pub use explain::decided;
 pub use notice::{Notice, NoticeKind};
+pub use recorder::Recorder;
 
 #[cfg(test)]
 pub(crate) mod samples;
