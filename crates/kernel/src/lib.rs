@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod datapath;
 pub mod netlink;
+pub mod nfqueue;
 pub mod nft;
 pub mod replay;
 pub mod source;

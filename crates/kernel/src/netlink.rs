@@ -29,6 +29,7 @@ use std::io;
 use std::time::Duration;
 
 pub use builder::{Builder, Netfilter};
+pub(crate) use reader::timestamp;
 pub use reader::{Attribute, Attributes, Message, Messages, NetfilterHeader};
 pub(crate) use socket::wait_readable;
 pub use socket::{ReceiveBatch, Socket};

@@ -226,6 +226,18 @@ impl<'a> Attribute<'a> {
     }
 }
 
+/// The seconds and microseconds that nfnetlink stamps packets with (`nfulnl_msg_packet_timestamp`); `None` for an impossible
+/// value.
+pub(crate) fn timestamp(value: &[u8]) -> Option<policy::Timestamp> {
+    let (seconds, rest) = value.split_first_chunk::<8>()?;
+    let seconds = u64::from_be_bytes(*seconds);
+    let micros = u64::from_be_bytes(*rest.first_chunk()?);
+    seconds
+        .checked_mul(1_000_000)?
+        .checked_add(micros)
+        .map(policy::Timestamp::from_micros)
+}
+
 #[inline]
 const fn ne32(bytes: [u8; 4]) -> u32 {
     u32::from_ne_bytes(bytes)
