@@ -10,6 +10,7 @@ mod eve;
 mod failure;
 mod finding;
 mod screen;
+mod source;
 mod tuple;
 mod verb;
 

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use daemon::api::TestPacket;
-use policy::protocol;
+use engine::Probe;
+use policy::{Direction, Witness, protocol};
 
-/// Reads one packet.
+/// Reads one packet: what [`Witness`] prints, and what a person would write instead.
 ///
 /// # Errors
 /// One sentence saying what was expected.
-pub(crate) fn parse(text: &str) -> Result<TestPacket, String> {
+pub(crate) fn parse(text: &str) -> Result<Witness, String> {
     let mut words = text.split_whitespace().peekable();
     let mut next = |what: &str| {
         words
@@ -17,10 +18,11 @@ pub(crate) fn parse(text: &str) -> Result<TestPacket, String> {
             .ok_or(format!("{what} is missing in {text:?}; {SHAPE}"))
     };
 
-    let direction = next("the direction")?;
-    if !["in", "out", "forward"].contains(&direction) {
-        return Err(format!("{direction:?} is no direction; {SHAPE}"));
-    }
+    let word = next("the direction")?;
+    let direction = Direction::ALL
+        .into_iter()
+        .find(|direction| direction.name() == word)
+        .ok_or_else(|| format!("{word:?} is no direction; {SHAPE}"))?;
     let name = next("the protocol")?;
     let number = protocol::NAMES
         .iter()
@@ -48,14 +50,15 @@ pub(crate) fn parse(text: &str) -> Result<TestPacket, String> {
         ));
     }
 
-    let mut packet = TestPacket {
-        direction: direction.to_owned(),
-        protocol: name.to_owned(),
-        source: source.to_string(),
+    let mut packet = Witness {
+        direction,
+        protocol: number,
+        source,
+        destination,
         source_port,
-        destination: destination.to_string(),
         destination_port,
-        ..TestPacket::default()
+        interface: None,
+        payload: Vec::new(),
     };
     while let Some(word) = words.next() {
         match word {
@@ -65,7 +68,7 @@ pub(crate) fn parse(text: &str) -> Result<TestPacket, String> {
             }
             "payload" => {
                 let bytes: String = words.by_ref().collect();
-                packet.payload_hex = Some(payload(&bytes)?);
+                packet.payload = payload(&bytes)?;
             }
             _ => return Err(format!("{word:?} is one word too many; {SHAPE}")),
         }
@@ -75,19 +78,58 @@ pub(crate) fn parse(text: &str) -> Result<TestPacket, String> {
 
 const SHAPE: &str = "write it like `in tcp 203.0.113.7:40000 to 192.0.2.1:22`";
 
-/// Hexadecimal digits in pairs, with or without spaces and `0x`; returned without.
+/// The packet as the engine judges it.
+pub(crate) fn probe(packet: &Witness) -> Probe {
+    Probe {
+        direction: packet.direction,
+        protocol: packet.protocol,
+        source: packet.source,
+        destination: packet.destination,
+        source_port: packet.source_port,
+        destination_port: packet.destination_port,
+        icmp: None,
+        interface: packet.interface.clone(),
+        payload: packet.payload.clone(),
+    }
+}
+
+/// The packet as the daemon is asked for it.
+pub(crate) fn request(packet: &Witness) -> TestPacket {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    TestPacket {
+        direction: packet.direction.name().to_owned(),
+        protocol: packet.protocol.to_string(),
+        source: packet.source.to_string(),
+        source_port: packet.source_port,
+        destination: packet.destination.to_string(),
+        destination_port: packet.destination_port,
+        interface: packet.interface.clone(),
+        payload_hex: (!packet.payload.is_empty()).then(|| hex(&packet.payload)),
+    }
+}
+
+/// Bytes from hexadecimal digits in pairs, with or without spaces and `0x`.
 ///
 /// # Errors
 /// One sentence saying what was expected.
-pub(crate) fn payload(text: &str) -> Result<String, String> {
+pub(crate) fn payload(text: &str) -> Result<Vec<u8>, String> {
     let plain: String = text.split_whitespace().collect();
-    let plain = plain.strip_prefix("0x").unwrap_or(&plain);
-    if !plain.len().is_multiple_of(2) || !plain.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Err(format!(
+    let digits: Option<Vec<u32>> = plain
+        .strip_prefix("0x")
+        .unwrap_or(&plain)
+        .chars()
+        .map(|digit| digit.to_digit(16))
+        .collect();
+    match digits {
+        // Two digits below 16 make a number below 256.
+        Some(digits) if digits.len().is_multiple_of(2) => Ok(digits
+            .chunks_exact(2)
+            .map(|pair| (pair[0] << 4 | pair[1]) as u8)
+            .collect()),
+        _ => Err(format!(
             "{text:?} is no payload; write its bytes in hexadecimal, like 68 01 00"
-        ));
+        )),
     }
-    Ok(plain.to_ascii_lowercase())
 }
 
 /// `192.0.2.1:22`, `[2001:db8::1]:22`, or the address alone. A protocol with ports needs them, another has none.
@@ -143,30 +185,26 @@ mod tests {
     fn packets_are_read() {
         let packet = parse("in tcp 203.0.113.7:40000 to 192.0.2.1:22").unwrap();
         assert_eq!(
-            (packet.source.as_str(), packet.source_port),
-            ("203.0.113.7", Some(40_000))
+            (packet.source_port, packet.destination_port),
+            (Some(40_000), Some(22))
         );
-        assert_eq!(
-            (packet.destination.as_str(), packet.destination_port),
-            ("192.0.2.1", Some(22))
-        );
-
-        let packet = parse("out udp [2001:db8::1]:5353 to [2001:db8::2]:53 on eth0 payload 68 ?")
-            .unwrap_err();
-        assert!(packet.contains("hexadecimal"), "{packet}");
-
         let packet =
-            parse("forward udp [2001:db8::1]:1 to [2001:db8::2]:53 on eth0 payload 68 0A ff")
-                .unwrap();
-        assert_eq!(packet.interface.as_deref(), Some("eth0"));
-        assert_eq!(packet.payload_hex.as_deref(), Some("680aff"));
+            parse("in tcp from 203.0.113.7:40000 to 192.0.2.1:22 payload 0x680a FF").unwrap();
+        assert_eq!(packet.payload, [0x68, 0x0a, 0xff]);
+        assert_eq!(request(&packet).payload_hex.as_deref(), Some("680aff"));
+        assert_eq!(probe(&packet).payload, packet.payload);
+    }
 
+    #[test]
+    fn what_is_printed_is_read() {
         for text in [
+            "in tcp 203.0.113.7:40000 to 192.0.2.1:22",
+            "forward udp [2001:db8::1]:1 to [2001:db8::2]:53 on eth0 payload 68 0a ff",
             "in icmp 192.0.2.7 to 192.0.2.1",
-            "in icmpv6 2001:db8::7 to 2001:db8::1",
-            "in 47 192.0.2.7 to 192.0.2.1",
+            "out icmpv6 2001:db8::7 to 2001:db8::1 on wg0",
+            "in 200 192.0.2.7 to 192.0.2.1",
         ] {
-            assert_eq!(parse(text).unwrap().source_port, None, "{text}");
+            assert_eq!(parse(text).unwrap().to_string(), text);
         }
     }
 
@@ -188,6 +226,9 @@ mod tests {
             ),
             ("in tcp 1.2.3.4:1 to 1.2.3.5:2 now", "too many"),
             ("in tcp 1.2.3.4:1 to [2001:db8::1:2", "not closed"),
+            ("in tcp 1.2.3.4:1 to 1.2.3.5:2 payload 6 8 ?", "hexadecimal"),
+            ("in tcp 1.2.3.4:1 to 1.2.3.5:2 payload 680", "hexadecimal"),
+            ("in tcp 1.2.3.4:1 to 1.2.3.5:2 on", "interface is missing"),
         ] {
             let why = parse(text).unwrap_err();
             assert!(why.contains(says), "{text}: {why}");

@@ -1,6 +1,6 @@
 //! `events`: the record, and what is added to it.
 
-use std::time::SystemTime;
+use std::time::Duration;
 
 use daemon::api::{EventQuery, Time};
 use policy::Timestamp;
@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::eve;
 use crate::failure::{Exit, Failure};
 use crate::screen::{Screen, parse_duration};
+use crate::source;
 
 /// Shows them, oldest first.
 pub(super) fn events(
@@ -77,9 +78,7 @@ fn since(text: &str) -> Result<Time, Failure> {
     }
     let ago = parse_duration(text)
         .map_err(|_| Failure::Usage(format!("{text:?} is no time; write how long ago, like 10m, or a moment like 2027-01-01T00:00:00Z")))?;
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_err(|_| Failure::Failed("the clock stands before 1970; set it".into()))?;
+    let now = Duration::from_nanos(source::now()?.as_nanos());
     let nanos = u64::try_from(now.saturating_sub(ago).as_nanos()).unwrap_or(0);
     Ok(Time(Timestamp::from_nanos(nanos)))
 }

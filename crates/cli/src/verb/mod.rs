@@ -2,11 +2,14 @@
 
 mod apply;
 mod ban;
+mod check;
 mod events;
 mod flush;
 mod manual;
+mod replay;
 mod show;
 mod status;
+mod test;
 mod why;
 
 pub(crate) use show::endpoint;
@@ -21,6 +24,9 @@ pub(crate) fn perform(arguments: Arguments, screen: &mut Screen) -> Result<Exit,
     let socket = &arguments.socket;
     let daemon = || Client::new(socket);
     match arguments.verb {
+        Verb::Replay(asked) => replay::replay(&asked, screen),
+        Verb::Check(asked) => check::check(&asked, screen),
+        Verb::Test(asked) => test::test(socket, &asked, screen),
         Verb::Apply(asked) => apply::apply(&daemon()?, &asked, screen),
         Verb::Confirm(asked) => apply::command(&daemon()?, "policy/confirm", &asked, screen),
         Verb::Rollback(asked) => apply::command(&daemon()?, "policy/rollback", &asked, screen),

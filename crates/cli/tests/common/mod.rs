@@ -8,23 +8,23 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a verb may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What became of a call.
 #[derive(Debug)]
-pub struct Called {
+pub(crate) struct Called {
     /// The exit code; -1 for death by a signal.
-    pub code: i32,
+    pub(crate) code: i32,
     /// Standard output.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// Standard error.
-    pub stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Called {
     /// Fails the test unless the exit code is this one.
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(
             self.code, code,
             "stdout: {}\nstderr: {}",
@@ -35,14 +35,14 @@ impl Called {
 
     /// Standard output as one JSON value.
     #[track_caller]
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|why| panic!("{why}: {:?} {:?}", self.stdout, self.stderr))
     }
 
     /// Standard error is exactly one line that ends without a chain of causes, and names what is wrong or what to do.
     #[track_caller]
-    pub fn one_sentence(self, says: &str) -> Self {
+    pub(crate) fn one_sentence(self, says: &str) -> Self {
         assert_eq!(self.stderr.lines().count(), 1, "{:?}", self.stderr);
         for never in ["panicked", "Caused by", "stack backtrace", "Error("] {
             assert!(!self.stderr.contains(never), "{:?}", self.stderr);
@@ -57,12 +57,12 @@ impl Called {
 }
 
 /// The command under test.
-pub fn binary() -> &'static Path {
+pub(crate) fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_portcullis"))
 }
 
 /// The command with what would disturb a test taken out of its environment.
-pub fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(binary());
     command
         .env_remove("PORTCULLIS_SOCKET")
@@ -72,19 +72,19 @@ pub fn command() -> Command {
 }
 
 /// Calls it with these arguments.
-pub fn portcullis<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Called {
+pub(crate) fn portcullis<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Called {
     let mut command = command();
     command.args(arguments);
     call(command, b"")
 }
 
 /// The same, with the words of one line.
-pub fn line(words: &str) -> Called {
+pub(crate) fn line(words: &str) -> Called {
     portcullis(words.split_whitespace())
 }
 
 /// Runs a command to its end with this standard input; kills it and fails when it takes longer than [`PATIENCE`].
-pub fn call(mut command: Command, input: &[u8]) -> Called {
+pub(crate) fn call(mut command: Command, input: &[u8]) -> Called {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -129,14 +129,14 @@ fn read(from: &mut impl std::io::Read) -> String {
 }
 
 /// A file of the repository.
-pub fn repository(path: &str) -> PathBuf {
+pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
         .join(path)
 }
 
 /// The captures and lists beside the checkout; says loudly when they are not there.
-pub fn shared_data() -> Option<PathBuf> {
+pub(crate) fn shared_data() -> Option<PathBuf> {
     let data = repository("../shared/data");
     if data.is_dir() {
         Some(data)
@@ -147,7 +147,7 @@ pub fn shared_data() -> Option<PathBuf> {
 }
 
 /// A socket path that nobody listens on.
-pub fn nobody() -> String {
+pub(crate) fn nobody() -> String {
     std::env::temp_dir()
         .join("portcullis-no-such-socket")
         .display()

@@ -1,0 +1,84 @@
+//! `check` and `compile`: a policy without a daemon.
+
+use std::path::Path;
+
+use daemon::api::{Finding, Severity};
+use policy::Diagnostic;
+
+use crate::args;
+use crate::failure::{Exit, Failure};
+use crate::finding;
+use crate::screen::{Screen, Tone, visible};
+use crate::source;
+
+/// Lists everything that is wrong: 3 with errors, 6 with warnings alone.
+pub(super) fn check(asked: &args::Check, screen: &mut Screen) -> Result<Exit, Failure> {
+    let (policy, mut diagnostics) = source::examine(&asked.file)?;
+    if let Some(policy) = &policy {
+        diagnostics.extend(policy::lint(&policy.plan(), source::now()?));
+    }
+    let findings: Vec<Finding> = diagnostics.iter().map(of_diagnostic).collect();
+    let count = |severity| {
+        findings
+            .iter()
+            .filter(|found| found.severity == severity)
+            .count()
+    };
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    if asked.json {
+        screen.json(&findings)?;
+    } else {
+        for found in &findings {
+            let tone = match found.severity {
+                Severity::Error => Tone::Bad,
+                Severity::Warning => Tone::Warning,
+            };
+            let line = screen.paint(tone, &finding::line(found));
+            screen.line(line)?;
+        }
+        screen.line(summary(&asked.file, errors, warnings, screen))?;
+    }
+    Ok(match (errors, warnings) {
+        (0, 0) => Exit::Done,
+        (0, _) => Exit::Found,
+        _ => Exit::InvalidPolicy,
+    })
+}
+
+fn summary(file: &Path, errors: usize, warnings: usize, screen: &Screen) -> String {
+    let file = visible(&file.display().to_string());
+    let several = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    };
+    match (errors, warnings) {
+        (0, 0) => screen.paint(Tone::Good, &format!("{file} is fine.")),
+        (0, _) => format!("{file}: {}.", several(warnings, "warning")),
+        (_, 0) => format!("{file}: {}.", several(errors, "error")),
+        _ => format!(
+            "{file}: {}, {}.",
+            several(errors, "error"),
+            several(warnings, "warning")
+        ),
+    }
+}
+
+fn of_diagnostic(found: &Diagnostic) -> Finding {
+    let mut message = found.message.clone();
+    if let Some(expected) = &found.expected {
+        message.push_str(&format!("; expected {expected}"));
+    }
+    Finding {
+        severity: match found.severity {
+            policy::Severity::Error => Severity::Error,
+            policy::Severity::Warning => Severity::Warning,
+        },
+        code: found.code.to_owned(),
+        message,
+        file: found.position.file.clone(),
+        line: found.position.line,
+        column: found.position.column,
+        suggestion: found.suggestion.clone(),
+        witness: found.witness.as_ref().map(ToString::to_string),
+    }
+}
