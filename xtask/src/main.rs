@@ -1,6 +1,7 @@
 //! Chores of the checkout: the check of the crates' arrows and the demonstration in namespaces.
 
 mod arrows;
+mod bench;
 mod demonstration;
 
 use std::process::ExitCode;
@@ -18,6 +19,12 @@ struct Arguments {
 enum Chore {
     /// Check that the crates depend on each other only as docs/architecture.md allows.
     Arrows,
+    /// Measure beside peers.
+    Bench {
+        /// What.
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
     /// Show an allowed and a blocked connection through the firewall, in network namespaces.
     Lab,
 }
@@ -25,6 +32,7 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Arrows => arrows::check(),
+        Chore::Bench { bench } => bench::run(&bench),
         Chore::Lab => demonstration::run(),
     };
     match outcome {

@@ -3,8 +3,10 @@
 //!
 //! Each inner node cuts one field (protocol, destination port, source or destination address, source port) at the borders of
 //! its rules, so that within a child every rule either holds for the whole of that field or not at all. A rule that has no
-//! condition left ends its list. Equal lists share a node. Where the tree would outgrow its budget, a list stays a list, which is
-//! slower and never wrong: a leaf's rules are matched in full.
+//! condition left ends its list. Equal lists share a node. Rules that leave open what others name would stand in every piece of
+//! a cut, so rules are grouped by the fields that they name, one tree for each group (EffiCuts, SIGCOMM 2010), and the
+//! earliest match of all trees decides. Where a tree would outgrow its budget, a list stays a list, which is slower and never
+//! wrong: a leaf's rules are matched in full.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,6 +18,8 @@ use crate::facts::Facts;
 
 /// Lists of at most this many rules are not cut further.
 const LEAF: usize = 4;
+/// So few rules are not grouped.
+const UNGROUPED: usize = 16;
 /// Named sets with more ranges than this are looked up in the leaf, not cut.
 const CUTTABLE_RANGES: usize = 512;
 /// Rule references that a tree may hold for each rule, and at least.
@@ -26,7 +30,8 @@ const BUDGET_FLOOR: usize = 65_536;
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     nodes: Vec<Node>,
-    root: u32,
+    /// Where each tree begins, and its first rule; by first rule.
+    trees: Vec<(RuleId, u32)>,
 }
 
 #[derive(Debug)]
@@ -78,18 +83,51 @@ impl Index {
             known: HashMap::new(),
             budget,
         };
-        let root = builder.node(rules, Fields::default());
+        let trees = builder
+            .groups(rules)
+            .into_iter()
+            .filter_map(|group| Some((*group.first()?, builder.node(group, Fields::default()))))
+            .collect();
         Self {
             nodes: builder.nodes,
-            root,
+            trees,
         }
     }
 
-    /// The rules that can match, in order. Every rule that does match is among them, up to and including the first that
-    /// matches by its header fields alone.
+    /// The first rule, in order, that could match and that `matches` says does.
     #[inline]
-    pub(crate) fn candidates(&self, facts: &Facts<'_>) -> &[RuleId] {
-        let mut at = self.root;
+    pub(crate) fn first(
+        &self,
+        facts: &Facts<'_>,
+        mut matches: impl FnMut(RuleId) -> bool,
+    ) -> Option<RuleId> {
+        let mut best: Option<RuleId> = None;
+        for &(first, root) in &self.trees {
+            if best.is_some_and(|best| best < first) {
+                break;
+            }
+            let found = self
+                .leaf(root, facts)
+                .iter()
+                .copied()
+                .take_while(|&id| best.is_none_or(|best| id < best))
+                .find(|&id| matches(id));
+            best = found.or(best);
+        }
+        best
+    }
+
+    /// Every rule that could match, in order of each tree.
+    pub(crate) fn candidates(&self, facts: &Facts<'_>) -> impl Iterator<Item = RuleId> {
+        self.trees
+            .iter()
+            .flat_map(|&(_, root)| self.leaf(root, facts))
+            .copied()
+    }
+
+    #[inline]
+    fn leaf(&self, root: u32, facts: &Facts<'_>) -> &[RuleId] {
+        let mut at = root;
         loop {
             let Some(node) = self.nodes.get(at as usize) else {
                 return &[];
@@ -102,19 +140,17 @@ impl Index {
                     starts,
                     children,
                     without,
-                } => {
-                    match if *source {
-                        facts.source_port
-                    } else {
-                        facts.port
-                    } {
-                        None => *without,
-                        Some(port) => {
-                            let after = starts.partition_point(|&start| start <= port);
-                            children[after.saturating_sub(1)]
-                        }
+                } => match if *source {
+                    facts.source_port
+                } else {
+                    facts.port
+                } {
+                    None => *without,
+                    Some(port) => {
+                        let after = starts.partition_point(|&start| start <= port);
+                        children[after.saturating_sub(1)]
                     }
-                }
+                },
                 Node::Address { source, v4, v6 } => {
                     let key = if *source {
                         facts.source
@@ -204,6 +240,30 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn rule(&self, id: RuleId) -> &Rule {
         &self.plan.rules[id.0 as usize]
+    }
+
+    /// Rules that name the same fields together, each group in order; few rules stay one group.
+    fn groups(&self, rules: Vec<RuleId>) -> Vec<Vec<RuleId>> {
+        if rules.len() <= UNGROUPED {
+            return vec![rules];
+        }
+        let mut groups: Vec<(Fields, Vec<RuleId>)> = Vec::new();
+        for id in rules {
+            let rule = self.rule(id);
+            let named = Field::ALL
+                .into_iter()
+                .filter(|&field| {
+                    field != Field::Protocol
+                        && !self.is_free(rule, field)
+                        && self.is_cuttable(rule, field)
+                })
+                .fold(Fields::default(), Fields::with);
+            match groups.iter_mut().find(|(fields, _)| *fields == named) {
+                Some((_, group)) => group.push(id),
+                None => groups.push((named, vec![id])),
+            }
+        }
+        groups.into_iter().map(|(_, group)| group).collect()
     }
 
     fn node(&mut self, mut rules: Vec<RuleId>, cut: Fields) -> u32 {

@@ -49,11 +49,10 @@ impl Rules {
         now: Timestamp,
         content: impl Fn(&Rule, &Content) -> bool,
     ) -> Option<&'p Rule> {
+        let rule = |id: RuleId| &plan.rules[id.0 as usize];
         self.indexes[facts.direction as usize]
-            .candidates(facts)
-            .iter()
-            .map(|id| &plan.rules[id.0 as usize])
-            .find(|rule| {
+            .first(facts, |id| {
+                let rule = rule(id);
                 header_matches(rule, facts, plan)
                     && rule.expires.is_none_or(|expires| now < expires)
                     && rule
@@ -61,6 +60,7 @@ impl Rules {
                         .as_ref()
                         .is_none_or(|wanted| content(rule, wanted))
             })
+            .map(rule)
     }
 
     /// What the rule does with a packet that it matches; takes from its bucket.
@@ -94,18 +94,14 @@ impl Rules {
         let Self {
             metered, buckets, ..
         } = self;
-        metered[facts.direction as usize]
-            .candidates(facts)
-            .iter()
-            .copied()
-            .find(|&id| {
-                let rule = &plan.rules[id.0 as usize];
-                let applies = header_matches(rule, facts, plan)
-                    && rule.expires.is_none_or(|expires| now < expires)
-                    && rule.content.is_none();
-                let bucket = buckets.get_mut(id.0 as usize).and_then(Option::as_mut);
-                applies && bucket.is_some_and(|bucket| !bucket.take(facts.source, facts.len, now))
-            })
+        metered[facts.direction as usize].first(facts, |id| {
+            let rule = &plan.rules[id.0 as usize];
+            let applies = header_matches(rule, facts, plan)
+                && rule.expires.is_none_or(|expires| now < expires)
+                && rule.content.is_none();
+            let bucket = buckets.get_mut(id.0 as usize).and_then(Option::as_mut);
+            applies && bucket.is_some_and(|bucket| !bucket.take(facts.source, facts.len, now))
+        })
     }
 
     fn take(&mut self, rule: RuleId, facts: &Facts<'_>, now: Timestamp) -> bool {

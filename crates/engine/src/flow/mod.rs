@@ -94,6 +94,17 @@ impl Flow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FlowSlot(u32);
 
+/// A packet's place in the table; valid until the table changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Located {
+    oriented: Option<Oriented>,
+    hash: u64,
+    /// Its flow, and whether the packet goes against the flow's first one.
+    found: Option<(FlowSlot, bool)>,
+    /// Whether the packet is an ICMP error, and the flow the one that it quotes.
+    quoted: bool,
+}
+
 /// What the table says of a packet before the rules are asked: conntrack's `ct state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -155,14 +166,15 @@ impl FlowTable {
         self.slab.get_mut(slot.0 as usize)?.as_mut()
     }
 
-    /// The live flow of a packet, and whether the packet goes against the direction of its first one.
+    /// The live flow under a key, and whether the packet goes against the direction of its first one.
     fn find(
         &mut self,
         oriented: &Oriented,
+        hash: u64,
         now: Timestamp,
         ended: &mut Ended,
     ) -> Option<(FlowSlot, bool)> {
-        let slot = self.slot(&oriented.key, self.hasher.hash_one(oriented.key))?;
+        let slot = self.slot(&oriented.key, hash)?;
         let flow = self.get(slot)?;
         if flow.is_over(now) {
             self.remove(slot, FlowEnd::TimedOut, ended);
@@ -171,29 +183,39 @@ impl FlowTable {
         Some((slot, oriented.from_low != flow.from_low))
     }
 
-    /// Which way a packet goes, told by the flow that it belongs to.
-    pub(crate) fn direction_of(
+    /// Looks a packet's flow up, once for all that is asked of it; for ICMP errors the flow that they quote.
+    pub(crate) fn locate(
         &mut self,
         packet: &Packet<'_>,
         now: Timestamp,
         ended: &mut Ended,
-    ) -> Option<Direction> {
-        if let Transport::Icmp(icmp) = packet.transport()
-            && icmp.is_error()
-        {
-            // The error goes against the packet that it quotes.
-            let (slot, quoted_is_reply) =
-                self.find(&Oriented::quoted(&icmp.embedded()?)?, now, ended)?;
-            let direction = self.get(slot)?.direction;
-            return Some(if quoted_is_reply {
-                direction
-            } else {
-                opposite(direction)
-            });
+    ) -> Located {
+        self.sweep(now, ended);
+        let (oriented, quoted) = match packet.transport() {
+            Transport::Icmp(icmp) if icmp.is_error() => {
+                let quoted = icmp.embedded();
+                let oriented = quoted.as_ref().and_then(Oriented::quoted);
+                // The error must go to the sender of what it quotes (nf_conntrack_inet_error).
+                let aimed = quoted.is_some_and(|quoted| quoted.source == packet.destination());
+                (oriented.filter(|_| aimed), true)
+            }
+            _ => (Oriented::of(packet), false),
+        };
+        let hash = oriented.map_or(0, |oriented| self.hasher.hash_one(oriented.key));
+        let found = oriented.and_then(|oriented| self.find(&oriented, hash, now, ended));
+        Located {
+            oriented,
+            hash,
+            found,
+            quoted,
         }
-        let (slot, reply) = self.find(&Oriented::of(packet)?, now, ended)?;
+    }
+
+    /// Which way a packet goes, told by its flow. An error goes against the packet that it quotes.
+    pub(crate) fn direction_of(&self, located: &Located) -> Option<Direction> {
+        let (slot, reply) = located.found?;
         let direction = self.get(slot)?.direction;
-        Some(if reply {
+        Some(if reply != located.quoted {
             opposite(direction)
         } else {
             direction
@@ -205,15 +227,24 @@ impl FlowTable {
         &mut self,
         packet: &Packet<'_>,
         facts: &Facts<'_>,
+        located: &Located,
         now: Timestamp,
         ended: &mut Ended,
     ) -> State {
-        self.sweep(now, ended);
-        let Some(oriented) = Oriented::of(packet) else {
-            return self.track_icmp(packet, now, ended);
-        };
-        let Some((slot, reply)) = self.find(&oriented, now, ended) else {
-            return match begins(packet, &oriented) {
+        if let Transport::Icmp(icmp) = packet.transport() {
+            // nf_conntrack_proto_icmpv6.c `noct_valid_new`
+            if icmp.is_v6() && matches!(icmp.kind(), 130..=136 | 143) {
+                return State::Untracked;
+            }
+            if located.quoted || located.oriented.is_none() {
+                return match located.found {
+                    Some((flow, _)) => State::Related { flow },
+                    None => State::Invalid(Invalid::IcmpNoFlow),
+                };
+            }
+        }
+        let Some((slot, reply)) = located.found else {
+            return match begins(packet, located) {
                 Ok(()) => State::New { flow: None },
                 Err(invalid) => State::Invalid(invalid),
             };
@@ -256,34 +287,12 @@ impl FlowTable {
         }
     }
 
-    fn track_icmp(&mut self, packet: &Packet<'_>, now: Timestamp, ended: &mut Ended) -> State {
-        let Transport::Icmp(icmp) = packet.transport() else {
-            return State::Invalid(Invalid::IcmpNoFlow);
-        };
-        // nf_conntrack_proto_icmpv6.c `noct_valid_new`
-        if icmp.is_v6() && matches!(icmp.kind(), 130..=136 | 143) {
-            return State::Untracked;
-        }
-        let related = icmp
-            .is_error()
-            .then(|| icmp.embedded())
-            .flatten()
-            // The error must go to the sender of what it quotes (nf_conntrack_inet_error).
-            .filter(|quoted| quoted.source == packet.destination())
-            .and_then(|quoted| Oriented::quoted(&quoted))
-            .and_then(|oriented| self.find(&oriented, now, ended));
-        match related {
-            Some((flow, _)) => State::Related { flow },
-            None => State::Invalid(Invalid::IcmpNoFlow),
-        }
-    }
-
     /// Enters the flow of a packet that was allowed, or counts the packet on the flow that it has.
     /// `Err` when the table is full of flows that may not go.
     pub(crate) fn enter(
         &mut self,
-        packet: &Packet<'_>,
         facts: &Facts<'_>,
+        located: &Located,
         flow: Option<FlowSlot>,
         reason: Reason,
         now: Timestamp,
@@ -295,13 +304,13 @@ impl FlowTable {
             }
             return Ok(Some(slot));
         }
-        let Some(oriented) = Oriented::of(packet) else {
+        let Some(oriented) = located.oriented else {
             return Ok(None);
         };
         if self.places.len() >= self.ceiling && !self.make_room(now, ended) {
             return Err(Invalid::FlowTableFull);
         }
-        let hash = self.hasher.hash_one(oriented.key);
+        let hash = located.hash;
         let tcp = facts
             .tcp_flags
             .map(|flags| match tcp::step(TcpState::None, flags, false) {
@@ -350,23 +359,21 @@ impl FlowTable {
     /// the TCP state is the kernel's affair.
     pub(crate) fn track_known(
         &mut self,
-        packet: &Packet<'_>,
         facts: &Facts<'_>,
+        located: &Located,
         established: bool,
         now: Timestamp,
         ended: &mut Ended,
     ) -> State {
-        self.sweep(now, ended);
-        let Some(oriented) = Oriented::of(packet) else {
+        if located.oriented.is_none() {
             return State::Untracked;
-        };
-        let found = self.find(&oriented, now, ended);
-        let Some((slot, reply)) = found else {
+        }
+        let Some((slot, reply)) = located.found else {
             if !established {
                 return State::New { flow: None };
             }
             // Its begin was not seen here.
-            return match self.enter(packet, facts, None, Reason::Established, now, ended) {
+            return match self.enter(facts, located, None, Reason::Established, now, ended) {
                 Ok(Some(slot)) => State::Established {
                     flow: slot,
                     reply: false,
@@ -375,6 +382,9 @@ impl FlowTable {
                 Err(invalid) => State::Invalid(invalid),
             };
         };
+        if located.quoted {
+            return State::Related { flow: slot };
+        }
         let Some(flow) = self.get_mut(slot) else {
             return State::New { flow: None };
         };
@@ -490,13 +500,15 @@ fn count(flow: &mut Flow, facts: &Facts<'_>, reply: bool, now: Timestamp) {
 }
 
 /// Whether a packet without a flow can begin one.
-fn begins(packet: &Packet<'_>, oriented: &Oriented) -> Result<(), Invalid> {
+fn begins(packet: &Packet<'_>, located: &Located) -> Result<(), Invalid> {
     match packet.transport() {
         Transport::Tcp(segment) => match tcp::step(TcpState::None, segment.flags(), false) {
             Step::To(_) => Ok(()),
             Step::Ignore | Step::Invalid => Err(Invalid::TcpNoConnection),
         },
-        Transport::Icmp(_) if oriented.is_answer => Err(Invalid::IcmpNoFlow),
+        Transport::Icmp(_) if located.oriented.is_some_and(|oriented| oriented.is_answer) => {
+            Err(Invalid::IcmpNoFlow)
+        }
         Transport::Sctp(sctp) => {
             // DATA, SACK and what carries no state begin nothing (nf_conntrack_proto_sctp.c `sctp_new`).
             let begins = sctp

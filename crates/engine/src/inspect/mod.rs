@@ -111,8 +111,7 @@ impl Inspector {
     fn need(&self, facts: &Facts<'_>, plan: &Plan, before: Option<RuleId>) -> u32 {
         self.index(facts.direction)
             .candidates(facts)
-            .iter()
-            .take_while(|&&id| before.is_none_or(|before| id < before))
+            .filter(|&id| before.is_none_or(|before| id < before))
             .map(|id| &plan.rules[id.0 as usize])
             .filter(|rule| header_matches(rule, facts, plan))
             .filter_map(|rule| rule.content.as_ref())
@@ -171,35 +170,35 @@ impl Inspector {
             };
         }
         let stream = inspection.streams[side].as_ref();
-        let found = self.indexes[facts.direction as usize]
-            .candidates(facts)
-            .iter()
-            .take_while(|&&id| decided_by.is_none_or(|before| id < before))
-            .map(|id| &plan.rules[id.0 as usize])
-            .filter(|rule| {
-                rule.expires.is_none_or(|expires| now < expires)
-                    && header_matches(rule, facts, plan)
-            })
-            .find_map(|rule| {
-                let content = rule.content.as_ref()?;
-                let matched = match (content.scope, stream) {
-                    (Scope::Stream { depth }, Some(stream)) => {
-                        let bytes = stream.contiguous(depth);
-                        lengths_match(content, facts)
-                            && grown.start < bytes.len()
-                            && self.matchers.matches(rule.id, bytes, grown.start)
-                    }
-                    (Scope::Stream { .. }, None) | (Scope::Packet, _) => {
-                        lengths_match(content, facts)
-                            && self.matchers.matches(rule.id, facts.payload, 0)
-                    }
-                };
-                matched.then_some((
-                    rule.id,
-                    matches!(content.scope, Scope::Stream { .. }) && stream.is_some(),
-                ))
-            });
-        if let Some((rule, in_stream)) = found {
+        let matchers = &self.matchers;
+        let found = self.indexes[facts.direction as usize].first(facts, |id| {
+            let rule = &plan.rules[id.0 as usize];
+            let Some(content) = rule.content.as_ref() else {
+                return false;
+            };
+            if decided_by.is_some_and(|before| id >= before)
+                || rule.expires.is_some_and(|expires| now >= expires)
+                || !header_matches(rule, facts, plan)
+                || !lengths_match(content, facts)
+            {
+                return false;
+            }
+            match (content.scope, stream) {
+                (Scope::Stream { depth }, Some(stream)) => {
+                    let bytes = stream.contiguous(depth);
+                    grown.start < bytes.len() && matchers.matches(id, bytes, grown.start)
+                }
+                (Scope::Stream { .. }, None) | (Scope::Packet, _) => {
+                    matchers.matches(id, facts.payload, 0)
+                }
+            }
+        });
+        if let Some(rule) = found {
+            let in_stream = stream.is_some()
+                && plan.rules[rule.0 as usize]
+                    .content
+                    .as_ref()
+                    .is_some_and(|content| matches!(content.scope, Scope::Stream { .. }));
             let drops = !matches!(
                 plan.rules[rule.0 as usize].action,
                 policy::Action::Allow | policy::Action::Limit

@@ -1,0 +1,398 @@
+//! The decision itself, in the order of the policy language: bans, feeds, impossible packets, flow state, detectors that limit,
+//! rules, essentials, the default.
+
+use std::sync::Arc;
+
+use policy::{Action, DefaultAction, Direction, Rule, Timestamp};
+use wire::Packet;
+
+use super::{Arrival, Decision, Engine, Inspect, Known};
+use crate::essential::essential;
+use crate::event::{Alert, EventBody};
+use crate::facts::{Facts, Probe};
+use crate::flow::{FlowSlot, Located, State};
+use crate::impossible::impossible;
+use crate::inspect::Finding;
+use crate::verdict::{Invalid, Reason, Verdict};
+
+impl Engine {
+    pub(super) fn handle_packet(
+        &mut self,
+        arrival: &Arrival<'_>,
+        packet: &Packet<'_>,
+        frames: u64,
+    ) -> Decision {
+        let located = self.flows.locate(packet, arrival.now, &mut self.ended);
+        let direction = arrival
+            .direction
+            .unwrap_or_else(|| self.infer_direction(packet, &located));
+        let case = Case {
+            arrival,
+            packet,
+            located,
+            facts: Facts::of(packet, direction, arrival.interface),
+        };
+        let decided = self.decide(&case);
+        self.settle(&case.facts, &decided, frames, arrival.now);
+        Decision {
+            verdict: decided.verdict,
+            reason: decided.reason,
+            direction,
+            inspect: decided.inspect,
+        }
+    }
+
+    /// The whole decision, in the order of the language.
+    pub(super) fn decide(&mut self, case: &Case<'_>) -> Decided {
+        if let Some(reason) = self.shield(&case.facts, case.arrival.now) {
+            return Decided::drop(reason);
+        }
+        if let Some(kind) = impossible(&case.facts) {
+            return Decided::drop(Reason::Impossible(kind));
+        }
+        match self.state(case) {
+            State::Invalid(invalid) => Decided::drop(Reason::Invalid(invalid)),
+            State::Related { flow } => Decided::allow(Reason::Related, Some(flow)),
+            State::Established { flow, reply } => self.decide_established(case, flow, reply),
+            State::New { flow } => self.decide_new(case, flow),
+            State::Untracked => self.decide_untracked(&case.facts, case.arrival.now),
+        }
+    }
+
+    /// Bans, then feeds; neither holds for protected addresses or this host's traffic with itself.
+    pub(super) fn shield(&self, facts: &Facts<'_>, now: Timestamp) -> Option<Reason> {
+        if facts.is_loopback() || (self.bans.is_empty() && self.plan.feeds.is_empty()) {
+            return None;
+        }
+        let remotes = facts.remotes();
+        let exposed = || {
+            remotes
+                .iter()
+                .flatten()
+                .filter(|&&key| !self.protected.contains_key(key))
+        };
+        if let Some(ban) = exposed().find_map(|&key| self.bans.covering(key, now)) {
+            return Some(Reason::Banned(ban.prefix));
+        }
+        let feeds = &self.plan.feeds;
+        let listed = |feed: &policy::SetId, key: u128| {
+            self.plan.sets[feed.0 as usize].addresses.contains_key(key)
+        };
+        exposed()
+            .find_map(|&key| feeds.iter().copied().find(|feed| listed(feed, key)))
+            .map(Reason::Feed)
+    }
+
+    pub(super) fn state(&mut self, case: &Case<'_>) -> State {
+        let Case {
+            arrival,
+            packet,
+            facts,
+            located,
+        } = case;
+        let (now, ended) = (arrival.now, &mut self.ended);
+        match arrival.known {
+            None => self.flows.track(packet, facts, located, now, ended),
+            Some(known) => {
+                let established = known == Known::Established;
+                self.flows
+                    .track_known(facts, located, established, now, ended)
+            }
+        }
+    }
+
+    pub(super) fn decide_established(
+        &mut self,
+        case: &Case<'_>,
+        flow: FlowSlot,
+        reply: bool,
+    ) -> Decided {
+        let Case {
+            arrival,
+            packet,
+            facts,
+            ..
+        } = case;
+        let (plan, now) = (Arc::clone(&self.plan), arrival.now);
+        if let Some(offence) = self.detectors.packet(&plan, facts, true, now)
+            && let Some(decided) = self.answer_flood(facts, offence, now)
+        {
+            return decided;
+        }
+        if let Some(rule) = self.rules.over_rate(&plan, facts, now) {
+            return Decided {
+                flow: Some(flow),
+                ..Decided::drop(Reason::Limited(rule))
+            };
+        }
+        let Some(state) = self.flows.get_mut(flow) else {
+            return Decided::allow(Reason::Established, None);
+        };
+        let handshake = state.handshake
+            || arrival.known == Some(Known::Established)
+            || facts.tcp_flags.is_none();
+        if !state.inspection_begun {
+            state.inspection_begun = true;
+            state.inspection = self.inspector.begin(facts, &plan, None);
+        }
+        if state.inspection.is_none() {
+            return Decided::allow(Reason::Established, Some(flow));
+        }
+        let inspect = match self
+            .inspector
+            .inspect(state, packet, facts, reply, &plan, now)
+        {
+            Finding::Match(id) => {
+                return self.apply_content(
+                    &plan.rules[id.0 as usize],
+                    facts,
+                    Some(flow),
+                    handshake,
+                    now,
+                );
+            }
+            Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
+            Finding::Nothing => Inspect::More,
+            Finding::Settled => Inspect::Settled,
+        };
+        Decided {
+            inspect,
+            ..Decided::allow(Reason::Established, Some(flow))
+        }
+    }
+
+    pub(super) fn decide_new(&mut self, case: &Case<'_>, flow: Option<FlowSlot>) -> Decided {
+        let Case {
+            arrival,
+            packet,
+            facts,
+            located,
+        } = case;
+        let now = arrival.now;
+        let decided = self.decide_untracked(facts, now);
+        if decided.verdict != Verdict::Allow {
+            return Decided { flow, ..decided };
+        }
+        let known = flow.is_some();
+        let slot =
+            match self
+                .flows
+                .enter(facts, located, flow, decided.reason, now, &mut self.ended)
+            {
+                Ok(slot) => slot,
+                Err(invalid) => return Decided::drop(Reason::Invalid(invalid)),
+            };
+        self.totals.flows += u64::from(!known && slot.is_some());
+        let plan = Arc::clone(&self.plan);
+        let mut inspect = Inspect::None;
+        if let Some(state) = slot.and_then(|slot| self.flows.get_mut(slot)) {
+            if !known {
+                state.inspection_begun = true;
+                state.inspection = self.inspector.begin(facts, &plan, decided.reason.rule());
+            }
+            if state.inspection.is_some() {
+                // Its own payload was asked already; this puts it at the begin of the stream.
+                inspect = match self
+                    .inspector
+                    .inspect(state, packet, facts, false, &plan, now)
+                {
+                    Finding::Match(id) => {
+                        let rule = &plan.rules[id.0 as usize];
+                        return self.apply_content(rule, facts, slot, false, now);
+                    }
+                    Finding::NoMemory => {
+                        return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
+                    }
+                    Finding::Nothing => Inspect::More,
+                    Finding::Settled => Inspect::Settled,
+                };
+            }
+        }
+        Decided {
+            flow: slot,
+            inspect,
+            ..decided
+        }
+    }
+
+    /// Detectors that limit, rules, essentials, the default.
+    pub(super) fn decide_untracked(&mut self, facts: &Facts<'_>, now: Timestamp) -> Decided {
+        let plan = Arc::clone(&self.plan);
+        if let Some(offence) = self.detectors.packet(&plan, facts, false, now)
+            && let Some(decided) = self.answer_flood(facts, offence, now)
+        {
+            return decided;
+        }
+        let inspector = &self.inspector;
+        let found = self.rules.first_match(&plan, facts, now, |rule, content| {
+            inspector.matches_packet(rule, content, facts)
+        });
+        if let Some(rule) = found {
+            if rule.content.is_some() {
+                return self.apply_content(rule, facts, None, facts.tcp_flags.is_none(), now);
+            }
+            let (verdict, reason) = self.rules.act(rule, facts, now);
+            self.act_on_match(rule, facts, now);
+            return Decided {
+                verdict,
+                reason,
+                flow: None,
+                inspect: Inspect::None,
+            };
+        }
+        if self.plan.essentials
+            && let Some(kind) = essential(facts)
+        {
+            return Decided::allow(Reason::Essential(kind), None);
+        }
+        let verdict = match plan.default.of(facts.direction) {
+            DefaultAction::Allow => Verdict::Allow,
+            DefaultAction::Deny => Verdict::Drop,
+            DefaultAction::Reject => Verdict::Reject,
+        };
+        Decided {
+            verdict,
+            reason: Reason::Default(facts.direction),
+            flow: None,
+            inspect: Inspect::None,
+        }
+    }
+
+    /// A content rule matched: its action, an alert, and a hit for the detector when no third party can have sent it.
+    pub(super) fn apply_content(
+        &mut self,
+        rule: &Rule,
+        facts: &Facts<'_>,
+        flow: Option<FlowSlot>,
+        handshake: bool,
+        now: Timestamp,
+    ) -> Decided {
+        let (verdict, reason) = self.rules.act(rule, facts, now);
+        self.act_on_match(rule, facts, now);
+        if verdict != Verdict::Allow {
+            self.totals.alerts += 1;
+            self.push_limited(
+                facts,
+                flow,
+                now,
+                EventBody::Alert(Alert::Content {
+                    rule: rule.id,
+                    verdict,
+                }),
+            );
+            let plan = Arc::clone(&self.plan);
+            if handshake && let Some(offence) = self.detectors.content_hit(&plan, facts, now) {
+                self.answer_offence(facts, offence, now);
+            }
+        }
+        let inspect = if verdict == Verdict::Allow {
+            Inspect::More
+        } else {
+            Inspect::None
+        };
+        Decided {
+            verdict,
+            reason,
+            flow,
+            inspect,
+        }
+    }
+
+    pub(super) fn infer_direction(&self, packet: &Packet<'_>, located: &Located) -> Direction {
+        if let Some(direction) = self.flows.direction_of(located) {
+            return direction;
+        }
+        let (source, destination) = (packet.source(), packet.destination());
+        let shouted = destination.is_multicast()
+            || policy::address_key(destination) == policy::address::IPV4_LAST;
+        if self.own.is_empty() || self.own.contains(destination) {
+            Direction::In
+        } else if self.own.contains(source) {
+            Direction::Out
+        } else if shouted {
+            Direction::In
+        } else {
+            Direction::Forward
+        }
+    }
+
+    /// Decides a hypothetical packet as the first of its flow. Changes nothing: rates are taken as not exceeded.
+    pub fn test(&self, now: Timestamp, probe: &Probe) -> Decision {
+        let facts = probe.facts();
+        let (verdict, reason) = self.test_facts(now, &facts);
+        Decision {
+            verdict,
+            reason,
+            direction: probe.direction,
+            inspect: Inspect::None,
+        }
+    }
+
+    pub(super) fn test_facts(&self, now: Timestamp, facts: &Facts<'_>) -> (Verdict, Reason) {
+        if let Some(reason) = self.shield(facts, now) {
+            return (Verdict::Drop, reason);
+        }
+        if let Some(kind) = impossible(facts) {
+            return (Verdict::Drop, Reason::Impossible(kind));
+        }
+        let content = |rule: &Rule, content: &policy::Content| {
+            self.inspector.matches_packet(rule, content, facts)
+        };
+        if let Some(rule) = self.rules.first_match(&self.plan, facts, now, content) {
+            let verdict = match rule.action {
+                Action::Allow | Action::Limit => Verdict::Allow,
+                Action::Deny | Action::Ban(_) => Verdict::Drop,
+                Action::Reject => Verdict::Reject,
+            };
+            return (verdict, Reason::Rule(rule.id));
+        }
+        if self.plan.essentials
+            && let Some(kind) = essential(facts)
+        {
+            return (Verdict::Allow, Reason::Essential(kind));
+        }
+        let verdict = match self.plan.default.of(facts.direction) {
+            DefaultAction::Allow => Verdict::Allow,
+            DefaultAction::Deny => Verdict::Drop,
+            DefaultAction::Reject => Verdict::Reject,
+        };
+        (verdict, Reason::Default(facts.direction))
+    }
+}
+
+/// A packet on its way through the decision.
+pub(super) struct Case<'a> {
+    pub(super) arrival: &'a Arrival<'a>,
+    pub(super) packet: &'a Packet<'a>,
+    pub(super) facts: Facts<'a>,
+    pub(super) located: Located,
+}
+
+/// A verdict with what the record needs beside it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decided {
+    pub(super) verdict: Verdict,
+    pub(super) reason: Reason,
+    pub(super) flow: Option<FlowSlot>,
+    pub(super) inspect: Inspect,
+}
+
+impl Decided {
+    pub(super) fn drop(reason: Reason) -> Self {
+        Self {
+            verdict: Verdict::Drop,
+            reason,
+            flow: None,
+            inspect: Inspect::None,
+        }
+    }
+
+    pub(super) fn allow(reason: Reason, flow: Option<FlowSlot>) -> Self {
+        Self {
+            verdict: Verdict::Allow,
+            reason,
+            flow,
+            inspect: Inspect::None,
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The engine: one packet in, one decision out, and events to be polled.
+//!
+//! The order of [`Engine::handle`] is the order of the policy language: bans, feeds, impossible packets, flow state, detectors
+//! that limit, rules, essentials, the default.
+
+mod answer;
+mod decide;
+mod record;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use policy::{AddressSet, Direction, Plan, Rule, RuleId, Timestamp};
+use wire::{FiveTuple, Frame, Malformed};
+
+use crate::ban::Ban;
+use crate::ban_table::BanTable;
+use crate::bucket::{Bucket, Shape};
+use crate::detectors::Detectors;
+use crate::event::{Event, FlowEnd, FlowRecord, Totals};
+use crate::facts::Facts;
+use crate::flow::{Ended, FlowTable};
+use crate::fragment::{GivenUp, Reassembler};
+use crate::inspect::Inspector;
+use crate::rules::Rules;
+use crate::verdict::{Reason, Verdict};
+
+/// What an engine is made from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What to execute.
+    pub plan: Arc<Plan>,
+    /// Addresses of this host; empty when they are not known, as in most replays.
+    pub own: AddressSet,
+    /// Addresses found to need protection: own, gateways, resolvers. The policy's own list is added.
+    pub protected: AddressSet,
+    /// Seed of every hash: any number that senders cannot know in live use, a fixed one in replay.
+    pub seed: u64,
+}
+
+/// How a packet came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// When.
+    pub now: Timestamp,
+    /// Which way it goes. `None`: told by its flow; else by own addresses where they are known; else [`Direction::In`].
+    pub direction: Option<Direction>,
+    /// Where it came in, or leaves for [`Direction::Out`].
+    pub interface: Option<&'a str>,
+    /// Length of the frame on the wire, in bytes.
+    pub wire_len: u32,
+    /// What the kernel's connection tracking has said of it already, for packets that the kernel hands up.
+    pub known: Option<Known>,
+}
+
+/// What the kernel's connection tracking said of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It begins a flow, or its flow was not answered yet.
+    New,
+    /// Its flow was answered.
+    Established,
+}
+
+/// What to do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Let it pass or not.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// Which way it went, given or inferred.
+    pub direction: Direction,
+    /// Whether its flow still has to be seen.
+    pub inspect: Inspect,
+}
+
+/// Whether content rules still want to see a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inspect {
+    /// There was never anything to see.
+    None,
+    /// There is more to see.
+    More,
+    /// What was to be seen was seen: the kernel may have the flow for good.
+    Settled,
+}
+
+/// The reference interpreter of one plan.
+#[derive(Debug)]
+pub struct Engine {
+    plan: Arc<Plan>,
+    rules: Rules,
+    inspector: Inspector,
+    detectors: Detectors,
+    flows: FlowTable,
+    fragments: Reassembler,
+    bans: BanTable,
+    own: AddressSet,
+    discovered: AddressSet,
+    protected: AddressSet,
+    totals: Totals,
+    hits: Vec<u64>,
+    events: VecDeque<Event>,
+    drop_budget: Bucket,
+    drop_shape: Shape,
+    ended: Ended,
+    given_up: Vec<GivenUp>,
+    seed: u64,
+}
+
+/// The addresses that must not be dropped: found by the backend, and the policy's own.
+fn protected_addresses(plan: &Plan, discovered: &AddressSet) -> AddressSet {
+    let listed = plan
+        .protect
+        .sets
+        .iter()
+        .fold(plan.protect.addresses.clone(), |all, set| {
+            all.union(&plan.sets[set.0 as usize].addresses)
+        });
+    if plan.protect.discover {
+        listed.union(discovered)
+    } else {
+        listed
+    }
+}
+
+fn drop_shape(plan: &Plan) -> Shape {
+    let rate =
+        std::num::NonZeroU32::new(plan.log.drops_per_second).unwrap_or(std::num::NonZeroU32::MIN);
+    Shape::new(rate, Duration::from_secs(1), rate, false)
+}
+
+impl Engine {
+    /// An engine without flows and bans.
+    pub fn new(setup: Setup) -> Self {
+        let Setup {
+            plan,
+            own,
+            protected: discovered,
+            seed,
+        } = setup;
+        let shape = drop_shape(&plan);
+        Self {
+            rules: Rules::new(&plan, seed),
+            inspector: Inspector::new(&plan),
+            detectors: Detectors::new(&plan, seed),
+            flows: FlowTable::new(plan.limits.flows, seed),
+            fragments: Reassembler::new(plan.limits.fragment_bytes, seed),
+            bans: BanTable::new(plan.ban.capacity, seed),
+            protected: protected_addresses(&plan, &discovered),
+            own,
+            discovered,
+            totals: Totals::default(),
+            hits: vec![0; plan.rules.len()],
+            events: VecDeque::new(),
+            drop_budget: Bucket::full(&shape, Timestamp::default()),
+            drop_shape: shape,
+            ended: Vec::new(),
+            given_up: Vec::new(),
+            seed,
+            plan,
+        }
+    }
+
+    /// Decides a frame, counts it and feeds the detectors with it.
+    pub fn handle(
+        &mut self,
+        arrival: &Arrival<'_>,
+        frame: Result<Frame<'_>, Malformed>,
+    ) -> Decision {
+        self.totals.packets += 1;
+        self.totals.bytes += u64::from(arrival.wire_len);
+        self.expire_bans(arrival.now);
+        let decision = match frame {
+            Ok(Frame::NotIp { .. }) => {
+                let direction = arrival.direction.unwrap_or(Direction::In);
+                self.totals.allowed += 1;
+                Decision {
+                    verdict: Verdict::Allow,
+                    reason: Reason::NotIp,
+                    direction,
+                    inspect: Inspect::None,
+                }
+            }
+            Ok(Frame::Ip(packet)) if packet.fragment().is_some() => {
+                self.handle_fragment(arrival, &packet)
+            }
+            Ok(Frame::Ip(packet)) => self.handle_packet(arrival, &packet, 1),
+            Err(malformed) => self.handle_malformed(arrival, malformed),
+        };
+        self.record_ended();
+        decision
+    }
+
+    /// Lets time pass when no packet comes: bans end, flows end, fragments are given up.
+    pub fn advance(&mut self, now: Timestamp) {
+        self.expire_bans(now);
+        self.flows.expire(now, &mut self.ended);
+        let mut given_up = std::mem::take(&mut self.given_up);
+        self.fragments.expire(now, &mut given_up);
+        self.settle_given_up(&mut given_up, now);
+        self.record_ended();
+    }
+
+    /// The packets are over: what is held is given up, and every flow ends.
+    pub fn finish(&mut self, now: Timestamp) {
+        let mut given_up = std::mem::take(&mut self.given_up);
+        self.fragments.finish(&mut given_up);
+        self.settle_given_up(&mut given_up, now);
+        self.flows.finish(&mut self.ended);
+        self.record_ended();
+    }
+
+    /// The next event, oldest first. To be drained after each call that may make some.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Sums since the begin.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Matches of each rule, by [`RuleId`], since the plan was loaded.
+    pub fn rule_hits(&self) -> &[u64] {
+        &self.hits
+    }
+
+    /// The plan in force.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Puts another plan in force. Flows and bans stay; counts of detectors and rates begin anew.
+    pub fn reload(&mut self, plan: Arc<Plan>) {
+        self.rules = Rules::new(&plan, self.seed);
+        self.inspector = Inspector::new(&plan);
+        self.detectors = Detectors::new(&plan, self.seed);
+        self.bans.set_capacity(plan.ban.capacity);
+        self.protected = protected_addresses(&plan, &self.discovered);
+        self.hits = vec![0; plan.rules.len()];
+        self.drop_shape = drop_shape(&plan);
+        for flow in self.flows.iter_mut() {
+            // Rule numbers mean other rules now. What was allowed stays allowed, and what new content rules ask is asked.
+            if flow.rule().is_some() {
+                flow.reason = Reason::Established;
+            }
+            flow.inspection =
+                self.inspector
+                    .begin(&facts_of(flow.tuple, flow.direction), &plan, None);
+        }
+        self.plan = plan;
+    }
+
+    /// Other addresses were found: this host's own, and those that need protection. Bans that they contradict are lifted.
+    pub fn set_addresses(&mut self, own: AddressSet, protected: AddressSet, now: Timestamp) {
+        self.own = own;
+        self.protected = protected_addresses(&self.plan, &protected);
+        self.discovered = protected;
+        let contradicted: Vec<IpNet> = self
+            .bans
+            .iter()
+            .map(|ban| ban.prefix)
+            .filter(|&prefix| {
+                !std::iter::once(prefix)
+                    .collect::<AddressSet>()
+                    .intersection(&self.protected)
+                    .is_empty()
+            })
+            .collect();
+        for prefix in contradicted {
+            self.unban(now, prefix);
+        }
+    }
+
+    /// The bans in force, in no particular order.
+    pub fn bans(&self) -> impl Iterator<Item = &Ban> {
+        self.bans.iter()
+    }
+
+    /// The ban that covers an address.
+    pub fn ban_of(&self, address: std::net::IpAddr, now: Timestamp) -> Option<&Ban> {
+        self.bans.covering(policy::address_key(address), now)
+    }
+
+    /// Every address that no ban or feed may drop.
+    pub fn protected(&self) -> &AddressSet {
+        &self.protected
+    }
+
+    /// The flows as they stand: endpoints of the first packet, its direction, its counters.
+    pub fn flows(&self) -> impl Iterator<Item = (FiveTuple, Direction, FlowRecord)> {
+        self.flows
+            .iter()
+            .map(|flow| (flow.tuple, flow.direction, flow.record(None::<FlowEnd>)))
+    }
+
+    /// The rule of a number, for those who render reasons.
+    pub fn rule(&self, id: RuleId) -> Option<&Rule> {
+        self.plan.rules.get(id.0 as usize)
+    }
+}
+
+/// The header fields of a flow's first packet.
+fn facts_of(tuple: FiveTuple, direction: Direction) -> Facts<'static> {
+    Facts {
+        direction,
+        interface: None,
+        source: policy::address_key(tuple.source),
+        destination: policy::address_key(tuple.destination),
+        protocol: tuple.protocol,
+        source_port: tuple.source_port,
+        port: tuple.destination_port,
+        tcp_flags: None,
+        icmp: None,
+        hop_limit: 0,
+        len: 0,
+        payload: &[],
+        payload_len: 0,
+    }
+}
