@@ -14,13 +14,17 @@ pub struct Gre<'a> {
 }
 
 impl<'a> Gre<'a> {
-    pub(crate) fn parse(segment: Segment<'a>) -> Result<Self, MalformedKind> {
-        let (header, rest) = segment.split::<4>(MalformedKind::GreTruncated)?;
+    /// `None` for a packet without a whole base header, which conntrack tracks as it tracks unknown protocols.
+    pub(crate) fn parse(segment: Segment<'a>) -> Result<Option<Self>, MalformedKind> {
+        if segment.len < 4 {
+            return Ok(None);
+        }
+        let (header, rest) = segment.split::<4>(MalformedKind::CutByCapture)?;
         let gre = Self { header, rest };
         if gre.version() == 1 && segment.len >= 8 && gre.protocol_type() != PPP {
             return Err(MalformedKind::GreNotPpp);
         }
-        Ok(gre)
+        Ok(Some(gre))
     }
 
     /// Version: 0 is GRE, 1 is PPTP.
@@ -80,7 +84,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
     use super::*;
     use crate::Transport;
-    use crate::sample::{defect, ipv4, whole};
+    use crate::sample::{cut, defect, ipv4, whole};
 
     fn gre(bytes: &[u8]) -> Gre<'_> {
         match whole(bytes).unwrap().transport() {
@@ -143,11 +147,18 @@ mod tests {
     }
 
     #[test]
-    fn short_packets() {
+    fn short_packets_are_not_read() {
+        assert!(matches!(
+            whole(&ipv4(47, &[0; 3])).unwrap().transport(),
+            Transport::Other
+        ));
+        assert!(matches!(
+            whole(&ipv4(47, &[0; 4])).unwrap().transport(),
+            Transport::Gre(_)
+        ));
         assert_eq!(
-            defect(&ipv4(47, &[0; 3])),
-            Some(MalformedKind::GreTruncated)
+            cut(&ipv4(47, &[0; 4])[..23], 24).unwrap_err().kind,
+            MalformedKind::CutByCapture
         );
-        assert_eq!(defect(&ipv4(47, &[0; 4])), None);
     }
 }

@@ -177,8 +177,6 @@ kinds! {
     IcmpTruncated "icmp-truncated" "the ICMP header is shorter than 8 bytes";
     /// SCTP packet shorter than 12 bytes (RFC 9260 section 3.1; `sctp_error`).
     SctpTruncated "sctp-truncated" "the SCTP header is shorter than 12 bytes";
-    /// GRE packet shorter than 4 bytes (RFC 2784 section 2.1; `gre_rcv`, while conntrack tracks it as any protocol).
-    GreTruncated "gre-truncated" "the GRE header is shorter than 4 bytes";
     /// GRE version 1 that carries no PPP (RFC 2637 section 4.1; `gre_pkt_to_tuple`).
     GreNotPpp "gre-not-ppp" "the GRE version 1 packet carries no PPP";
 }

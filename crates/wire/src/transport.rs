@@ -51,7 +51,7 @@ pub enum Transport<'a> {
     Icmp(Icmp<'a>),
     /// SCTP.
     Sctp(Sctp<'a>),
-    /// GRE.
+    /// GRE, but for packets too short to be one.
     Gre(Gre<'a>),
     /// A fragment, first or later: nothing in it is complete.
     Fragment,
@@ -104,7 +104,7 @@ pub(crate) fn parse<'a>(network: &Network<'a>) -> Result<Transport<'a>, Malforme
         protocol::ICMPV6 if v6 => Transport::Icmp(Icmp::parse(segment, true)?),
         protocol::UDP_LITE => Transport::Udp(Udp::parse_lite(segment)?),
         protocol::SCTP => Transport::Sctp(Sctp::parse(segment)?),
-        protocol::GRE => Transport::Gre(Gre::parse(segment)?),
+        protocol::GRE => Gre::parse(segment)?.map_or(Transport::Other, Transport::Gre),
         _ => Transport::Other,
     })
 }

@@ -117,7 +117,7 @@ fn is_stricter(kind: MalformedKind, cut: bool) -> bool {
     use MalformedKind::*;
     match kind {
         Ipv4Options | Ipv6SourceMapped | Ipv6SourceMulticast | Ipv6Jumbogram => true,
-        Ipv6NoNextHeader | GreTruncated | FragmentEmpty | FragmentBeyondDatagram => true,
+        Ipv6NoNextHeader | FragmentEmpty | FragmentBeyondDatagram => true,
         Ipv4TotalLengthBeyondWire | UdpLength | CutByCapture => cut,
         _ => false,
     }

@@ -14,7 +14,12 @@ fn every_seed_is_a_packet() {
     let mut seeds = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if !path.file_name().unwrap().to_string_lossy().starts_with("seed-") {
+        if !path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("seed-")
+        {
             continue;
         }
         let input = std::fs::read(&path).unwrap();
@@ -22,7 +27,11 @@ fn every_seed_is_a_packet() {
         let link = Link::ALL[usize::from(first & 7)];
         let parsed = parse(link, bytes, bytes.len() + usize::from(first >> 3) * 64);
         every_accessor(&parsed);
-        assert!(matches!(parsed, Ok(Frame::Ip(_))), "{}: {parsed:?}", path.display());
+        assert!(
+            matches!(parsed, Ok(Frame::Ip(_))),
+            "{}: {parsed:?}",
+            path.display()
+        );
         seeds += 1;
     }
     assert!(seeds >= 8, "{seeds} seeds");
