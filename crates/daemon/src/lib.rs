@@ -6,6 +6,9 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod candidate;
+pub mod clock;
 pub mod record;
 pub mod replay;
+pub mod state;
 pub mod store;

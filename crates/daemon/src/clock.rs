@@ -1,0 +1,122 @@
+//! Time: the wall clock for records, and how it stepped against the clock that runs on through suspend and is never set.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use policy::Timestamp;
+
+/// A step smaller than this is drift, which the kernel slews anyway.
+const STEP: Duration = Duration::from_secs(2);
+
+/// The two clocks and their distance when last looked at.
+#[derive(Debug)]
+pub struct Clock {
+    offset: i128,
+}
+
+/// How the wall clock was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Forward by this much.
+    Forward(Duration),
+    /// Back by this much.
+    Back(Duration),
+}
+
+impl Clock {
+    /// A clock that has seen no step.
+    pub fn new() -> Self {
+        Self { offset: offset() }
+    }
+
+    /// Whether the wall clock was set since the last call.
+    pub fn step(&mut self) -> Option<Step> {
+        let now = offset();
+        let step = now - self.offset;
+        let size = Duration::from_nanos(u64::try_from(step.unsigned_abs()).unwrap_or(u64::MAX));
+        if size < STEP {
+            return None;
+        }
+        self.offset = now;
+        Some(if step > 0 {
+            Step::Forward(size)
+        } else {
+            Step::Back(size)
+        })
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Step {
+    /// The moment that has the same distance from the new present as `at` had from the old one.
+    pub fn shift(self, at: Timestamp) -> Timestamp {
+        match self {
+            _ if at == Timestamp::MAX => at,
+            Self::Forward(size) => at.after(size),
+            Self::Back(size) => {
+                let size = u64::try_from(size.as_nanos()).unwrap_or(u64::MAX);
+                Timestamp::from_nanos(at.as_nanos().saturating_sub(size))
+            }
+        }
+    }
+}
+
+/// The present, by the wall clock.
+pub fn now() -> Timestamp {
+    Timestamp::from_nanos(nanos(ClockId::CLOCK_REALTIME))
+}
+
+/// Time since boot, suspend included. Nobody can set it.
+pub fn since_boot() -> Duration {
+    Duration::from_nanos(nanos(ClockId::CLOCK_BOOTTIME))
+}
+
+fn offset() -> i128 {
+    i128::from(nanos(ClockId::CLOCK_REALTIME)) - i128::from(nanos(ClockId::CLOCK_BOOTTIME))
+}
+
+/// 0 for a time before 1970. Linux has both clocks, so reading one cannot fail.
+fn nanos(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |time| {
+        let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+        let nanos = u64::try_from(time.tv_nsec()).unwrap_or(0);
+        seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_seen_once_and_shifts_both_ways() {
+        let mut clock = Clock::new();
+        assert_eq!(clock.step(), None);
+        let hour = 3_600_000_000_000_i128;
+        clock.offset -= hour;
+        let Some(Step::Forward(size)) = clock.step() else {
+            panic!("an hour forward was not seen");
+        };
+        assert!(size.as_secs().abs_diff(3_600) <= 1);
+        assert_eq!(clock.step(), None);
+        clock.offset += hour;
+        assert!(matches!(clock.step(), Some(Step::Back(_))));
+
+        let at = Timestamp::from_secs(100);
+        assert_eq!(
+            Step::Forward(Duration::from_secs(5)).shift(at),
+            Timestamp::from_secs(105)
+        );
+        assert_eq!(
+            Step::Back(Duration::from_secs(500)).shift(at),
+            Timestamp::default()
+        );
+        let never = Timestamp::MAX;
+        assert_eq!(Step::Back(Duration::from_secs(5)).shift(never), never);
+    }
+}

@@ -1,0 +1,175 @@
+//! The state directory: what has to be there after a crash. Each file is written whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The folder, locked against a second daemon as long as it lives.
+#[derive(Debug)]
+pub struct StateDir {
+    folder: PathBuf,
+    _lock: Flock<File>,
+}
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It cannot be made or written to.
+    #[error("the state directory {}: {source}; give --state-dir a folder that this user can write to", folder.display())]
+    Unusable {
+        /// The folder.
+        folder: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another daemon has it.
+    #[error("another portcullis uses the state directory {}; stop it, or give this one its own --state-dir and --socket", folder.display())]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+impl StateDir {
+    /// Makes the folder if need be, and locks it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be used, or another daemon uses it.
+    pub fn open(folder: &Path) -> Result<Self, StateError> {
+        let unusable = |source| StateError::Unusable {
+            folder: folder.to_owned(),
+            source,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(folder)
+            .map_err(unusable)?;
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(folder.join("lock"))
+            .map_err(unusable)?;
+        let lock =
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(
+                |(_, errno)| match errno {
+                    nix::errno::Errno::EWOULDBLOCK => StateError::InUse {
+                        folder: folder.to_owned(),
+                    },
+                    errno => unusable(errno.into()),
+                },
+            )?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// The path of a file in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Writes a value as JSON.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses; then the file is as it was.
+    pub fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        write_atomically(&self.path(name), &serde_json::to_vec_pretty(value)?)
+    }
+
+    /// Reads a value; `None` when there is none, or none that can be read, which is said.
+    pub fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        read(&self.path(name))
+    }
+
+    /// Removes a file. One that is not there is removed already.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.path(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        }
+    }
+}
+
+/// Reads a value; `None` when there is none, or none that can be read, which is said.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!("{} cannot be read and is left out: {error}", path.display());
+            return None;
+        }
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::warn!("{} is damaged and is left out: {error}", path.display());
+            None
+        }
+    }
+}
+
+/// Puts the bytes in place of the file, so that a crash leaves either the old or the new ones.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    // The rename itself has to reach the disk too.
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn values_come_back_and_damage_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&folder.path().join("a/b")).unwrap();
+        assert_eq!(state.read::<u32>("number"), None);
+        state.write("number", &7).unwrap();
+        assert_eq!(state.read("number"), Some(7));
+        fs::write(state.path("number"), b"{half").unwrap();
+        assert_eq!(state.read::<u32>("number"), None);
+        state.remove("number").unwrap();
+        state.remove("number").unwrap();
+        assert!(!state.path("number").exists());
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        let refused = StateDir::open(folder.path()).unwrap_err();
+        assert!(matches!(refused, StateError::InUse { .. }), "{refused}");
+        drop(state);
+        StateDir::open(folder.path()).unwrap();
+    }
+}
