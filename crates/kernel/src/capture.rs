@@ -14,16 +14,16 @@
 mod ring;
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use libc::{c_int, c_void};
-use policy::{Direction, Timestamp};
+use policy::Direction;
 use wire::Link;
 
+use crate::interfaces::{Names, interface_index};
 use crate::netlink::wait_readable;
 use crate::source::{Captured, Losses, Source, SourceError};
 use ring::Ring;
@@ -87,7 +87,8 @@ impl Capture {
         // SAFETY: `fd` was just opened and nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let index = match &settings.interface {
-            Some(name) => index(&fd, name)?,
+            Some(name) => interface_index(fd.as_fd(), name)
+                .ok_or_else(|| SourceError::NoInterface { name: name.clone() })?,
             None => 0,
         };
         let version = libc::tpacket_versions::TPACKET_V3 as c_int;
@@ -109,7 +110,7 @@ impl Capture {
         let mut address: libc::sockaddr_ll = unsafe { MaybeUninit::zeroed().assume_init() };
         address.sll_family = libc::AF_PACKET as u16;
         address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-        address.sll_ifindex = index;
+        address.sll_ifindex = index.cast_signed();
         let (pointer, length) = (
             &raw const address,
             size_of::<libc::sockaddr_ll>() as libc::socklen_t,
@@ -158,7 +159,9 @@ impl Capture {
             }
         };
         self.truncated += u64::from(slot.wire_len > slot.captured);
-        let interface = self.names.of(&self.fd, slot.interface, slot.timestamp);
+        let interface = self
+            .names
+            .name(self.fd.as_fd(), slot.interface, slot.timestamp);
         let (link, linktype) = link(slot.hardware);
         Ok(Some(Captured {
             timestamp: slot.timestamp,
@@ -267,69 +270,6 @@ fn direction(packet_type: u8) -> Option<Direction> {
         libc::PACKET_OUTGOING => Some(Direction::Out),
         _ => None,
     }
-}
-
-/// The names of interfaces by index, asked again after a second since they can be renamed.
-#[derive(Default)]
-struct Names {
-    known: HashMap<c_int, (Timestamp, Option<Box<str>>)>,
-}
-
-impl Names {
-    const FRESH: Duration = Duration::from_secs(1);
-    /// Interfaces come and go where containers do; their indices are never used again.
-    const MOST: usize = 4096;
-
-    fn of(&mut self, fd: &OwnedFd, index: c_int, now: Timestamp) -> Option<&str> {
-        if self.known.len() >= Self::MOST && !self.known.contains_key(&index) {
-            self.known.clear();
-        }
-        let (asked, name) = self
-            .known
-            .entry(index)
-            .or_insert_with(|| (now, name(fd, index)));
-        if now.since(*asked) > Self::FRESH {
-            // A packet may outlive its interface: the last name it had is still the right one.
-            *name = self::name(fd, index).or_else(|| name.take());
-            *asked = now;
-        }
-        name.as_deref()
-    }
-}
-
-/// The name of an interface in the socket's namespace, which need not be the calling thread's.
-fn name(fd: &OwnedFd, index: c_int) -> Option<Box<str>> {
-    // SAFETY: ifreq is integers and bytes, for which zero is valid.
-    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
-    request.ifr_ifru.ifru_ifindex = index;
-    // SAFETY: SIOCGIFNAME reads the index from and writes the name to the ifreq, which lives through the call.
-    if unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFNAME, &raw mut request) } < 0 {
-        return None;
-    }
-    let name = request.ifr_name.map(|byte| byte.cast_unsigned());
-    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-    Some(String::from_utf8_lossy(name).into())
-}
-
-/// The index of an interface in the socket's namespace.
-fn index(fd: &OwnedFd, name: &str) -> Result<c_int, SourceError> {
-    let unknown = || SourceError::NoInterface {
-        name: name.to_owned(),
-    };
-    // SAFETY: ifreq is integers and bytes, for which zero is valid.
-    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
-    if name.len() >= request.ifr_name.len() {
-        return Err(unknown());
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
-    }
-    // SAFETY: SIOCGIFINDEX reads the zero-terminated name from and writes the index to the ifreq, which lives through the call.
-    if unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFINDEX, &raw mut request) } < 0 {
-        return Err(unknown());
-    }
-    // SAFETY: the kernel has just written this member of the union, and any bits are an integer.
-    Ok(unsafe { request.ifr_ifru.ifru_ifindex })
 }
 
 fn option<T>(

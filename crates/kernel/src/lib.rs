@@ -2,9 +2,12 @@
 
 pub mod capture;
 pub mod datapath;
+pub mod interfaces;
 pub mod netlink;
+pub mod nflog;
 pub mod nfqueue;
 pub mod nft;
+pub mod probe;
 pub mod replay;
 pub mod source;
 pub mod tag;

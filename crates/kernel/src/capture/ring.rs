@@ -47,7 +47,7 @@ pub(super) struct Slot {
     pub(super) timestamp: Timestamp,
     pub(super) captured: usize,
     pub(super) wire_len: usize,
-    pub(super) interface: libc::c_int,
+    pub(super) interface: u32,
     /// `ARPHRD_*`.
     pub(super) hardware: u16,
     /// `PACKET_*`.
@@ -206,7 +206,7 @@ fn read(block: &mut [u8], offset: usize) -> Option<(Slot, usize)> {
     let mut start = offset + usize::from(half(head, 24));
     let (tag, tag_type) = (word(head, 32) as u16, half(head, 36));
     let (hardware, packet_type) = (half(head, HEADER + 8), head[HEADER + 10]);
-    let interface = word(head, HEADER + 4).cast_signed();
+    let interface = word(head, HEADER + 4);
     let nanos = u64::from(word(head, 4)) * 1_000_000_000 + u64::from(word(head, 8));
     let next = offset + word(head, 0) as usize;
 

@@ -1,0 +1,95 @@
+//! What the host says of itself, in namespaces whose addresses and routes the test makes.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use lab::{Netns, Topology, veth};
+use portcullis_kernel::interfaces::{Changes, host_addresses};
+
+fn ready() -> bool {
+    lab::available()
+        .inspect_err(|why| eprintln!("SKIPPED: {why}"))
+        .is_ok()
+}
+
+#[test]
+fn own_addresses_and_gateways_of_every_kind_of_route() {
+    if !ready() {
+        return;
+    }
+    let lab = Topology::new().unwrap();
+    let server = lab.server.enter(host_addresses).unwrap().unwrap();
+    let own: Vec<String> = server.own.iter().map(ToString::to_string).collect();
+    for address in [
+        "127.0.0.1/8",
+        "10.77.1.1/24",
+        "10.77.2.1/24",
+        "::1/128",
+        "fd77:1::1/64",
+        "fd77:2::1/64",
+    ] {
+        assert!(
+            own.contains(&address.to_owned()),
+            "{address} is not in {own:?}"
+        );
+    }
+    assert_eq!(
+        own.iter()
+            .filter(|address| address.starts_with("fe80:"))
+            .count(),
+        2,
+        "{own:?}"
+    );
+    assert!(server.gateways.is_empty(), "{:?}", server.gateways);
+
+    let client = &lab.client;
+    client
+        .sh("ip route add 192.0.2.0/24 via 10.77.1.77
+             ip route add 198.51.100.0/24 nexthop via 10.77.1.10 nexthop via 10.77.1.11
+             ip route add 203.0.113.0/24 via inet6 fe80::7 dev s0
+             ip route add 192.0.2.0/25 via 10.77.1.78 table 77
+             ip -6 route add 2001:db8::/32 nexthop via fd77:1::10 nexthop via fd77:1::11")
+        .unwrap();
+    let gateways = client.enter(host_addresses).unwrap().unwrap().gateways;
+    let expected: Vec<IpAddr> = [
+        "10.77.1.1",
+        "10.77.1.10",
+        "10.77.1.11",
+        "10.77.1.77",
+        "10.77.1.78",
+        "fd77:1::1",
+        "fd77:1::10",
+        "fd77:1::11",
+        "fe80::7",
+    ]
+    .iter()
+    .map(|text| text.parse().unwrap())
+    .collect();
+    let mut sorted = expected.clone();
+    sorted.sort();
+    assert_eq!(gateways, sorted);
+}
+
+#[test]
+fn a_change_of_addresses_or_routes_is_told() {
+    if !ready() {
+        return;
+    }
+    let (a, b) = (
+        Netns::new("changes_a").unwrap(),
+        Netns::new("changes_b").unwrap(),
+    );
+    veth(&a, "v0", &["10.8.0.1/24"], &b, "v0", &[]).unwrap();
+    let mut changes = a.enter(Changes::open).unwrap().unwrap();
+    assert!(!changes.changed(Duration::from_millis(50)).unwrap());
+    for change in [
+        "ip addr add 10.8.0.9/24 dev v0",
+        "ip route add 192.0.2.0/24 via 10.8.0.7",
+        "ip -6 addr add fd08::1/64 dev v0 nodad",
+    ] {
+        a.sh(change).unwrap();
+        assert!(changes.changed(Duration::from_secs(2)).unwrap(), "{change}");
+        while changes.changed(Duration::from_millis(100)).unwrap() {}
+    }
+}
