@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use daemon::api::{Finding, Severity};
-use policy::Diagnostic;
+use kernel::datapath::Queues;
+use kernel::nft::{Context, HandUp, LOG_GROUP};
+use policy::{AddressSet, Diagnostic};
 
 use crate::args;
 use crate::failure::{Exit, Failure};
@@ -81,4 +83,20 @@ fn of_diagnostic(found: &Diagnostic) -> Finding {
         suggestion: found.suggestion.clone(),
         witness: found.witness.as_ref().map(ToString::to_string),
     }
+}
+
+/// Prints the script for `nft -f -`. What a running daemon adds to it is what it finds on its host: the addresses to protect,
+/// and on a kernel without `nft_queue` a mark in the place of `queue`.
+pub(super) fn compile(asked: &args::Compile, screen: &mut Screen) -> Result<Exit, Failure> {
+    let plan = source::load(&asked.file)?.into_plan();
+    let context = Context {
+        protected: &AddressSet::default(),
+        queues: Some(Queues { first: 0, count: 1 }),
+        hand_up: HandUp::Queue,
+        log_group: LOG_GROUP,
+    };
+    let script =
+        kernel::nft::compile(&plan, &context).map_err(|why| Failure::Failed(why.to_string()))?;
+    screen.raw(&script.text)?;
+    Ok(Exit::Done)
 }

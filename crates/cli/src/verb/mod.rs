@@ -26,6 +26,7 @@ pub(crate) fn perform(arguments: Arguments, screen: &mut Screen) -> Result<Exit,
     match arguments.verb {
         Verb::Replay(asked) => replay::replay(&asked, screen),
         Verb::Check(asked) => check::check(&asked, screen),
+        Verb::Compile(asked) => check::compile(&asked, screen),
         Verb::Test(asked) => test::test(socket, &asked, screen),
         Verb::Apply(asked) => apply::apply(&daemon()?, &asked, screen),
         Verb::Confirm(asked) => apply::command(&daemon()?, "policy/confirm", &asked, screen),

@@ -1,0 +1,180 @@
+//! Rules that look into the payload: the game server that a bad login packet brings down.
+
+use std::io::Write;
+use std::time::Duration;
+
+use crate::firewall::{Firewall, eventually};
+use crate::network::{
+    ATTACKER, Attempt, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, echoes, topology,
+};
+
+const GAME: &str = r#"
+mode = "enforce"
+on_failure = "ON_FAILURE"
+
+[default]
+inbound = "deny"
+outbound = "allow"
+
+[detect.payload]
+hits = 3
+window = "10m"
+ban = "10m"
+
+[[rule]]
+name = "D2GS: bad login packet"
+action = "deny"
+direction = "in"
+protocol = "tcp"
+port = 4000
+payload = { offset = 0, bytes = "68 ?? 00", min_len = 3 }
+
+[[rule]]
+name = "evil, however it is cut"
+action = "deny"
+direction = "in"
+protocol = "tcp"
+port = 4001
+payload = { contains = "EVILSIGNATURE", stream = true, depth = 4096 }
+
+[[rule]]
+name = "game"
+action = "allow"
+direction = "in"
+protocol = "tcp"
+port = "4000-4001"
+"#;
+
+fn game(on_failure: &str) -> String {
+    GAME.replace("ON_FAILURE", on_failure)
+}
+
+#[test]
+fn a_bad_packet_is_dropped_and_its_sender_banned_in_the_end() {
+    let Some(lab) = topology() else { return };
+    let _service = Echo::start(&lab.server, &[4000]);
+    let firewall = Firewall::start(&lab.server, &game("open"));
+    for to in [SERVER, SERVER6] {
+        let Attempt::Open(mut stream) = connect(&lab.client, to, 4000) else {
+            panic!("{to}")
+        };
+        assert!(echoes(&mut stream, b"hello"), "good bytes pass to {to}");
+        assert!(
+            !echoes(&mut stream, &[0x68, 0x01, 0x00, 0x01]),
+            "bad bytes do not pass to {to}"
+        );
+    }
+    for _ in 0..3 {
+        match connect(&lab.attacker, SERVER_FOR_ATTACKER, 4000) {
+            Attempt::Open(mut stream) => assert!(!echoes(&mut stream, &[0x68, 0xff, 0x00])),
+            other => assert!(other.is_silent(), "{other:?}"),
+        }
+    }
+    eventually("the attacker is banned", Duration::from_secs(5), || {
+        firewall
+            .json("bans")
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|ban| ban["prefix"] == format!("{ATTACKER}/32"))
+    });
+    assert!(connect(&lab.attacker, SERVER_FOR_ATTACKER, 4000).is_silent());
+    let alerts = firewall.ask("events --kind alert").stdout;
+    assert!(alerts.contains("D2GS: bad login packet"), "{alerts}");
+}
+
+#[test]
+fn a_pattern_over_two_segments_is_found() {
+    let Some(lab) = topology() else { return };
+    let _service = Echo::start(&lab.server, &[4001]);
+    let firewall = Firewall::start(&lab.server, &game("open"));
+    for to in [SERVER, SERVER6] {
+        let Attempt::Open(mut stream) = connect(&lab.client, to, 4001) else {
+            panic!("{to}")
+        };
+        assert!(
+            echoes(&mut stream, b"harmless EVIL"),
+            "the first half alone says nothing ({to})"
+        );
+        assert!(
+            !echoes(&mut stream, b"SIGNATURE and more"),
+            "the second half completes it ({to})"
+        );
+    }
+    let alerts = firewall.ask("events --kind alert").stdout;
+    assert!(alerts.contains("evil, however it is cut"), "{alerts}");
+}
+
+#[test]
+fn an_inspected_stream_carries_megabytes() {
+    let Some(lab) = topology() else { return };
+    let _service = Echo::start(&lab.server, &[4000, 4001]);
+    let _firewall = Firewall::start(&lab.server, &game("open"));
+    for port in [4000, 4001] {
+        let Attempt::Open(mut stream) = connect(&lab.client, SERVER, port) else {
+            panic!("{port}")
+        };
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        for round in 0..512 {
+            let chunk = vec![b'a' + (round % 16) as u8; 4096];
+            assert!(echoes(&mut stream, &chunk), "round {round} on {port}");
+        }
+    }
+}
+
+#[test]
+fn without_the_daemon_open_lets_pass() {
+    let Some(lab) = topology() else { return };
+    let _service = Echo::start(&lab.server, &[4000]);
+    let mut firewall = Firewall::start(&lab.server, &game("open"));
+    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 4000) else {
+        panic!("not open")
+    };
+    assert!(echoes(&mut stream, b"hello"));
+    firewall.kill();
+    assert!(
+        echoes(&mut stream, b"still here"),
+        "an established flow goes on"
+    );
+    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 4000) else {
+        panic!("not open")
+    };
+    assert!(
+        echoes(&mut stream, &[0x68, 0x01, 0x00]),
+        "open means that nothing is held back"
+    );
+    assert!(
+        connect(&lab.client, SERVER, 4002).is_silent(),
+        "the rules in the kernel still hold"
+    );
+}
+
+#[test]
+fn without_the_daemon_closed_drops_what_it_would_have_seen() {
+    let Some(lab) = topology() else { return };
+    let _service = Echo::start(&lab.server, &[4000, 5000]);
+    let policy = game("closed")
+        + "\n[[rule]]\nname = \"plain\"\naction = \"allow\"\ndirection = \"in\"\nprotocol = \"tcp\"\nport = 5000\n";
+    let mut firewall = Firewall::start(&lab.server, &policy);
+    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 4000) else {
+        panic!("not open")
+    };
+    assert!(echoes(&mut stream, b"hello"));
+    firewall.kill();
+    match connect(&lab.client, SERVER, 4000) {
+        Attempt::Open(mut stream) => {
+            stream.write_all(b"hello").unwrap();
+            assert!(
+                !echoes(&mut stream, b"anybody?"),
+                "closed means that nothing unseen passes"
+            );
+        }
+        other => assert!(other.is_silent(), "{other:?}"),
+    }
+    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 5000) else {
+        panic!("plain rules do not suffer")
+    };
+    assert!(echoes(&mut stream, b"hello"));
+}

@@ -1,0 +1,175 @@
+//! What others do to us, and what is missing.
+
+use std::time::Duration;
+
+use crate::firewall::{Firewall, eventually};
+use crate::network::{Attempt, CLIENT, Echo, SERVER, connect, echoes, tools, topology};
+
+const POLICY: &str = r#"
+mode = "enforce"
+[default]
+inbound = "deny"
+outbound = "allow"
+[detect.blocked]
+enabled = false
+[[rule]]
+name = "web"
+action = "allow"
+direction = "in"
+protocol = "tcp"
+port = 8080
+"#;
+
+#[test]
+fn what_somebody_flushes_is_put_back() {
+    if !tools(&["nft"]) {
+        return;
+    }
+    let Some(lab) = topology() else { return };
+    let _services = Echo::start(&lab.server, &[8080, 22]);
+    let firewall = Firewall::start(&lab.server, POLICY);
+    firewall.ask("ban 192.0.2.7 --for 10m");
+    for tamper in ["flush ruleset", "delete table inet portcullis"] {
+        lab.server.run("nft", &[tamper]).unwrap();
+        eventually("the table is back", Duration::from_secs(2), || {
+            lab.server
+                .run("nft", &["list", "table", "inet", "portcullis"])
+                .is_ok()
+        });
+        assert!(connect(&lab.client, SERVER, 22).is_silent());
+        assert!(connect(&lab.client, SERVER, 8080).is_open());
+        eventually("the ban is back", Duration::from_secs(2), || {
+            lab.server
+                .run("nft", &["list", "ruleset"])
+                .unwrap()
+                .contains("192.0.2.7")
+        });
+    }
+    let status = firewall.json("status");
+    assert!(
+        status["drift"]["repaired"].as_u64().unwrap() >= 2,
+        "{status}"
+    );
+    eventually("an event tells it", Duration::from_secs(3), || {
+        firewall.ask("events --kind drift").stdout.contains("DRIFT")
+    });
+}
+
+#[test]
+fn a_killed_daemon_leaves_the_rules_and_a_new_one_takes_over() {
+    let Some(lab) = topology() else { return };
+    let _services = Echo::start(&lab.server, &[8080, 22]);
+    let mut firewall = Firewall::start(&lab.server, POLICY);
+    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 8080) else {
+        panic!("not open")
+    };
+    firewall.kill();
+    assert!(echoes(&mut stream, b"hello"));
+    assert!(connect(&lab.client, SERVER, 8080).is_open());
+    assert!(connect(&lab.client, SERVER, 22).is_silent());
+    // The dead one's socket still lies there.
+    firewall.run(&[]);
+    assert!(
+        echoes(&mut stream, b"hello again"),
+        "taking over cuts nobody"
+    );
+    assert!(connect(&lab.client, SERVER, 22).is_silent());
+}
+
+#[test]
+fn a_second_daemon_on_the_same_socket_is_refused() {
+    let Some(lab) = topology() else { return };
+    let firewall = Firewall::start(&lab.server, POLICY);
+    let policy = firewall.policy();
+    let place = policy.parent().unwrap().display().to_string();
+    let socket = format!("{place}/api.sock");
+    let output = lab
+        .server
+        .output(
+            crate::common::binary().to_str().unwrap(),
+            &[
+                "run",
+                "--config",
+                policy.to_str().unwrap(),
+                "--state-dir",
+                &place,
+                "--log-dir",
+                &place,
+                "--socket",
+                &socket,
+            ],
+        )
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    firewall.ask("status");
+}
+
+#[test]
+fn an_invalid_policy_at_the_start_ends_the_start() {
+    let Some(lab) = topology() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(
+        place("policy.toml"),
+        "mode = \"enforce\"\n[default]\ninbound = \"denny\"\n",
+    )
+    .unwrap();
+    let output = lab
+        .server
+        .output(
+            crate::common::binary().to_str().unwrap(),
+            &[
+                "run",
+                "--config",
+                &place("policy.toml"),
+                "--state-dir",
+                &place("state"),
+                "--log-dir",
+                &place("log"),
+                "--socket",
+                &place("api.sock"),
+            ],
+        )
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(
+        stderr.contains("policy.toml:3:") && stderr.contains("deny"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn events_follow_what_happens() {
+    let Some(lab) = topology() else { return };
+    let firewall = Firewall::start(&lab.server, POLICY);
+    let socket = firewall
+        .policy()
+        .with_file_name("api.sock")
+        .display()
+        .to_string();
+    let follower = lab
+        .server
+        .spawn(
+            crate::common::binary().to_str().unwrap(),
+            &["events", "--follow", "--json", "--socket", &socket],
+        )
+        .unwrap();
+    // It is connected when it has seen the first thing that happens after it was started.
+    eventually("the follower sees a ban", Duration::from_secs(10), || {
+        firewall.ask("ban 192.0.2.9 --for 1m");
+        firewall.ask("unban 192.0.2.9");
+        follower.stdout().contains("192.0.2.9")
+    });
+    assert!(connect(&lab.client, SERVER, 23).is_silent());
+    eventually("the follower sees a drop", Duration::from_secs(5), || {
+        follower
+            .stdout()
+            .lines()
+            .any(|line| line.contains("\"event_type\":\"drop\"") && line.contains(CLIENT))
+    });
+    for line in follower.stdout().lines() {
+        serde_json::from_str::<serde_json::Value>(line)
+            .unwrap_or_else(|why| panic!("{why}: {line}"));
+    }
+}

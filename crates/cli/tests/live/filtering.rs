@@ -1,0 +1,188 @@
+//! What passes and what does not, as the other side sees it.
+
+use crate::firewall::Firewall;
+use crate::network::{
+    Attempt, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, datagram, echoes, pings, tools,
+    topology,
+};
+
+/// Detectors off: these tests knock at many doors on purpose.
+const QUIET: &str = "
+[detect.blocked]
+enabled = false
+[detect.rate]
+enabled = false
+";
+
+fn policy(rules: &str) -> String {
+    format!(
+        "mode = \"enforce\"\n[default]\ninbound = \"deny\"\noutbound = \"allow\"\nforward = \"deny\"\n{QUIET}\n{rules}"
+    )
+}
+
+const OPEN_8080: &str = r#"
+[[rule]]
+name = "web"
+action = "allow"
+direction = "in"
+protocol = "tcp"
+port = 8080
+"#;
+
+#[test]
+fn default_deny_holds_against_every_scan() {
+    if !tools(&["nmap"]) {
+        return;
+    }
+    let Some(lab) = topology() else { return };
+    let _services = Echo::start(&lab.server, &[22, 80, 8080]);
+    let _firewall = Firewall::start(&lab.server, &policy(OPEN_8080));
+    // What nmap calls a port that says nothing depends on the kind of scan.
+    for (kind, silent, open) in [
+        ("-sS", "filtered", true),
+        ("-sT", "filtered", true),
+        ("-sU", "open|filtered", false),
+        ("-sA", "filtered", false),
+        ("-sF", "open|filtered", false),
+        ("-sN", "open|filtered", false),
+        ("-sX", "open|filtered", false),
+    ] {
+        for (target, v6) in [(SERVER_FOR_ATTACKER, false), ("fd77:2::1", true)] {
+            let mut arguments = vec![
+                kind,
+                "-Pn",
+                "-n",
+                "-p22,80,443,8080",
+                "--max-retries",
+                "1",
+                "-T4",
+                "--host-timeout",
+                "25s",
+                "-oG",
+                "-",
+            ];
+            if v6 {
+                arguments.push("-6");
+            }
+            arguments.push(target);
+            let report = lab.attacker.run("nmap", &arguments).unwrap();
+            for port in [22, 80, 443, 8080] {
+                let state = if port == 8080 && open { "open" } else { silent };
+                assert!(
+                    report.contains(&format!("{port}/{state}/")),
+                    "{kind} {target} {port} is not {state}:\n{report}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_allowed_port_serves_over_both_families() {
+    if !tools(&["curl", "python3"]) {
+        return;
+    }
+    let Some(lab) = topology() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("hello"), "the gate is open").unwrap();
+    let served = folder.path().to_str().unwrap();
+    let server = lab
+        .server
+        .spawn(
+            "python3",
+            &[
+                "-u",
+                "-m",
+                "http.server",
+                "8080",
+                "--bind",
+                "::",
+                "--directory",
+                served,
+            ],
+        )
+        .unwrap();
+    server
+        .wait_for_output("Serving", std::time::Duration::from_secs(10))
+        .unwrap();
+    let firewall = Firewall::start(&lab.server, &policy(OPEN_8080));
+    for host in [SERVER.to_owned(), format!("[{SERVER6}]")] {
+        let url = format!("http://{host}:8080/hello");
+        assert_eq!(
+            lab.client.run("curl", &["-sS", "-m5", &url]).unwrap(),
+            "the gate is open"
+        );
+    }
+    let rules = firewall.json("rules");
+    assert!(rules[0]["hits"].as_u64().unwrap() >= 2, "{rules}");
+    assert!(firewall.ask("rules").stdout.contains("web"));
+}
+
+#[test]
+fn what_the_host_begins_passes_and_is_answered() {
+    let Some(lab) = topology() else { return };
+    let _outside = Echo::start(&lab.client, &[9000]);
+    let _firewall = Firewall::start(&lab.server, &policy(""));
+    for to in ["10.77.1.2", "fd77:1::2"] {
+        let Attempt::Open(mut stream) = connect(&lab.server, to, 9000) else {
+            panic!("{to}")
+        };
+        assert!(echoes(&mut stream, b"out and back"), "{to}");
+        assert!(pings(&lab.server, to), "{to}");
+        assert!(
+            !pings(&lab.client, if to.contains(':') { SERVER6 } else { SERVER }),
+            "{to}"
+        );
+    }
+}
+
+#[test]
+fn a_reject_tells_the_sender() {
+    let Some(lab) = topology() else { return };
+    let _services = Echo::start(&lab.server, &[81]);
+    let _firewall = Firewall::start(
+        &lab.server,
+        &policy(
+            "[[rule]]\nname = \"no\"\naction = \"reject\"\ndirection = \"in\"\nprotocol = [\"tcp\", \"udp\"]\nport = 81\n",
+        ),
+    );
+    for to in [SERVER, SERVER6] {
+        // A RST where the service would have answered.
+        let refused = connect(&lab.client, to, 81);
+        assert!(
+            matches!(
+                refused,
+                Attempt::Refused(std::io::ErrorKind::ConnectionRefused)
+            ),
+            "{to}: {refused:?}"
+        );
+        // ICMP "administratively prohibited" becomes an error of the connected socket; silence would be Ok(false).
+        let told = datagram(&lab.client, to, 81);
+        assert!(told.is_err(), "{to}: {told:?}");
+        // The default stays silent.
+        assert!(connect(&lab.client, to, 82).is_silent(), "{to}");
+    }
+}
+
+#[test]
+fn observe_mode_blocks_nothing_and_touches_nothing() {
+    let Some(lab) = topology() else { return };
+    let before = crate::teardown::Kernel::of(&lab.server);
+    let _services = Echo::start(&lab.server, &[22]);
+    let firewall = Firewall::start(&lab.server, &policy("").replace("enforce", "observe"));
+    for to in [SERVER, SERVER6] {
+        let Attempt::Open(mut stream) = connect(&lab.client, to, 22) else {
+            panic!("{to}")
+        };
+        assert!(echoes(&mut stream, b"hello"), "{to}");
+    }
+    assert_eq!(crate::teardown::Kernel::of(&lab.server), before);
+    // It saw what it would have done.
+    crate::firewall::eventually("a drop event", std::time::Duration::from_secs(5), || {
+        firewall
+            .ask("events --kind drop")
+            .stdout
+            .contains("WOULD-DROP")
+    });
+    assert_eq!(firewall.json("status")["mode"], "observe");
+}

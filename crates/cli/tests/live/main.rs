@@ -1,0 +1,15 @@
+//! The firewall at work, in network namespaces, with real tools on the other side. Each test has namespaces, a state directory
+//! and a socket of its own, and leaves nothing behind.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bans;
+mod content;
+mod failure;
+mod filtering;
+mod firewall;
+mod network;
+mod policies;
+mod teardown;
