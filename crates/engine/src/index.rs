@@ -9,7 +9,6 @@
 //! wrong: a leaf's rules are matched in full.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use policy::address::{IPV4_FIRST, IPV4_LAST};
 use policy::{AddressMatch, Direction, Plan, PortSet, Rule, RuleId};
@@ -36,7 +35,7 @@ pub(crate) struct Index {
 
 #[derive(Debug)]
 enum Node {
-    Leaf(Box<[RuleId]>),
+    Leaf(Box<[Entry]>),
     Protocol(Box<[u32; 256]>),
     /// `starts[i]..starts[i + 1]` goes to `children[i]`; packets without ports to `without`.
     Port {
@@ -50,6 +49,30 @@ enum Node {
         v4: Cut<u32>,
         v6: Cut<u128>,
     },
+}
+
+/// A rule in a leaf, with what is left to be asked of a packet that got there, close together: a rule itself is far from the
+/// next one in memory.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    id: RuleId,
+    /// The one protocol, when it is one and was not cut.
+    protocol: Option<u8>,
+    /// The one range of destination ports, when it is one and was not cut.
+    port: Option<(u16, u16)>,
+    /// Whether there is more to ask than fits here: the rule itself has to be looked at.
+    more: bool,
+}
+
+impl Entry {
+    #[inline]
+    fn may_match(&self, facts: &Facts<'_>) -> bool {
+        self.protocol
+            .is_none_or(|protocol| protocol == facts.protocol)
+            && self.port.is_none_or(|(first, last)| {
+                facts.port.is_some_and(|port| first <= port && port <= last)
+            })
+    }
 }
 
 /// Borders and what lies between them; the first border is the least value.
@@ -94,7 +117,8 @@ impl Index {
         }
     }
 
-    /// The first rule, in order, that could match and that `matches` says does.
+    /// The first rule, in order, whose header fields match; `matches` is asked of rules that have more conditions than
+    /// the tree holds, and answers for all of them.
     #[inline]
     pub(crate) fn first(
         &self,
@@ -109,9 +133,9 @@ impl Index {
             let found = self
                 .leaf(root, facts)
                 .iter()
-                .copied()
-                .take_while(|&id| best.is_none_or(|best| id < best))
-                .find(|&id| matches(id));
+                .take_while(|entry| best.is_none_or(|best| entry.id < best))
+                .find(|entry| entry.may_match(facts) && (!entry.more || matches(entry.id)))
+                .map(|entry| entry.id);
             best = found.or(best);
         }
         best
@@ -122,11 +146,11 @@ impl Index {
         self.trees
             .iter()
             .flat_map(|&(_, root)| self.leaf(root, facts))
-            .copied()
+            .map(|entry| entry.id)
     }
 
     #[inline]
-    fn leaf(&self, root: u32, facts: &Facts<'_>) -> &[RuleId] {
+    fn leaf(&self, root: u32, facts: &Facts<'_>) -> &[Entry] {
         let mut at = root;
         loop {
             let Some(node) = self.nodes.get(at as usize) else {
@@ -271,19 +295,21 @@ impl Builder<'_> {
         if let Some(last) = rules.iter().position(|&id| self.decides(id, cut)) {
             rules.truncate(last + 1);
         }
-        if let Entry::Occupied(known) = self.known.entry((rules.clone(), cut)) {
-            return *known.get();
+        let list = (rules, cut);
+        if let Some(&known) = self.known.get(&list) {
+            return known;
         }
-        let node = match self.best_cut(&rules, cut) {
+        let (rules, _) = &list;
+        let node = match self.best_cut(rules, cut) {
             Some(parts) if self.budget > parts.weight() => {
                 self.budget -= parts.weight();
                 self.inner(parts, cut)
             }
-            _ => Node::Leaf(rules.clone().into()),
+            _ => Node::Leaf(rules.iter().map(|&id| self.entry(id, cut)).collect()),
         };
         let at = self.nodes.len() as u32;
         self.nodes.push(node);
-        self.known.insert((rules, cut), at);
+        self.known.insert(list, at);
         at
     }
 
@@ -330,6 +356,37 @@ impl Builder<'_> {
                     },
                 }
             }
+        }
+    }
+
+    /// What is left to be asked of a packet that came through these cuts.
+    fn entry(&self, id: RuleId, cut: Fields) -> Entry {
+        let rule = self.rule(id);
+        let open = |field: Field| {
+            !self.is_free(rule, field) && !(cut.contains(field) && self.is_cuttable(rule, field))
+        };
+        let mut protocols = rule.protocols.iter();
+        let protocol = match (open(Field::Protocol), protocols.next(), protocols.next()) {
+            (true, Some(one), None) => Some(one),
+            _ => None,
+        };
+        let port = match (open(Field::Port), rule.port.ranges()) {
+            (true, [one]) => Some(*one),
+            _ => None,
+        };
+        let more = rule.content.is_some()
+            || rule.expires.is_some()
+            || rule.interface.is_some()
+            || (open(Field::Protocol) && protocol.is_none())
+            || (open(Field::Port) && port.is_none())
+            || [Field::SourcePort, Field::Source, Field::Destination]
+                .into_iter()
+                .any(open);
+        Entry {
+            id,
+            protocol,
+            port,
+            more,
         }
     }
 

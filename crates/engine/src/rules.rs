@@ -94,14 +94,16 @@ impl Rules {
         let Self {
             metered, buckets, ..
         } = self;
-        metered[facts.direction as usize].first(facts, |id| {
-            let rule = &plan.rules[id.0 as usize];
-            let applies = header_matches(rule, facts, plan)
-                && rule.expires.is_none_or(|expires| now < expires)
-                && rule.content.is_none();
-            let bucket = buckets.get_mut(id.0 as usize).and_then(Option::as_mut);
-            applies && bucket.is_some_and(|bucket| !bucket.take(facts.source, facts.len, now))
-        })
+        metered[facts.direction as usize]
+            .candidates(facts)
+            .find(|&id| {
+                let rule = &plan.rules[id.0 as usize];
+                let applies = header_matches(rule, facts, plan)
+                    && rule.expires.is_none_or(|expires| now < expires)
+                    && rule.content.is_none();
+                let bucket = buckets.get_mut(id.0 as usize).and_then(Option::as_mut);
+                applies && bucket.is_some_and(|bucket| !bucket.take(facts.source, facts.len, now))
+            })
     }
 
     fn take(&mut self, rule: RuleId, facts: &Facts<'_>, now: Timestamp) -> bool {
