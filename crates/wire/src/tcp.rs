@@ -91,7 +91,7 @@ impl<'a> Tcp<'a> {
         u16::from_be_bytes([self.header[18], self.header[19]])
     }
 
-    /// The options; a malformed one yields [`TcpOption::Malformed`] and ends the iteration.
+    /// The options; a malformed one yields [`crate::TcpOption::Malformed`] and ends the iteration.
     #[inline]
     pub fn options(&self) -> TcpOptions<'a> {
         TcpOptions::new(self.split().0)
