@@ -1,6 +1,7 @@
 //! Linux backends: capture, nftables, NFLOG, NFQUEUE, replay
 
 pub mod capture;
+pub mod conntrack;
 pub mod datapath;
 pub mod interfaces;
 pub mod netlink;
