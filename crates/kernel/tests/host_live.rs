@@ -1,11 +1,16 @@
 //! What the host says of itself, in namespaces whose addresses and routes the test makes.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    unsafe_code,
+    reason = "giving up root for one thread has no safe interface"
+)]
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use lab::{Netns, Topology, veth};
 use portcullis_kernel::interfaces::{Changes, host_addresses};
+use portcullis_kernel::probe::{Missing, Support, probe};
 
 fn ready() -> bool {
     lab::available()
@@ -92,4 +97,65 @@ fn a_change_of_addresses_or_routes_is_told() {
         assert!(changes.changed(Duration::from_secs(2)).unwrap(), "{change}");
         while changes.changed(Duration::from_millis(100)).unwrap() {}
     }
+}
+
+#[test]
+fn probing_leaves_no_trace_and_agrees_with_itself() {
+    if !ready() {
+        return;
+    }
+    let netns = Netns::new("probe").unwrap();
+    let host = netns.enter(probe).unwrap();
+    assert_eq!(netns.run("nft", &["list", "ruleset"]).unwrap(), "");
+    let legacy = netns
+        .enter(|| std::fs::read_to_string("/proc/thread-self/net/ip_tables_names"))
+        .unwrap();
+    assert_eq!(legacy.unwrap_or_default(), "");
+
+    // The lab needs root and the tests of this crate need nft.
+    assert!(host.net_admin && host.net_raw);
+    assert_eq!(host.nf_tables, Support::Yes, "{host:?}");
+    for support in [
+        host.nft_queue,
+        host.nfqueue,
+        host.queue_conntrack,
+        host.nflog,
+        host.conntrack,
+    ] {
+        assert_ne!(support, Support::Unknown, "{host:?}");
+    }
+    let tried = netns
+        .sh("nft add table inet t; nft 'add chain inet t c'; nft add rule inet t c queue num 0");
+    assert_eq!(host.nft_queue == Support::Yes, tried.is_ok());
+    for missing in host.missing() {
+        let sentence = missing.to_string();
+        eprintln!("{sentence}");
+        assert!(
+            !sentence.contains('\n') && !sentence.contains(". ") && sentence.contains(';'),
+            "{sentence}"
+        );
+    }
+}
+
+#[test]
+fn without_root_what_cannot_be_known_is_unknown() {
+    if !ready() {
+        return;
+    }
+    let netns = Netns::new("no_root").unwrap();
+    let host = netns.enter(|| {
+        // SAFETY: no pointers are passed. The bare system call, unlike libc's wrapper, concerns this thread only, and the
+        // threads that it starts.
+        let changed = unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) };
+        assert_eq!(changed, 0);
+        probe()
+    });
+    let host = host.unwrap();
+    assert!(!host.net_admin && !host.net_raw);
+    assert_eq!(
+        (host.nf_tables, host.nft_queue, host.nflog),
+        (Support::Unknown, Support::Unknown, Support::Unknown)
+    );
+    assert!(host.nft.is_some());
+    assert_eq!(host.missing(), [Missing::NetAdmin, Missing::NetRaw]);
 }
