@@ -43,6 +43,7 @@ pub(super) fn replay(asked: &args::Replay, screen: &mut Screen) -> Result<Exit, 
     }
     .map_err(|why| failed(&asked.capture, &why))?;
 
+    let events_scroll = screen.is_terminal() && !asked.quiet;
     let stop = Cell::new(false);
     let mut capture = Stoppable {
         capture,
@@ -54,7 +55,7 @@ pub(super) fn replay(asked: &args::Replay, screen: &mut Screen) -> Result<Exit, 
         json: asked.json,
         quiet: asked.quiet,
         denied: HashMap::new(),
-        progress: progress(),
+        progress: progress(events_scroll),
         failure: None,
         stop: &stop,
     };
@@ -89,9 +90,9 @@ fn failed(capture: &Path, why: &SourceError) -> Failure {
     Failure::Failed(format!("{}: {why}", capture.display()))
 }
 
-/// Moves on standard error, when a person looks at it.
-fn progress() -> ProgressBar {
-    if !io::stderr().is_terminal() {
+/// Moves on standard error, when a person looks at it. Events that scroll by on the same terminal are progress enough.
+fn progress(events_scroll: bool) -> ProgressBar {
+    if events_scroll || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
@@ -152,14 +153,7 @@ impl Watcher<'_> {
         }
         let value = serde_json::to_value(&eve)?;
         let line = eve::line(&value, self.screen);
-        if self.screen.is_terminal() {
-            self.progress.suspend(|| {
-                self.screen.line(line)?;
-                self.screen.flush()
-            })
-        } else {
-            self.screen.line(line)
-        }
+        self.screen.line(line)
     }
 }
 
