@@ -24,7 +24,7 @@ check() { # name command...
 check format cargo fmt --all --check
 check lints cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 check arrows cargo run --quiet --locked -p xtask -- arrows
-check docs env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --locked --document-private-items
+check docs env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --locked
 
 if [ "$(id -u)" -ne 0 ]; then
   echo
