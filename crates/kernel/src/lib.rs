@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod conntrack;
 pub mod datapath;
+pub mod fake;
 pub mod interfaces;
 pub mod netlink;
 pub mod nflog;

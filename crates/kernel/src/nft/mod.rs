@@ -8,21 +8,30 @@
 //! `forward`: flow state, the rate detector, `rules_*`, `essentials_*`, `default_*`. Small lists of rules stand as they were
 //! written; large ones as a decision tree of verdict maps. Each rule has one chain, `rule_N`, that counts, logs and decides.
 
+mod backend;
 mod branch;
+mod command;
+mod cover;
+mod element;
 mod flow;
 mod header;
 mod inspect;
 mod list;
+mod message;
 mod rate;
 mod rule;
 mod shield;
+mod snapshot;
+mod state;
 mod table;
 mod tree;
 mod writer;
+mod xtables;
 
 use policy::{AddressSet, Plan};
 
 use crate::datapath::{DatapathError, Queues};
+pub use backend::{Features, Nft};
 pub use table::{Expected, Script};
 use writer::Writer;
 

@@ -47,60 +47,38 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     for rule in &writer.plan.rules {
         let cause = Cause::Rule(rule.id);
         let name = format!("rule_{}", rule.id.0);
-        if rule.content.is_some() && content != Content::Drop {
-            if content == Content::HandUp {
-                let counter = handed_up_counter(rule.id);
-                writer.table.new_counter(counter.clone());
-                let rules = vec![
-                    format!("counter name \"{counter}\""),
-                    "goto hand_up".to_owned(),
-                ];
-                writer.table.commented_chain(name, Some(&rule.name), rules);
+        let rules = match (&rule.content, content) {
+            (Some(_), Content::Skip) => continue,
+            (Some(_), Content::HandUp) => {
+                let counter = writer.table.counter(&handed_up_counter(rule.id));
+                vec![format!("{counter} goto hand_up")]
             }
-            continue;
-        }
-        writer.table.new_counter(cause.counter());
-        let counter = format!("counter name \"{}\"", cause.counter());
-        let rules = match rule.action {
-            _ if rule.content.is_some() => vec![
-                counter,
-                writer.log_refused(Outcome::Drop, cause),
-                writer.drop(),
-            ],
-            Action::Allow => vec![
-                counter,
-                writer.log_accepted(cause, rule.log),
-                "accept".to_owned(),
-            ],
-            Action::Deny => vec![
-                counter,
-                writer.log_refused(Outcome::Drop, cause),
-                writer.drop(),
-            ],
-            Action::Reject => vec![
-                counter,
-                writer.log_refused(Outcome::Reject, cause),
-                writer.reject(),
-            ],
-            Action::Limit => limit(writer, rule, counter),
-            Action::Ban(duration) => {
-                if rule.directions.contains(Direction::Out) {
-                    let rules = vec![
-                        counter.clone(),
-                        writer.log_refused(Outcome::Drop, cause),
-                        writer.drop(),
-                    ];
-                    writer
-                        .table
-                        .commented_chain(format!("{name}_out"), Some(&rule.name), rules);
-                }
-                let mut rules = vec![counter];
-                rules.extend(writer.ban_source(duration));
-                rules.extend([writer.log_refused(Outcome::Ban, cause), writer.drop()]);
-                rules
-            }
+            (Some(_), Content::Drop) => writer.refusal(Outcome::Drop, cause),
+            (None, _) => decide(writer, rule, &name),
         };
         writer.table.commented_chain(name, Some(&rule.name), rules);
+    }
+}
+
+/// What a rule without content conditions does.
+fn decide(writer: &mut Writer<'_>, rule: &Rule, name: &str) -> Vec<String> {
+    let cause = Cause::Rule(rule.id);
+    match rule.action {
+        Action::Allow => writer.acceptance(cause, rule.log),
+        Action::Deny => writer.refusal(Outcome::Drop, cause),
+        Action::Reject => writer.refusal(Outcome::Reject, cause),
+        Action::Limit => limit(writer, rule),
+        Action::Ban(duration) => {
+            if rule.directions.contains(Direction::Out) {
+                let rules = writer.refusal(Outcome::Drop, cause);
+                writer
+                    .table
+                    .commented_chain(format!("{name}_out"), Some(&rule.name), rules);
+            }
+            let mut rules = writer.ban_source(duration);
+            rules.extend(writer.refusal(Outcome::Ban, cause));
+            rules
+        }
     }
 }
 
@@ -109,11 +87,20 @@ pub(super) fn handed_up_counter(rule: policy::RuleId) -> String {
     format!("handed_up_{}", rule.0)
 }
 
+/// The rule whose handed-up packets a counter of this name counts.
+pub(super) fn handed_up_rule(name: &str) -> Option<policy::RuleId> {
+    name.strip_prefix("handed_up_")?
+        .parse()
+        .ok()
+        .map(policy::RuleId)
+}
+
 /// `limit`: within the rate accept, else drop. The bucket is tested as "within", so that a source for which the full meter
 /// has no room fails the test and is dropped: a flood of sources costs new sources the service of this rule until others
 /// fall silent, and lets nobody pass unmeasured.
-fn limit(writer: &mut Writer<'_>, rule: &Rule, counter: String) -> Vec<String> {
+fn limit(writer: &mut Writer<'_>, rule: &Rule) -> Vec<String> {
     let number = rule.id.0;
+    let counter = writer.table.counter(&Cause::Rule(rule.id).counter());
     let mut tests = Vec::new();
     if let Some(rate) = rule.rate {
         let meter = meter(rate.amount, rate.per, rate.burst, rate.unit);

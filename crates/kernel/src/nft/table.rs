@@ -1,7 +1,7 @@
 //! The table being written: its objects, sets and chains in the order in which they are printed, and what reading back must
 //! find of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
 use super::TABLE;
@@ -34,6 +34,7 @@ pub struct Expected {
 pub(super) struct Table {
     limits: Vec<(String, String)>,
     counters: Vec<String>,
+    counted: HashSet<String>,
     sets: Vec<Set>,
     chains: Vec<Chain>,
 }
@@ -65,15 +66,10 @@ impl Table {
 
     /// A counter, once however often it is asked for. Returns the statement that counts.
     pub(super) fn counter(&mut self, name: &str) -> String {
-        if !self.counters.iter().any(|known| known == name) {
+        if self.counted.insert(name.to_owned()) {
             self.counters.push(name.to_owned());
         }
         format!("counter name \"{name}\"")
-    }
-
-    /// A counter whose name the caller knows to be new.
-    pub(super) fn new_counter(&mut self, name: String) {
-        self.counters.push(name);
     }
 
     pub(super) fn set(&mut self, set: Set) {

@@ -281,9 +281,6 @@ impl Builder<'_> {
                     .flat_map(|protocol| [protocol, protocol + 1]),
             );
         }
-        if field == Field::Family {
-            starts = vec![4, 6];
-        }
         let end = limit(field, known);
         for &(first, last) in spans.iter().flatten().flatten() {
             starts.push(first);
@@ -293,6 +290,10 @@ impl Builder<'_> {
         }
         starts.sort_unstable();
         starts.dedup();
+        if field == Field::Family {
+            // There is no family 5 between them.
+            starts = vec![4, 6];
+        }
         let few = matches!(field, Field::Protocol | Field::Family);
         let patience = if few {
             usize::MAX

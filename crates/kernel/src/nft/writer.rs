@@ -107,7 +107,7 @@ impl<'a> Writer<'a> {
         )
     }
 
-    /// Rules that count, log and drop.
+    /// Rules that count, log and refuse. Counting and logging are one rule: a limit that is used up ends it after the count.
     pub(super) fn refusal(&mut self, outcome: Outcome, cause: Cause) -> Vec<String> {
         let counter = self.table.counter(&cause.counter());
         let verdict = if outcome == Outcome::Reject {
@@ -115,15 +115,17 @@ impl<'a> Writer<'a> {
         } else {
             self.drop()
         };
-        vec![counter, self.log_refused(outcome, cause), verdict]
+        vec![
+            format!("{counter} {}", self.log_refused(outcome, cause)),
+            verdict,
+        ]
     }
 
-    /// Rules that count, log the first packet of each flow, and accept.
+    /// Rules that count, log the first packet of each flow (or every one), and accept.
     pub(super) fn acceptance(&mut self, cause: Cause, every: bool) -> Vec<String> {
         let counter = self.table.counter(&cause.counter());
         vec![
-            counter,
-            self.log_accepted(cause, every),
+            format!("{counter} {}", self.log_accepted(cause, every)),
             "accept".to_owned(),
         ]
     }

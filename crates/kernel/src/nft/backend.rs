@@ -1,0 +1,522 @@
+//! Plans in force: one transaction, read back, watched over, and taken out again.
+
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use policy::{OnFailure, Plan};
+
+use crate::datapath::{
+    Applied, Apply, Count, Counters, Datapath, DatapathError, Drift, HeldBan, Snapshot,
+};
+use crate::netlink::Socket;
+use crate::tag::Cause;
+
+use super::message::{OBJECT_COUNTER, attribute, generation, list, table_exists};
+use super::shield::BAN_SETS;
+use super::state::{State, read};
+use super::table::comment_text;
+use super::xtables::{MARKER, Made, Wanted, Xtables};
+use super::{Context, HandUp, LOG_GROUP, Script, TABLE, command, compile, element};
+
+/// What this kernel can do, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// nf_tables has the `queue` statement (`nft_queue`); else iptables has to hand packets up.
+    pub queue: bool,
+}
+
+impl Features {
+    /// Asks the kernel, by a transaction that is checked and not made. Changes nothing.
+    ///
+    /// # Errors
+    /// nft cannot be run.
+    pub fn probe() -> Result<Self, DatapathError> {
+        let script = "table inet portcullis_probe {\n\tchain probe {\n\t\ttype filter hook input priority 0\n\t\tqueue num 0\n\t}\n}\n";
+        Ok(Self {
+            queue: command::run("nft", &["-c", "-f", "-"], script)?.is_ok(),
+        })
+    }
+}
+
+/// The nftables backend. It belongs to the network namespace of the thread that uses it first.
+///
+/// Everything stands in the table `inet portcullis`, but for one thing: on a kernel without `nft_queue`, while a plan has
+/// content rules, the `security` tables of iptables hold one NFQUEUE rule each for input, output and forward.
+#[derive(Debug)]
+pub struct Nft {
+    features: Features,
+    log_group: u16,
+    socket: Option<Socket>,
+    in_force: Option<InForce>,
+}
+
+/// What was applied, as read back, at the generation after our own last change.
+#[derive(Debug)]
+struct InForce {
+    state: State,
+    rules: NfqueueRules,
+    made: Made,
+}
+
+/// Our rules in the tables of iptables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NfqueueRules {
+    /// Another process or a snapshot set them, if any.
+    Unknown,
+    /// Set by us; `None`: there are none.
+    Set(Option<Wanted>),
+}
+
+impl Nft {
+    /// A backend that has done nothing yet.
+    #[must_use]
+    pub const fn new(features: Features) -> Self {
+        Self {
+            features,
+            log_group: LOG_GROUP,
+            socket: None,
+            in_force: None,
+        }
+    }
+
+    /// Logs verdicts to another NFLOG group than [`LOG_GROUP`].
+    #[must_use]
+    pub const fn with_log_group(mut self, group: u16) -> Self {
+        self.log_group = group;
+        self
+    }
+
+    fn socket(&mut self) -> Result<&mut Socket, DatapathError> {
+        match self.socket {
+            Some(ref mut socket) => Ok(socket),
+            None => {
+                let socket = Socket::open(libc::NETLINK_NETFILTER)?;
+                // Long listings and many acknowledgements; without it large sets are read again and again.
+                let _ = socket.receive_buffer(8 << 20);
+                Ok(self.socket.insert(socket))
+            }
+        }
+    }
+
+    /// The script that [`Datapath::apply`] would load into a kernel that holds nothing of ours.
+    ///
+    /// # Errors
+    /// As [`compile`].
+    pub fn script(&self, request: &Apply<'_>) -> Result<Script, DatapathError> {
+        let hand_up = if self.features.queue {
+            HandUp::Queue
+        } else {
+            HandUp::Mark
+        };
+        let Apply {
+            plan,
+            protected,
+            queues,
+        } = *request;
+        compile(
+            plan,
+            &Context {
+                protected,
+                queues,
+                hand_up,
+                log_group: self.log_group,
+            },
+        )
+    }
+
+    /// The NFQUEUE rule that a request needs beside the script.
+    fn wanted(&self, request: &Apply<'_>) -> Option<Wanted> {
+        let asks = !self.features.queue && hands_up(request.plan);
+        let queues = request.queues.filter(|_| asks)?;
+        Some(Wanted {
+            queues,
+            bypass: request.plan.on_failure != OnFailure::Closed,
+        })
+    }
+
+    /// What we caused to be made in the tables of iptables, as our table says.
+    fn made(&mut self) -> Result<Made, DatapathError> {
+        if let Some(known) = &self.in_force {
+            return Ok(known.made.clone());
+        }
+        let socket = self.socket()?;
+        let mut made = Made::new();
+        list(
+            socket,
+            libc::NFT_MSG_GETCHAIN,
+            super::message::INET,
+            |_| {},
+            |message| {
+                let Some((_, attributes)) = message.netfilter() else {
+                    return;
+                };
+                let text = |kind| attributes.get(kind).map_or("", |value| value.string());
+                if text(attribute::CHAIN_TABLE) == TABLE && text(attribute::CHAIN_NAME) == MARKER {
+                    // Type, length, text (`nftnl_udata`).
+                    let comment = attributes
+                        .get(attribute::CHAIN_USERDATA)
+                        .and_then(|data| data.value.get(2..));
+                    let comment = comment
+                        .and_then(|text| std::str::from_utf8(text).ok())
+                        .unwrap_or_default();
+                    made = comment
+                        .trim_end_matches('\0')
+                        .split(", ")
+                        .map(str::to_owned)
+                        .collect();
+                }
+            },
+        )?;
+        Ok(made)
+    }
+
+    /// Reads our table, which must be there.
+    fn read_back(&mut self) -> Result<State, DatapathError> {
+        let gone = || DatapathError::ReadBack {
+            what: "the table is not there".to_owned(),
+        };
+        read(self.socket()?)?.ok_or_else(gone)
+    }
+
+    /// Puts NFQUEUE rules in place before packets bear the mark. Gives what that made in the tables of iptables, beside
+    /// what was made before.
+    fn prepare(&mut self, wanted: Wanted, mut made: Made) -> Result<Made, DatapathError> {
+        let missing = || DatapathError::Program {
+            program: "iptables",
+            source: std::io::Error::from(std::io::ErrorKind::NotFound),
+        };
+        let xtables = Xtables::find().ok_or_else(missing)?;
+        for chain in xtables.will_make(self.socket()?)? {
+            if !made.contains(&chain) {
+                made.push(chain);
+            }
+        }
+        xtables.set(Some(wanted))?;
+        Ok(made)
+    }
+
+    /// Takes NFQUEUE rules out, and what they caused to be made.
+    fn withdraw(&mut self, made: &Made) -> Result<(), DatapathError> {
+        if !self.features.queue
+            && let Some(xtables) = Xtables::find()
+        {
+            xtables.set(None)?;
+            xtables.unmake(self.socket()?, made)?;
+        }
+        Ok(())
+    }
+
+    /// Takes note that the generation moved on by our own doing.
+    fn own_transactions(&mut self, made: u32) {
+        if let Some(known) = &mut self.in_force {
+            known.state.generation = known.state.generation.wrapping_add(made);
+        }
+    }
+}
+
+/// Whether a plan has rules that user space must look at.
+fn hands_up(plan: &Plan) -> bool {
+    plan.mode == policy::Mode::Enforce && plan.rules.iter().any(|rule| rule.content.is_some())
+}
+
+/// Deletes everything in our table but ban sets that can stay, in the same transaction that makes it anew.
+fn clearance(present: &State, new: &str) -> String {
+    let mut text = format!("flush table inet {TABLE}\n");
+    for (name, set) in &present.sets {
+        let stays = stays(present, name, new);
+        if !stays {
+            let kind = if set.is_map() { "map" } else { "set" };
+            text.push_str(&format!("delete {kind} inet {TABLE} {name}\n"));
+        }
+    }
+    for name in present.chains.keys() {
+        text.push_str(&format!("delete chain inet {TABLE} {name}\n"));
+    }
+    for name in &present.objects {
+        let kind = if name.starts_with("log_") {
+            "limit"
+        } else {
+            "counter"
+        };
+        text.push_str(&format!("delete {kind} inet {TABLE} {name}\n"));
+    }
+    text
+}
+
+/// Whether a ban set is there as the new script wants it. The kernel may not change the size of a set that exists.
+fn stays(present: &State, name: &str, new: &str) -> bool {
+    let held = present
+        .sets
+        .get(name)
+        .filter(|_| BAN_SETS.iter().any(|ban| ban.name == name));
+    held.is_some_and(|held| new.contains(&definition(name, held.size)))
+}
+
+/// The begin of a ban set's definition, as far as its size.
+fn definition(name: &str, size: u32) -> String {
+    let key = BAN_SETS
+        .iter()
+        .find(|set| set.name == name)
+        .map_or("", |set| set.family.key_type());
+    format!("\tset {name} {{\n\t\ttype {key}\n\t\tsize {size}\n")
+}
+
+impl Datapath for Nft {
+    fn apply(&mut self, request: &Apply<'_>) -> Result<Applied, DatapathError> {
+        let begun = Instant::now();
+        let Script { text, mut expected } = self.script(request)?;
+        let wanted = self.wanted(request);
+        let present = read(self.socket()?)?;
+        let before = self
+            .in_force
+            .as_ref()
+            .map_or(NfqueueRules::Unknown, |before| before.rules);
+        let made = self.made()?;
+
+        let mut whole = String::new();
+        if let Some(present) = &present {
+            whole.push_str(&clearance(present, &text));
+        }
+        whole.push_str(&text);
+        if present
+            .as_ref()
+            .is_some_and(|present| BAN_SETS.iter().any(|set| !stays(present, set.name, &text)))
+        {
+            // What ban sets that are made anew held.
+            whole.push_str(&element::script(
+                &element::all(self.socket()?).or_else(none_applied)?,
+            ));
+        }
+        let noted = match wanted {
+            Some(wanted) => self.prepare(wanted, made.clone())?,
+            None => Made::new(),
+        };
+        if !noted.is_empty() {
+            let comment = comment_text(&noted.join(", "));
+            whole.push_str(&format!(
+                "table inet {TABLE} {{\n\tchain {MARKER} {{\n\t\t{comment}\n\t}}\n}}\n"
+            ));
+            expected.chains.insert(MARKER.to_owned(), 0);
+        }
+        if let Err(why) = command::load(&whole) {
+            match before {
+                _ if wanted.is_none() => {}
+                NfqueueRules::Set(Some(before)) => drop(self.prepare(before, made)?),
+                // The table in force may need rules that another process set: no packet bears the mark without it.
+                NfqueueRules::Unknown if present.is_some() => {}
+                NfqueueRules::Unknown | NfqueueRules::Set(None) => self.withdraw(&noted)?,
+            }
+            return Err(why);
+        }
+        if wanted.is_none() && before != NfqueueRules::Set(None) {
+            self.withdraw(&made)?;
+        }
+        let state = self.read_back()?;
+        if let Some(what) = state.differences(&expected).into_iter().next() {
+            return Err(DatapathError::ReadBack { what });
+        }
+        let applied = Applied {
+            chains: state.chains.len(),
+            rules: state.chains.values().map(|chain| chain.rules).sum(),
+            elements: state.sets.values().map(|set| set.elements).sum(),
+            took: begun.elapsed(),
+        };
+        self.in_force = Some(InForce {
+            state,
+            rules: NfqueueRules::Set(wanted),
+            made: noted,
+        });
+        Ok(applied)
+    }
+
+    fn ban(&mut self, prefix: IpNet, remaining: Option<Duration>) -> Result<(), DatapathError> {
+        let made = element::ban(self.socket()?, prefix, remaining)?;
+        self.own_transactions(made);
+        Ok(())
+    }
+
+    fn bans_many(&mut self, bans: &[(IpNet, Option<Duration>)]) -> Result<(), DatapathError> {
+        let made = element::ban_many(self.socket()?, bans)?;
+        self.own_transactions(made);
+        Ok(())
+    }
+
+    fn unban(&mut self, prefix: IpNet) -> Result<bool, DatapathError> {
+        let made = element::unban(self.socket()?, prefix)?;
+        self.own_transactions(made);
+        Ok(made > 0)
+    }
+
+    fn bans(&mut self) -> Result<Vec<HeldBan>, DatapathError> {
+        element::all(self.socket()?)
+    }
+
+    fn counters(&mut self) -> Result<Counters, DatapathError> {
+        let socket = self.socket()?;
+        if !table_exists(socket)? {
+            return Err(DatapathError::NotApplied);
+        }
+        let mut counters = Counters::default();
+        let filter = |builder: &mut crate::netlink::Builder| {
+            builder
+                .string(attribute::OBJECT_TABLE, TABLE)
+                .be32(attribute::OBJECT_TYPE, OBJECT_COUNTER);
+        };
+        list(
+            socket,
+            libc::NFT_MSG_GETOBJ,
+            super::message::INET,
+            filter,
+            |message| {
+                let Some((_, attributes)) = message.netfilter() else {
+                    return;
+                };
+                let text = |kind| attributes.get(kind).map_or("", |value| value.string());
+                let kind = attributes
+                    .get(attribute::OBJECT_TYPE)
+                    .and_then(|kind| kind.be32());
+                if text(attribute::OBJECT_TABLE) != TABLE || kind != Some(OBJECT_COUNTER) {
+                    return;
+                }
+                let Some(data) = attributes.get(attribute::OBJECT_DATA) else {
+                    return;
+                };
+                let number = |kind| {
+                    data.nested()
+                        .get(kind)
+                        .and_then(|value| value.be64())
+                        .unwrap_or_default()
+                };
+                let count = Count {
+                    packets: number(attribute::COUNTER_PACKETS),
+                    bytes: number(attribute::COUNTER_BYTES),
+                };
+                let name = text(attribute::OBJECT_NAME);
+                if let Some(rule) = super::rule::handed_up_rule(name) {
+                    counters.handed_up.insert(rule, count);
+                } else if let Some(cause) = Cause::from_counter(name) {
+                    counters.causes.insert(cause, count);
+                }
+            },
+        )?;
+        Ok(counters)
+    }
+
+    fn check(&mut self) -> Result<Drift, DatapathError> {
+        let now = generation(self.socket()?)?;
+        if self
+            .in_force
+            .as_ref()
+            .is_some_and(|known| known.state.generation == now)
+        {
+            return Ok(Drift::None);
+        }
+        let Some(state) = read(self.socket()?)? else {
+            return Ok(Drift::Gone);
+        };
+        let Some(known) = self.in_force.as_mut() else {
+            return Ok(Drift::Changed {
+                what: vec!["the ruleset was not applied by this process".to_owned()],
+            });
+        };
+        let mut what = state.changes_since(&known.state);
+        if let NfqueueRules::Set(Some(wanted)) = known.rules
+            && !Xtables::find().map_or(Ok(false), |xtables| xtables.is(Some(wanted)))?
+        {
+            what.push("the NFQUEUE rules of iptables are not as they were set".to_owned());
+        }
+        if !what.is_empty() {
+            return Ok(Drift::Changed { what });
+        }
+        known.state.generation = state.generation;
+        Ok(Drift::Nearby)
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, DatapathError> {
+        let there = table_exists(self.socket()?)?;
+        let mut script = format!("table inet {TABLE}\ndelete table inet {TABLE}\n");
+        if there {
+            let listed = command::run("nft", &["list", "table", "inet", TABLE], "")?;
+            let listed = listed.map_err(|message| DatapathError::Command {
+                command: "nft list table".to_owned(),
+                message,
+            })?;
+            script.push_str(&super::snapshot::reloadable(&listed));
+        }
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        if !self.features.queue
+            && let Some(xtables) = Xtables::find()
+        {
+            // Rules that hand up must be there before packets are marked, and may go only after the last was.
+            let commands = xtables.commands(self.socket()?)?;
+            if commands.any {
+                before = commands.words
+            } else {
+                after = commands.words
+            }
+        }
+        Ok(Snapshot {
+            before,
+            script,
+            after,
+        })
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), DatapathError> {
+        let made = self.made()?;
+        for words in &snapshot.before {
+            run_words(words)?;
+        }
+        command::load(&snapshot.script)?;
+        for words in &snapshot.after {
+            run_words(words)?;
+        }
+        self.in_force = None;
+        if self.made()?.is_empty() && !made.is_empty() {
+            self.withdraw(&made)?;
+        }
+        let made = self.made()?;
+        let state = read(self.socket()?)?;
+        self.in_force = state.map(|state| InForce {
+            state,
+            rules: NfqueueRules::Unknown,
+            made,
+        });
+        Ok(())
+    }
+
+    fn remove(&mut self) -> Result<(), DatapathError> {
+        let made = self.made()?;
+        if table_exists(self.socket()?)? {
+            command::load(&format!("delete table inet {TABLE}\n"))?;
+        }
+        self.in_force = None;
+        self.withdraw(&made)
+    }
+}
+
+/// A table that vanished between two looks holds no bans.
+fn none_applied(why: DatapathError) -> Result<Vec<HeldBan>, DatapathError> {
+    match why {
+        DatapathError::NotApplied => Ok(Vec::new()),
+        other => Err(other),
+    }
+}
+
+fn run_words(words: &[String]) -> Result<(), DatapathError> {
+    let Some((program, args)) = words.split_first() else {
+        return Ok(());
+    };
+    let output = std::process::Command::new(program).args(args).output();
+    let output = output.map_err(|source| DatapathError::Program {
+        program: "a command of the snapshot",
+        source,
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(DatapathError::Command {
+        command: words.join(" "),
+        message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
+}
