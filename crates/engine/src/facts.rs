@@ -36,11 +36,16 @@ impl<'a> Facts<'a> {
         direction: Direction,
         interface: Option<&'a str>,
     ) -> Self {
-        let ports = packet.ports();
+        // nftables reads no further than an IPv6 authentication header: such a packet is protocol 51 to the rules, and only
+        // flow state knows what it carries (nft_set_pktinfo_ipv6, `IP6_FH_F_AUTH`).
+        let sealed = packet.is_ipv6() && packet.has_authentication_header();
+        let ports = packet.ports().filter(|_| !sealed);
         let (tcp_flags, icmp) = match packet.transport() {
-            Transport::Tcp(tcp) => (Some(tcp.flags()), None),
-            Transport::Icmp(icmp) => (None, Some((icmp.kind(), icmp.code()))),
-            Transport::Udp(_)
+            Transport::Tcp(tcp) if !sealed => (Some(tcp.flags()), None),
+            Transport::Icmp(icmp) if !sealed => (None, Some((icmp.kind(), icmp.code()))),
+            Transport::Tcp(_)
+            | Transport::Icmp(_)
+            | Transport::Udp(_)
             | Transport::Sctp(_)
             | Transport::Gre(_)
             | Transport::Fragment
@@ -51,7 +56,11 @@ impl<'a> Facts<'a> {
             interface,
             source: address_key(packet.source()),
             destination: address_key(packet.destination()),
-            protocol: packet.protocol(),
+            protocol: if sealed {
+                wire::protocol::AH
+            } else {
+                packet.protocol()
+            },
             source_port: ports.map(|(source, _)| source),
             port: ports.map(|(_, destination)| destination),
             tcp_flags,

@@ -15,8 +15,8 @@ use policy::{AddressMatch, Direction, Plan, PortSet, Rule, RuleId};
 
 use crate::facts::Facts;
 
-/// Lists of at most this many rules are not cut further.
-const LEAF: usize = 4;
+/// Lists of at most this many rules are not cut further: to ask a second rule costs more than another step down the tree.
+const LEAF: usize = 1;
 /// So few rules are not grouped.
 const UNGROUPED: usize = 16;
 /// Named sets with more ranges than this are looked up in the leaf, not cut.

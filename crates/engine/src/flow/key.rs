@@ -93,7 +93,7 @@ impl Oriented {
     }
 
     /// The flow that a packet belongs to; `None` for ICMP that belongs to none by itself: errors, neighbour discovery,
-    /// unknown types.
+    /// unknown types, the other family's.
     pub(crate) fn of(packet: &Packet<'_>) -> Option<Self> {
         let (source, destination) = (
             address_key(packet.source()),
@@ -111,6 +111,15 @@ impl Oriented {
                     packet.protocol(),
                     (kind, icmp.code(), is_answer),
                 ))
+            }
+            // ICMP of the other family is never tracked (nf_conntrack_icmp_packet, nf_conntrack_icmpv6_packet: `state->pf`).
+            Transport::Other
+                if matches!(
+                    packet.protocol(),
+                    policy::protocol::ICMP | policy::protocol::ICMPV6
+                ) =>
+            {
+                None
             }
             Transport::Gre(gre) => {
                 let call = gre.call_id().unwrap_or_default();

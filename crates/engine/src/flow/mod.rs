@@ -236,12 +236,15 @@ impl FlowTable {
             if icmp.is_v6() && matches!(icmp.kind(), 130..=136 | 143) {
                 return State::Untracked;
             }
-            if located.quoted || located.oriented.is_none() {
+            if located.quoted {
                 return match located.found {
                     Some((flow, _)) => State::Related { flow },
                     None => State::Invalid(Invalid::IcmpNoFlow),
                 };
             }
+        }
+        if located.oriented.is_none() {
+            return State::Invalid(Invalid::IcmpNoFlow);
         }
         let Some((slot, reply)) = located.found else {
             return match begins(packet, located) {
@@ -506,7 +509,9 @@ fn begins(packet: &Packet<'_>, located: &Located) -> Result<(), Invalid> {
             Step::To(_) => Ok(()),
             Step::Ignore | Step::Invalid => Err(Invalid::TcpNoConnection),
         },
-        Transport::Icmp(_) if located.oriented.is_some_and(|oriented| oriented.is_answer) => {
+        Transport::Icmp(_) | Transport::Other
+            if located.oriented.is_some_and(|oriented| oriented.is_answer) =>
+        {
             Err(Invalid::IcmpNoFlow)
         }
         Transport::Sctp(sctp) => {

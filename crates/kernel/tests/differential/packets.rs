@@ -1,0 +1,435 @@
+//! Generated packets. Each has a source address of its own, so that what happens to one never changes the state of another,
+//! and by which what comes out is told.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use policy::Direction;
+
+use crate::random::Random;
+
+/// The firewall's own addresses.
+pub(crate) const OWN: [&str; 4] = ["10.200.0.1", "10.201.0.1", "fd00:200::1", "fd00:201::1"];
+/// Hosts behind it.
+pub(crate) const BEHIND: [&str; 4] = ["10.210.0.7", "10.210.1.9", "fd00:210::7", "fd00:210:1::9"];
+/// First ports of the pool that packets and rules share.
+pub(crate) const PORTS: [u16; 12] = [0, 22, 53, 67, 68, 80, 443, 546, 547, 4_000, 8_080, 65_535];
+/// Protocols that packets and rules share.
+pub(crate) const PROTOCOLS: [u8; 14] = [1, 2, 4, 6, 6, 6, 17, 17, 47, 50, 58, 132, 33, 253];
+/// Groups of sources: `10.G.x.y` and `fd00:G::…`.
+pub(crate) const GROUPS: u32 = 6;
+
+/// One datagram, whole or in fragments, with the way it goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Generated {
+    pub(crate) number: u32,
+    pub(crate) direction: Direction,
+    /// Whether it is sent on the VLAN.
+    pub(crate) vlan: bool,
+    pub(crate) source: IpAddr,
+    /// The IP packets to send, in this order.
+    pub(crate) packets: Vec<Vec<u8>>,
+    /// For people.
+    pub(crate) what: String,
+}
+
+impl Generated {
+    /// One of the packets in its Ethernet frame.
+    pub(crate) fn frame(&self, packet: &[u8], to: [u8; 6]) -> Vec<u8> {
+        let mut frame = to.to_vec();
+        frame.extend([2, 0, 0, 0, 0, 1]);
+        if self.vlan {
+            frame.extend([0x81, 0, 0, 5]);
+        }
+        frame.extend(if packet.first().is_some_and(|byte| byte >> 4 == 6) {
+            [0x86, 0xdd]
+        } else {
+            [8, 0]
+        });
+        frame.extend(packet);
+        frame
+    }
+}
+
+/// The source of a packet by number; `10.G.x.y` or `fd00:G::x:y`.
+pub(crate) fn source(number: u32, v6: bool) -> IpAddr {
+    let group = number % GROUPS;
+    if v6 {
+        IpAddr::V6(Ipv6Addr::new(
+            0xfd00,
+            group as u16,
+            0,
+            0,
+            0,
+            0,
+            (number >> 16) as u16,
+            number as u16,
+        ))
+    } else {
+        IpAddr::V4(Ipv4Addr::new(
+            10,
+            group as u8,
+            (number >> 8) as u8,
+            number as u8,
+        ))
+    }
+}
+
+/// The number of the packet that has this source.
+pub(crate) fn number_of(source: IpAddr) -> Option<u32> {
+    match source {
+        IpAddr::V4(v4) => {
+            let [ten, group, high, low] = v4.octets();
+            (ten == 10 && u32::from(group) < GROUPS).then(|| u32::from(high) << 8 | u32::from(low))
+        }
+        IpAddr::V6(v6) => {
+            let parts = v6.segments();
+            (parts[0] == 0xfd00 && u32::from(parts[1]) < GROUPS)
+                .then(|| u32::from(parts[6]) << 16 | u32::from(parts[7]))
+        }
+    }
+}
+
+pub(crate) fn generate(number: u32, random: &mut Random) -> Generated {
+    let direction = random.pick(&[Direction::In, Direction::In, Direction::Forward]);
+    let v6 = random.once_in(2);
+    let mut from = source(number, v6);
+    let to: IpAddr = {
+        let pool = if direction == Direction::In {
+            OWN
+        } else {
+            BEHIND
+        };
+        pool[random.below(2) as usize + if v6 { 2 } else { 0 }]
+            .parse()
+            .unwrap()
+    };
+    // Now and then a source that no honest host has; such packets come out nowhere and need no number.
+    let martian = random.once_in(40);
+    if martian {
+        from = random
+            .pick(if v6 {
+                &["::1", "ff02::5", "::ffff:10.0.0.1"]
+            } else {
+                &["127.0.0.1", "224.0.0.9", "255.255.255.255", "0.0.0.9"]
+            })
+            .parse()
+            .unwrap();
+    }
+    let mut protocol = random.pick(&PROTOCOLS);
+    if v6 && protocol == 1 {
+        protocol = 58;
+    }
+    if !v6 && protocol == 58 && random.once_in(2) {
+        protocol = 1;
+    }
+    let body = transport(protocol, from, to, number, random);
+    let (head, what) = if v6 {
+        head_v6(from, to, protocol, direction, random)
+    } else {
+        head_v4(from, to, protocol, random)
+    };
+    let packets = cut(head, body, protocol, number, v6, random);
+    Generated {
+        number,
+        direction,
+        vlan: random.once_in(6),
+        source: from,
+        what: format!(
+            "{direction} {from} > {to} protocol {protocol} {what}{} packet(s)",
+            packets.len()
+        ),
+        packets,
+    }
+}
+
+fn sum(bytes: &[u8], seed: u32) -> u32 {
+    bytes.chunks(2).fold(seed, |sum, pair| {
+        sum + (u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
+    })
+}
+
+fn fold(mut sum: u32) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+fn pseudo(from: IpAddr, to: IpAddr, protocol: u8, len: usize) -> u32 {
+    sum(
+        &octets(to),
+        sum(&octets(from), u32::from(protocol) + len as u32),
+    )
+}
+
+/// The transport header and payload, checksummed.
+fn transport(protocol: u8, from: IpAddr, to: IpAddr, number: u32, random: &mut Random) -> Vec<u8> {
+    let ports = [random.pick(&PORTS), random.pick(&PORTS)];
+    let size = random.pick(&[0_usize, 4, 8, 40, 40, 200, 1_200]);
+    let payload = random.bytes(size);
+    let mut out = Vec::new();
+    let mut at = None;
+    match protocol {
+        6 => {
+            let flags = random.pick(&[
+                2_u8, 2, 2, 2, 0x12, 0x10, 0x10, 0x18, 4, 0x14, 1, 0x11, 0, 0x29, 3, 0x22, 0x3f,
+                0xc2,
+            ]);
+            out.extend(ports[0].to_be_bytes());
+            out.extend(ports[1].to_be_bytes());
+            out.extend(number.to_be_bytes());
+            out.extend(1_u32.to_be_bytes());
+            let options: &[u8] = random.pick(&[&[][..], &[2, 4, 5, 0xb4], &[1, 1, 1, 0]]);
+            let words = (5 + options.len() / 4) as u8;
+            let words = if random.once_in(60) { 3 } else { words };
+            out.extend([words << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+            out.extend(options);
+            at = Some(16);
+        }
+        17 => {
+            out.extend(ports[0].to_be_bytes());
+            out.extend(ports[1].to_be_bytes());
+            let claimed = if random.once_in(60) {
+                9_000
+            } else {
+                8 + payload.len() as u16
+            };
+            out.extend(claimed.to_be_bytes());
+            out.extend([0, 0]);
+            at = Some(6);
+        }
+        1 => {
+            let kind = random.pick(&[8_u8, 8, 8, 0, 3, 11, 13, 14, 17, 5, 9, 19, 42]);
+            out.extend([kind, random.below(3) as u8, 0, 0]);
+            out.extend(number.to_be_bytes());
+            at = Some(2);
+        }
+        58 => {
+            let kind = random.pick(&[
+                128_u8, 128, 128, 129, 1, 2, 3, 130, 131, 139, 140, 141, 200, 137,
+            ]);
+            out.extend([kind, 0, 0, 0]);
+            out.extend(number.to_be_bytes());
+            if matches!(kind, 130 | 131) {
+                out.extend([0; 16]);
+            }
+            at = Some(2);
+        }
+        47 => out.extend([0, 0, 8, 0]),
+        132 => {
+            // INIT with its verification tag of 0, or DATA, which begins nothing.
+            out.extend(ports[0].to_be_bytes());
+            out.extend(ports[1].to_be_bytes());
+            let init = random.once_in(2);
+            out.extend(if init { 0_u32 } else { 7 }.to_be_bytes());
+            out.extend([0; 4]);
+            out.extend(if init { [1, 0, 0, 20] } else { [0, 3, 0, 20] });
+            out.extend(number.to_be_bytes());
+            out.extend([0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1]);
+            let crc = crc32c(&out);
+            out[8..12].copy_from_slice(&crc.to_le_bytes());
+            return out;
+        }
+        33 => {
+            out.extend(ports[0].to_be_bytes());
+            out.extend(ports[1].to_be_bytes());
+            out.extend([4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        _ => out.extend(number.to_be_bytes()),
+    }
+    out.extend(payload);
+    if let Some(at) = at {
+        let seed = if protocol == 1 {
+            0
+        } else {
+            pseudo(from, to, protocol, out.len())
+        };
+        let check = fold(sum(&out, seed));
+        out[at..at + 2].copy_from_slice(&check.to_be_bytes());
+    }
+    out
+}
+
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0_u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 == 1 {
+                crc >> 1 ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            }
+        })
+    })
+}
+
+/// An IPv4 header with options, its lengths and checksum still open.
+fn head_v4(from: IpAddr, to: IpAddr, protocol: u8, random: &mut Random) -> (Vec<u8>, String) {
+    let options: &[u8] = random.pick(&[
+        &[][..],
+        &[],
+        &[],
+        &[1, 1, 1, 1],
+        &[148, 4, 0, 0],
+        &[7, 7, 4, 0, 0, 0, 0, 0],
+    ]);
+    let mut head = vec![
+        0x45 + (options.len() / 4) as u8,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        64,
+        protocol,
+        0,
+        0,
+    ];
+    head.extend(octets(from));
+    head.extend(octets(to));
+    head.extend(options);
+    let what = if options.is_empty() {
+        String::new()
+    } else {
+        format!("options {options:?} ")
+    };
+    (head, what)
+}
+
+/// An IPv6 header with its extension headers, its length still open.
+fn head_v6(
+    from: IpAddr,
+    to: IpAddr,
+    protocol: u8,
+    direction: Direction,
+    random: &mut Random,
+) -> (Vec<u8>, String) {
+    let chain: &[u8] = match (random.below(8), direction) {
+        (0, _) => &[0],
+        (1, _) => &[60],
+        (2, _) => &[0, 60],
+        // A host looks into these itself and throws them away; a router does not.
+        (3, Direction::Forward) => &[43],
+        (4, Direction::Forward) => &[51],
+        _ => &[],
+    };
+    let mut head = vec![0x60, 0, 0, 0, 0, 0, *chain.first().unwrap_or(&protocol), 64];
+    head.extend(octets(from));
+    head.extend(octets(to));
+    for (place, kind) in chain.iter().enumerate() {
+        let next = *chain.get(place + 1).unwrap_or(&protocol);
+        match kind {
+            43 => head.extend([next, 0, 4, 0, 0, 0, 0, 0]),
+            51 => head.extend([next, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]),
+            _ => head.extend([next, 0, 1, 4, 0, 0, 0, 0]),
+        }
+    }
+    // The authentication header is counted in 4-byte units and must keep the chain aligned to 8 (RFC 4302 §2.2).
+    if chain.contains(&51) {
+        let at = head.len() - 12;
+        head[at + 1] = 2;
+        head.extend([0; 4]);
+    }
+    let what = if chain.is_empty() {
+        String::new()
+    } else {
+        format!("extensions {chain:?} ")
+    };
+    (head, what)
+}
+
+/// The whole packet, or its fragments in some order, some missing, some overlapping.
+fn cut(
+    head: Vec<u8>,
+    body: Vec<u8>,
+    protocol: u8,
+    number: u32,
+    v6: bool,
+    random: &mut Random,
+) -> Vec<Vec<u8>> {
+    if body.len() < 32 || !random.once_in(6) {
+        return vec![finish(head, &body, number, v6, None, protocol)];
+    }
+    let middle = 8 * (1 + random.below(body.len() as u32 / 8 - 2)) as usize;
+    let mut pieces = vec![(0, middle, true), (middle, body.len(), false)];
+    match random.below(8) {
+        0 => {
+            pieces.remove(random.below(2) as usize);
+        }
+        1 if middle >= 16 => pieces[1].0 -= 8,
+        2 | 3 => pieces.reverse(),
+        4 => pieces.insert(0, pieces[0]),
+        _ => {}
+    }
+    pieces
+        .into_iter()
+        .map(|(from, to, more)| {
+            finish(
+                head.clone(),
+                &body[from..to],
+                number,
+                v6,
+                Some((from, more)),
+                protocol,
+            )
+        })
+        .collect()
+}
+
+fn finish(
+    mut head: Vec<u8>,
+    body: &[u8],
+    number: u32,
+    v6: bool,
+    piece: Option<(usize, bool)>,
+    protocol: u8,
+) -> Vec<u8> {
+    if v6 {
+        if let Some((offset, more)) = piece {
+            // The fragment header stands last; what pointed to the transport points to it.
+            let pointer = last_pointer(&head);
+            head[pointer] = 44;
+            head.extend([protocol, 0]);
+            head.extend((offset as u16 | u16::from(more)).to_be_bytes());
+            head.extend(number.to_be_bytes());
+        }
+        let length = (head.len() - 40 + body.len()) as u16;
+        head[4..6].copy_from_slice(&length.to_be_bytes());
+    } else {
+        let length = (head.len() + body.len()) as u16;
+        head[2..4].copy_from_slice(&length.to_be_bytes());
+        head[4..6].copy_from_slice(&(number as u16 | 1).to_be_bytes());
+        if let Some((offset, more)) = piece {
+            head[6..8]
+                .copy_from_slice(&((offset / 8) as u16 | u16::from(more) << 13).to_be_bytes());
+        }
+        let check = fold(sum(&head, 0));
+        head[10..12].copy_from_slice(&check.to_be_bytes());
+    }
+    head.extend_from_slice(body);
+    head
+}
+
+/// Where the number of what follows the last extension header stands.
+fn last_pointer(head: &[u8]) -> usize {
+    let (mut pointer, mut at, mut kind) = (6, 40, head[6]);
+    while at < head.len() {
+        pointer = at;
+        let length = if kind == 51 {
+            (usize::from(head[at + 1]) + 2) * 4
+        } else {
+            (usize::from(head[at + 1]) + 1) * 8
+        };
+        kind = head[at];
+        at += length;
+    }
+    pointer
+}
