@@ -1,6 +1,6 @@
 //! The defining test: the engine and nftables decide the same packets alike, proven by the packets that arrive.
 //!
-//! `PORTCULLIS_DIFFERENTIAL=POLICIES,PACKETS` sets its size (200,5000 is the promise), `PORTCULLIS_SEED` its begin.
+//! `PORTCULLIS_DIFFERENTIAL=POLICIES,PACKETS` sets its size (200,5000 unless it is set), `PORTCULLIS_SEED` its begin.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 extern crate portcullis_kernel as kernel;
@@ -29,7 +29,7 @@ fn now() -> Timestamp {
 }
 
 fn size() -> (u32, u32) {
-    let wanted = std::env::var("PORTCULLIS_DIFFERENTIAL").unwrap_or_else(|_| "40,1000".to_owned());
+    let wanted = std::env::var("PORTCULLIS_DIFFERENTIAL").unwrap_or_else(|_| "200,5000".to_owned());
     let (policies, packets) = wanted.split_once(',').unwrap();
     (policies.parse().unwrap(), packets.parse().unwrap())
 }

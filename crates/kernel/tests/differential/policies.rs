@@ -59,13 +59,17 @@ pub(crate) fn generate(random: &mut Random) -> Plan {
     plan
 }
 
-/// Bans to hold while the packets come.
+/// Bans to hold while the packets come, none inside another: an interval set of nftables takes no overlaps.
 pub(crate) fn bans(random: &mut Random) -> Vec<IpNet> {
     let count = random.pick(&[0, 0, 2, 6]);
-    (0..count)
-        .map(|_| prefix(random, false))
-        .filter(|prefix| prefix.prefix_len() >= 16)
-        .collect()
+    let mut bans: Vec<IpNet> = Vec::new();
+    for _ in 0..count {
+        let new = prefix(random, false);
+        if bans.iter().all(|ban| !ban.contains(&new) && !new.contains(ban)) {
+            bans.push(new);
+        }
+    }
+    bans
 }
 
 fn prefix(random: &mut Random, wide: bool) -> IpNet {
