@@ -80,7 +80,7 @@ impl fmt::Display for Diagnostic {
             write!(f, "; expected {expected}")?;
         }
         if let Some(witness) = &self.witness {
-            write!(f, "; for example {witness}")?;
+            write!(f, "; for example {witness:#}")?;
         }
         if let Some(suggestion) = &self.suggestion {
             // What has quotes in it is quoted otherwise, so that nobody copies one quote too many.

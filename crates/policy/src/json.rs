@@ -302,3 +302,6 @@ impl Parser<'_, '_> {
         self.gave_up_line = true;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,7 @@ pub(crate) fn parse(file: u32, report: &mut Report) -> Table {
         tokens: Tokens::of(&text),
         report,
     };
+    parser.control_characters();
     parser.document()
 }
 
@@ -49,6 +50,16 @@ impl Parser<'_, '_> {
         self.report.error(span, "toml-syntax", message)
     }
 
+    /// Comments hold no control characters, and a carriage return ends no line by itself.
+    fn control_characters(&mut self) {
+        let bad: Vec<_> = self.tokens.control_characters().collect();
+        for at in bad {
+            let span = self.span(at, at + 1);
+            self.syntax(span, "there is a control character here")
+                .expected("printable characters, and lines that end in a line feed");
+        }
+    }
+
     /// A key with its dots; `None`, reported, when there is none.
     fn key(&mut self) -> Option<Path> {
         let mut path = Path::new();
@@ -66,8 +77,12 @@ impl Parser<'_, '_> {
             match key {
                 Ok(key) => path.push((key, span)),
                 Err(problem) => {
+                    // `key: value` is another language.
+                    let colon = self.text[token.start..token.end].strip_suffix(':');
+                    let guess = colon.map(|key| format!("{key} ="));
                     self.syntax(span, problem)
-                        .expected("a key of letters, digits, _ and -");
+                        .expected("a key of letters, digits, _ and -")
+                        .suggest(guess);
                     return None;
                 }
             }
@@ -303,3 +318,6 @@ fn seal(table: &mut Table) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,12 @@ use std::fmt;
 use std::net::IpAddr;
 
 use serde::Serialize;
-use serde::ser::SerializeStruct;
 
 use crate::plan::Direction;
 use crate::protocol;
 
-/// The packet. Printed in the words that `portcullis test` reads: `in tcp 203.0.113.7:40000 to 192.0.2.1:22`.
+/// The packet. Printed in the words that `portcullis test` reads: `in tcp 203.0.113.7:40000 to 192.0.2.1:22`; with `{:#}` the
+/// payload is cut after 32 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Witness {
     /// Which way it goes.
@@ -47,12 +47,12 @@ impl fmt::Display for Witness {
             write!(f, " on {interface}")?;
         }
         if !self.payload.is_empty() {
-            write!(f, " payload ")?;
-            for (index, byte) in self.payload.iter().take(32).enumerate() {
-                let space = if index > 0 { " " } else { "" };
-                write!(f, "{space}{byte:02x}")?;
+            f.write_str(" payload")?;
+            let shown = if f.alternate() { 32 } else { usize::MAX };
+            for byte in self.payload.iter().take(shown) {
+                write!(f, " {byte:02x}")?;
             }
-            if self.payload.len() > 32 {
+            if self.payload.len() > shown {
                 write!(f, " … ({} bytes)", self.payload.len())?;
             }
         }
@@ -72,22 +72,9 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// One object with the fields' names; `protocol` by name where it has one, `payload` in hex, and `text` as printed.
+/// The text as printed: whoever reads it can give it to `portcullis test` as it is.
 impl Serialize for Witness {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let protocol = protocol::name(self.protocol)
-            .map_or_else(|| self.protocol.to_string(), ToOwned::to_owned);
-        let payload: String = self.payload.iter().map(|b| format!("{b:02x}")).collect();
-        let mut object = serializer.serialize_struct("Witness", 9)?;
-        object.serialize_field("text", &self.to_string())?;
-        object.serialize_field("direction", self.direction.name())?;
-        object.serialize_field("protocol", &protocol)?;
-        object.serialize_field("source", &self.source.to_string())?;
-        object.serialize_field("destination", &self.destination.to_string())?;
-        object.serialize_field("source_port", &self.source_port)?;
-        object.serialize_field("destination_port", &self.destination_port)?;
-        object.serialize_field("interface", &self.interface)?;
-        object.serialize_field("payload", &payload)?;
-        object.end()
+        serializer.collect_str(self)
     }
 }

@@ -119,7 +119,11 @@ impl Parser<'_, '_> {
     /// An escape; the parser stands behind it, or behind its backslash and the character after that when it is none.
     fn escape(&mut self) -> Option<char> {
         let rest = &self.bytes[self.at + 1..];
-        let simple = match rest.first()? {
+        let Some(first) = rest.first() else {
+            self.at += 1;
+            return None;
+        };
+        let simple = match first {
             b'"' => '"',
             b'\'' => '\'',
             b'\\' => '\\',

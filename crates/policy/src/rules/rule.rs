@@ -94,8 +94,10 @@ impl Statements<'_> {
     /// The first word that is no clause is the protocol; one that resembles a clause is that clause, mistyped.
     fn protocol(&mut self, word: &Word, line: &mut Line, draft: &mut Draft) {
         let protocols = crate::protocol::NAMES.iter().map(|(name, _)| *name);
-        let resembles_protocol = meant(&word.text, protocols.chain(["any"])).is_some();
-        let resembles_clause = meant(&word.text, CLAUSES.iter().copied()).is_some();
+        let is_protocol = protocols.clone().any(|name| name == word.text);
+        let resembles_protocol =
+            is_protocol || meant(&word.text, protocols.chain(["any"])).is_some();
+        let resembles_clause = !is_protocol && meant(&word.text, CLAUSES.iter().copied()).is_some();
         let value_follows = line
             .peek_text()
             .is_some_and(|next| !CLAUSES.contains(&next))

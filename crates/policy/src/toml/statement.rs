@@ -60,6 +60,11 @@ impl Parser<'_, '_> {
             closed += 1;
         }
         if closed < close.len() {
+            let before = if closed == 0 {
+                before
+            } else {
+                self.tokens.previous_end()
+            };
             let span = self.span(before, before);
             let found = first.describe(self.text);
             let message = if closed == 0 {

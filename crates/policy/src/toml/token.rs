@@ -59,6 +59,19 @@ impl<'t> Tokens<'t> {
         }
     }
 
+    /// Where comments and line ends have a control character that they must not have: the first of each.
+    pub(super) fn control_characters(&self) -> impl Iterator<Item = usize> {
+        self.tokens.iter().filter_map(|token| {
+            let written = &self.text[token.start..token.end];
+            let is_bad = |c: char| c.is_ascii_control() && c != '\t';
+            match token.kind {
+                Kind::Comment => written.find(is_bad).map(|at| token.start + at),
+                Kind::NewLine if written == "\r" => Some(token.start),
+                _ => None,
+            }
+        })
+    }
+
     /// The next token; the last one is [`Kind::End`] and is never passed.
     pub(super) fn peek(&self) -> Token {
         self.tokens[self.next]
