@@ -17,6 +17,15 @@ pub enum Source {
     BuiltIn,
     /// A file; it is watched.
     File(PathBuf),
+    /// A file's text as it was when it was in force: the file says something else now that may not be used.
+    Kept {
+        /// The file.
+        path: PathBuf,
+        /// How it is written.
+        format: Format,
+        /// The text.
+        text: String,
+    },
     /// A text that came with a request. Relative paths in it begin at the root.
     Text {
         /// How it is written.
@@ -31,8 +40,17 @@ impl Source {
     pub fn name(&self) -> String {
         match self {
             Self::BuiltIn => "<built in>".to_owned(),
-            Self::File(path) => path.display().to_string(),
+            Self::File(path) | Self::Kept { path, .. } => path.display().to_string(),
             Self::Text { .. } => "<text>".to_owned(),
+        }
+    }
+
+    /// What is to be read when it is read again.
+    #[must_use]
+    pub fn again(self) -> Self {
+        match self {
+            Self::Kept { path, .. } => Self::File(path),
+            source => source,
         }
     }
 }
@@ -106,13 +124,13 @@ impl Candidate {
                     policy::Format::of_path(path).unwrap_or_else(|| policy::Format::sniff(&text));
                 (loaded, text, format_name(format))
             }
+            Source::Kept { path, format, text } => {
+                let base = path.parent().unwrap_or(Path::new("/"));
+                let loaded = policy::load_text(&source.name(), text, written(*format), base);
+                (loaded, text.clone(), *format)
+            }
             Source::Text { format, text } => {
-                let written = match format {
-                    Format::Toml => policy::Format::Toml,
-                    Format::Json => policy::Format::Json,
-                    Format::Rules => policy::Format::RulesTxt,
-                };
-                let loaded = policy::load_text("<text>", text, written, Path::new("/"));
+                let loaded = policy::load_text("<text>", text, written(*format), Path::new("/"));
                 (loaded, text.clone(), *format)
             }
         };
@@ -136,7 +154,7 @@ impl Candidate {
         warnings.extend(policy::lint(&plan, now).iter().map(ToString::to_string));
         Ok(Self {
             source: source.clone(),
-            digest: digest(&text, &files),
+            digest: digest(&text, source, &files),
             format,
             text,
             plan: Arc::new(plan),
@@ -159,12 +177,20 @@ impl Candidate {
             source: Source::BuiltIn,
             format: Format::Toml,
             text: text.to_owned(),
-            digest: digest(text, &[]),
+            digest: digest(text, &Source::BuiltIn, &[]),
             plan: Arc::new(plan),
             files: Vec::new(),
             folders: Vec::new(),
             warnings: Vec::new(),
         }
+    }
+}
+
+fn written(format: Format) -> policy::Format {
+    match format {
+        Format::Toml => policy::Format::Toml,
+        Format::Json => policy::Format::Json,
+        Format::Rules => policy::Format::RulesTxt,
     }
 }
 
@@ -196,11 +222,14 @@ pub fn finding(diagnostic: &Diagnostic) -> Finding {
     }
 }
 
-/// The first file is the text itself, where it comes from a file: it is not read twice.
-fn digest(text: &str, files: &[PathBuf]) -> String {
+/// The text, and every list and include beside it.
+fn digest(text: &str, source: &Source, files: &[PathBuf]) -> String {
     let mut hash = Sha1::new();
     hash.update(text.as_bytes());
-    for path in files.iter().skip(1) {
+    let others = files
+        .iter()
+        .filter(|path| !matches!(source, Source::File(main) if main == *path));
+    for path in others {
         hash.update(path.as_os_str().as_encoded_bytes());
         // A file that vanished since it was read changes the digest, which is what a digest is for.
         hash.update(std::fs::read(path).unwrap_or_default());

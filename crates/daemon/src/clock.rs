@@ -52,6 +52,15 @@ impl Default for Clock {
     }
 }
 
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Forward(size) => write!(f, "forward by {} s", size.as_secs()),
+            Self::Back(size) => write!(f, "back by {} s", size.as_secs()),
+        }
+    }
+}
+
 impl Step {
     /// The moment that has the same distance from the new present as `at` had from the old one.
     pub fn shift(self, at: Timestamp) -> Timestamp {

@@ -5,10 +5,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod api;
 pub mod candidate;
 pub mod clock;
+pub mod guard;
+pub mod pump;
 pub mod record;
 pub mod replay;
+pub mod revert;
+pub mod run;
+pub mod server;
+pub mod sessions;
 pub mod state;
 pub mod store;
+pub mod watch;
+
+pub use run::{Banner, RunError, RunOptions, run};

@@ -72,10 +72,7 @@ pub fn replay<S: Source + ?Sized>(
     let mut span: Option<(Timestamp, Timestamp)> = None;
     let mut last_tick = Timestamp::default();
     let mut unread_links = 0;
-    loop {
-        let Some(captured) = source.next()? else {
-            break;
-        };
+    while let Some(captured) = source.next()? {
         let now = captured.timestamp;
         span = Some(match span {
             None => (now, now),

@@ -101,7 +101,7 @@ pub struct ApplyRequest {
 }
 
 /// What was put in force.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Applied {
     /// One sentence for people.
     pub message: String,

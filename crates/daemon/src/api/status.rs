@@ -103,6 +103,9 @@ pub struct Losses {
     pub drop_events: u64,
     /// Events that the store had no time for.
     pub store: u64,
+    /// Events that the recording thread had no time for.
+    #[serde(default)]
+    pub record: u64,
     /// Lines that a full disk or another error kept out of the files.
     pub files: u64,
     /// Events that a slow reader of `events --follow` missed.

@@ -66,13 +66,13 @@ fn brief(error: &rusqlite::Error) -> String {
 /// Whether the file itself is bad (or held by somebody else), so that a new one would help.
 pub(super) fn is_files_fault(error: &rusqlite::Error) -> bool {
     match error {
-        rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+        rusqlite::Error::SqliteFailure(failure, _) => matches!(
+            failure.code,
             ErrorCode::DatabaseCorrupt
-            | ErrorCode::NotADatabase
-            | ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked => true,
-            _ => false,
-        },
+                | ErrorCode::NotADatabase
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+        ),
         // "no such table", "no such column": somebody else's database.
         rusqlite::Error::SqlInputError { .. } => true,
         rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {

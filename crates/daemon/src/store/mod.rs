@@ -47,7 +47,7 @@ struct Shared {
     written: AtomicU64,
     lost: AtomicU64,
     bytes: AtomicU64,
-    /// Raised when a new file was begun, which knows no bans yet.
+    /// Raised when the file may lack bans.
     bans_wanted: AtomicBool,
     error: Mutex<Option<String>>,
 }
@@ -56,6 +56,7 @@ struct Shared {
 enum Message {
     Event(Box<Entry>),
     BanPut(Box<engine::Ban>),
+    BansReplace(Vec<engine::Ban>),
     BanGone(IpNet, BanEnd, Timestamp),
     Minute(Timestamp, api::Totals),
     Policy(Box<PolicyEntry>),
@@ -141,6 +142,11 @@ impl Store {
         self.send(Message::BanPut(Box::new(ban)));
     }
 
+    /// Remembers these bans and no other.
+    pub fn replace_bans(&self, bans: Vec<engine::Ban>) {
+        self.send(Message::BansReplace(bans));
+    }
+
     /// Moves a ban to the history.
     pub fn unban(&self, prefix: IpNet, end: BanEnd, at: Timestamp) {
         self.send(Message::BanGone(prefix, end, at));
@@ -173,7 +179,7 @@ impl Store {
         let _ = self.sender.send(Message::Stop);
     }
 
-    /// Whether a new file was begun since the last call: then the bans in force have to be sent again.
+    /// Whether bans were lost since the last call, with their file or on the way to it: then [`Store::replace_bans`] is due.
     pub fn take_bans_wanted(&self) -> bool {
         self.shared.bans_wanted.swap(false, Ordering::Relaxed)
     }
@@ -222,11 +228,17 @@ impl Store {
 
     fn send(&self, message: Message) {
         self.shared.queued.fetch_add(1, Ordering::Relaxed);
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+        if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) =
             self.sender.try_send(message)
         {
             self.shared.queued.fetch_sub(1, Ordering::Relaxed);
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            if matches!(
+                lost,
+                Message::BanPut(_) | Message::BanGone(..) | Message::BansReplace(_)
+            ) {
+                self.shared.bans_wanted.store(true, Ordering::Relaxed);
+            }
         }
     }
 }

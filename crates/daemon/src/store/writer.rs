@@ -168,6 +168,12 @@ fn write(
                 events += 1;
             }
             Message::BanPut(put) => ban::put(&transaction, put)?,
+            Message::BansReplace(bans) => {
+                transaction.execute("DELETE FROM bans", [])?;
+                for put in bans {
+                    ban::put(&transaction, put)?;
+                }
+            }
             Message::BanGone(prefix, end, at) => ban::end(&transaction, *prefix, *end, *at)?,
             Message::Minute(at, counts) => minute(&transaction, nanos(*at), counts)?,
             Message::Policy(entry) => policy(&transaction, entry)?,

@@ -1,0 +1,121 @@
+//! Whom nothing may ban: what was found, and the runtime allow list.
+
+use ipnet::IpNet;
+use policy::AddressSet;
+
+use super::Guard;
+use super::apply::effective;
+use super::ban::{BanError, parse_prefix};
+use crate::addresses::Discovered;
+use crate::api;
+use crate::clock;
+use crate::record::NoticeKind;
+
+/// The allow list, in the state directory.
+pub(super) const ALLOWED: &str = "allow.json";
+
+impl Guard {
+    /// Other addresses were found. Bans that they contradict are lifted; the kernel follows.
+    pub fn set_discovered(&mut self, discovered: Discovered) {
+        if discovered == self.discovered {
+            return;
+        }
+        let now = clock::now();
+        let set = discovered.protected_set();
+        let changed = set != self.discovered.protected_set();
+        self.engine.set_addresses(discovered.own.clone(), set, now);
+        self.discovered = discovered;
+        self.settle(now);
+        self.pump.set_plan(&self.in_force.plan, &self.discovered);
+        if changed
+            && self.in_force.plan.protect.discover
+            && let Err(error) = self.put_back(now)
+        {
+            self.notice(
+                NoticeKind::Daemon,
+                format!("the kernel does not know newly protected addresses: {error}"),
+            );
+        }
+    }
+
+    /// The runtime allow list.
+    pub fn allowed(&self) -> Vec<api::Allowed> {
+        self.allowed.values().cloned().collect()
+    }
+
+    /// Puts a prefix on the allow list and lifts its bans.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no prefix.
+    pub fn allow(&mut self, request: &api::AllowRequest) -> Result<api::Allowed, BanError> {
+        let prefix = parse_prefix(&request.prefix)?;
+        let entry = api::Allowed {
+            prefix,
+            since: clock::now().into(),
+            persist: request.persist,
+            lifted: Vec::new(),
+        };
+        self.allowed.insert(prefix, entry.clone());
+        let lifted = self.follow_allowed();
+        self.notice(
+            NoticeKind::Policy,
+            format!("{prefix} is on the allow list: no ban, feed or detector drops it"),
+        );
+        Ok(api::Allowed { lifted, ..entry })
+    }
+
+    /// Takes a prefix off the allow list; returns what is left on it.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no prefix, or is not on the list.
+    pub fn disallow(&mut self, query: &api::AllowQuery) -> Result<Vec<api::Allowed>, BanError> {
+        let prefix = parse_prefix(&query.prefix)?;
+        if self.allowed.remove(&prefix).is_none() {
+            return Err(BanError::NotAllowed { prefix });
+        }
+        self.follow_allowed();
+        self.notice(
+            NoticeKind::Policy,
+            format!("{prefix} is off the allow list"),
+        );
+        Ok(self.allowed())
+    }
+
+    /// The plan, the engine, the kernel and the disk follow the list; returns the bans that it lifted.
+    fn follow_allowed(&mut self) -> Vec<api::Ban> {
+        let now = clock::now();
+        let kept: Vec<&api::Allowed> = self
+            .allowed
+            .values()
+            .filter(|entry| entry.persist)
+            .collect();
+        if let Err(error) = self.state.write(ALLOWED, &kept) {
+            self.notice(
+                NoticeKind::Daemon,
+                format!("the allow list cannot be kept for the next start: {error}"),
+            );
+        }
+        let list: AddressSet = self.allowed.keys().copied().collect();
+        let contradicted: Vec<IpNet> = self
+            .engine
+            .bans()
+            .map(|ban| ban.prefix)
+            .filter(|prefix| super::ban::meets(&list, *prefix))
+            .collect();
+        let lifted = self.lift(&contradicted, now);
+        let mode = self.in_force.plan.mode;
+        let plan = effective(&self.in_force.candidate.plan, mode, &self.allowed);
+        self.engine.reload(std::sync::Arc::clone(&plan));
+        self.pump.set_plan(&plan, &self.discovered);
+        self.in_force.plan = plan;
+        if let Err(error) = self.put_back(now) {
+            self.notice(
+                NoticeKind::Daemon,
+                format!("the kernel does not know the allow list as it is now: {error}"),
+            );
+        }
+        lifted
+    }
+}

@@ -1,0 +1,318 @@
+//! Answers about what is in force: rules, sets, flows, hypothetical packets.
+
+use engine::Probe;
+use policy::{AddressMatch, Direction, NamedSet, protocol};
+
+use super::Guard;
+use super::ban::parse_prefix;
+use crate::api;
+use crate::clock;
+use crate::record::explain::action_name;
+use crate::record::{ban, decided, proto};
+
+/// Prefixes of a set that an answer holds.
+const PREFIXES: usize = 10_000;
+/// Flows that an answer holds when nobody says.
+const FLOWS: usize = 1_000;
+/// Addresses of a rule that are written out.
+const WRITTEN_OUT: usize = 8;
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// No such set.
+    #[error("there is no set {name:?}; `portcullis sets` lists them")]
+    NoSet {
+        /// What was asked for.
+        name: String,
+    },
+    /// A packet makes no sense.
+    #[error("{what}; write a packet like: in tcp 203.0.113.7:40000 to 192.0.2.1:22")]
+    NoPacket {
+        /// What makes no sense.
+        what: String,
+    },
+}
+
+impl Guard {
+    /// The rules in order.
+    pub fn rules(&mut self) -> Vec<api::Rule> {
+        let hits = self.rule_hits();
+        let plan = &self.in_force.plan;
+        let name = |address: &AddressMatch| address_text(address, &plan.sets);
+        plan.rules
+            .iter()
+            .zip(hits)
+            .map(|(rule, hits)| api::Rule {
+                id: rule.id.0,
+                name: rule.name.clone(),
+                action: action_name(rule.action).to_owned(),
+                directions: rule
+                    .directions
+                    .iter()
+                    .map(|direction| direction.name().to_owned())
+                    .collect(),
+                protocol: rule.protocols.to_string(),
+                from: name(&rule.from),
+                to: name(&rule.to),
+                source_port: rule.source_port.to_string(),
+                port: rule.port.to_string(),
+                interface: rule.interface.as_ref().map(|interface| match interface {
+                    policy::Interface::Named(name) => name.clone(),
+                    policy::Interface::Prefix(begin) => format!("{begin}*"),
+                }),
+                log: rule.log,
+                content: rule.content.is_some(),
+                expires: rule.expires.map(Into::into),
+                file: rule.position.file.clone(),
+                line: rule.position.line,
+                position: rule.position.to_string(),
+                hits,
+            })
+            .collect()
+    }
+
+    /// The named sets.
+    pub fn sets(&self) -> Vec<api::Set> {
+        let plan = &self.in_force.plan;
+        plan.sets
+            .iter()
+            .enumerate()
+            .map(|(at, set)| {
+                let uses = |address: &AddressMatch| {
+                    matches!(address, AddressMatch::Of { sets, .. } if sets.iter().any(|id| id.0 as usize == at))
+                };
+                api::Set {
+                    name: set.name.clone(),
+                    prefixes: set.addresses.prefixes().count(),
+                    feed: plan.feeds.iter().any(|id| id.0 as usize == at),
+                    used_by: plan
+                        .rules
+                        .iter()
+                        .filter(|rule| uses(&rule.from) || uses(&rule.to))
+                        .map(|rule| rule.name.clone())
+                        .collect(),
+                }
+            })
+            .collect()
+    }
+
+    /// What is in a set.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such set.
+    pub fn set(&self, name: &str) -> Result<api::SetAddresses, AnswerError> {
+        let wanted = name.strip_prefix('@').unwrap_or(name);
+        let set = self
+            .in_force
+            .plan
+            .sets
+            .iter()
+            .find(|set| set.name == wanted)
+            .ok_or_else(|| AnswerError::NoSet {
+                name: wanted.to_owned(),
+            })?;
+        Ok(api::SetAddresses {
+            name: set.name.clone(),
+            prefixes: set
+                .addresses
+                .prefixes()
+                .take(PREFIXES)
+                .map(|prefix| prefix.to_string())
+                .collect(),
+            count: set.addresses.prefixes().count(),
+        })
+    }
+
+    /// The live flows, those seen last first.
+    ///
+    /// # Errors
+    ///
+    /// When the address is none.
+    pub fn flows(&self, query: &api::FlowQuery) -> Result<Vec<api::Flow>, super::BanError> {
+        let wanted = query.address.as_deref().map(parse_prefix).transpose()?;
+        let limit = query.limit.map_or(FLOWS, |limit| limit as usize);
+        let mut flows: Vec<_> = self
+            .engine
+            .flows()
+            .filter(|(tuple, _, _)| {
+                wanted.is_none_or(|prefix| {
+                    prefix.contains(&tuple.source) || prefix.contains(&tuple.destination)
+                })
+            })
+            .collect();
+        flows.sort_by_key(|(_, _, record)| std::cmp::Reverse(record.end));
+        flows.truncate(limit);
+        let plan = &self.in_force.plan;
+        Ok(flows
+            .into_iter()
+            .map(|(tuple, direction, record)| api::Flow {
+                src_ip: tuple.source.to_string(),
+                src_port: tuple.source_port,
+                dest_ip: tuple.destination.to_string(),
+                dest_port: tuple.destination_port,
+                proto: proto::Name(tuple.protocol).to_string(),
+                direction: direction.name().to_owned(),
+                pkts_toserver: record.packets_to_server,
+                pkts_toclient: record.packets_to_client,
+                bytes_toserver: record.bytes_to_server,
+                bytes_toclient: record.bytes_to_client,
+                start: record.start.into(),
+                end: record.end.into(),
+                state: record.tcp_state.map(str::to_owned),
+                decided: decided(plan, engine::Verdict::Allow, record.reason),
+            })
+            .collect())
+    }
+
+    /// What would become of packets.
+    ///
+    /// # Errors
+    ///
+    /// When one of them makes no sense.
+    pub fn test(&self, request: &api::TestRequest) -> Result<Vec<api::TestResult>, AnswerError> {
+        let now = clock::now();
+        request
+            .packets
+            .iter()
+            .map(|packet| {
+                let probe = probe(packet)?;
+                let decision = self.engine.test(now, &probe);
+                Ok(result(&self.in_force.plan, &probe, decision))
+            })
+            .collect()
+    }
+
+    /// The text in force.
+    pub fn policy_text(&self) -> api::PolicyText {
+        let candidate = &self.in_force.candidate;
+        api::PolicyText {
+            source: candidate.source.name(),
+            text: candidate.text.clone(),
+            format: candidate.format,
+            digest: candidate.digest.clone(),
+        }
+    }
+
+    /// The ban that covers any address of a prefix, and why the prefix may not be banned, if so.
+    pub fn standing(&self, prefix: ipnet::IpNet) -> (Option<api::Ban>, Option<String>) {
+        let now = clock::now();
+        let covering = self
+            .engine
+            .bans()
+            .filter(|held| {
+                held.expires > now
+                    && (held.prefix.contains(&prefix) || prefix.contains(&held.prefix))
+            })
+            .max_by_key(|held| held.prefix.prefix_len());
+        let key = policy::address_key(prefix.addr());
+        let protected = self.engine.protected().contains_key(key).then(|| {
+            let holds = |net: &ipnet::IpNet| net.contains(&prefix);
+            if self.allowed.keys().any(holds) {
+                return "on the runtime allow list".to_owned();
+            }
+            let found = self.discovered.protected.iter().find(|(net, _)| holds(net));
+            match found {
+                Some((_, "own")) => "an address of this host".to_owned(),
+                Some((_, "session")) => "the peer of a live SSH session".to_owned(),
+                Some((_, why)) => format!("a {why} of this host"),
+                None => "listed under [protect]".to_owned(),
+            }
+        });
+        (covering.map(|held| ban::ban(held, now)), protected)
+    }
+}
+
+/// A hypothetical packet as the engine takes it.
+///
+/// # Errors
+///
+/// When it makes no sense.
+pub fn probe(packet: &api::TestPacket) -> Result<Probe, AnswerError> {
+    let wrong = |what: String| AnswerError::NoPacket { what };
+    let direction = Direction::ALL
+        .into_iter()
+        .find(|direction| direction.name() == packet.direction)
+        .ok_or_else(|| wrong(format!("{:?} is no direction", packet.direction)))?;
+    let named = protocol::NAMES
+        .iter()
+        .find(|(name, _)| *name == packet.protocol);
+    let number = named
+        .map(|(_, number)| *number)
+        .or_else(|| packet.protocol.parse().ok())
+        .ok_or_else(|| wrong(format!("{:?} is no protocol", packet.protocol)))?;
+    let address = |text: &str| {
+        text.parse()
+            .map_err(|_| wrong(format!("{text:?} is no address")))
+    };
+    Ok(Probe {
+        direction,
+        protocol: number,
+        source: address(&packet.source)?,
+        destination: address(&packet.destination)?,
+        source_port: packet.source_port,
+        destination_port: packet.destination_port,
+        icmp: None,
+        interface: packet.interface.clone(),
+        payload: match &packet.payload_hex {
+            Some(text) => {
+                bytes(text).ok_or_else(|| wrong(format!("{text:?} is no hexadecimal payload")))?
+            }
+            None => Vec::new(),
+        },
+    })
+}
+
+/// What became of it, as the API has it.
+pub fn result(plan: &policy::Plan, probe: &Probe, decision: engine::Decision) -> api::TestResult {
+    let tuple = wire::FiveTuple {
+        source: probe.source,
+        destination: probe.destination,
+        protocol: probe.protocol,
+        source_port: probe.source_port,
+        destination_port: probe.destination_port,
+    };
+    api::TestResult {
+        decided: decided(plan, decision.verdict, decision.reason),
+        packet: format!("{} {}", probe.direction, ban::tuple(&tuple)),
+    }
+}
+
+/// Hexadecimal digits, with or without space between bytes.
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .map(|byte| char::from(byte).to_digit(16).map(|digit| digit as u8))
+        .collect::<Option<_>>()?;
+    let pairs = digits.chunks_exact(2);
+    pairs
+        .remainder()
+        .is_empty()
+        .then(|| pairs.map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+fn address_text(address: &AddressMatch, sets: &[NamedSet]) -> String {
+    let AddressMatch::Of {
+        inline,
+        sets: named,
+    } = address
+    else {
+        return "any".to_owned();
+    };
+    let names = named
+        .iter()
+        .filter_map(|id| sets.get(id.0 as usize))
+        .map(|set| format!("@{}", set.name));
+    let count = inline.prefixes().count();
+    let more = (count > WRITTEN_OUT).then(|| format!("and {} more", count - WRITTEN_OUT));
+    inline
+        .prefixes()
+        .take(WRITTEN_OUT)
+        .map(crate::record::explain::short)
+        .chain(more)
+        .chain(names)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,521 @@
+//! The policy line: text → policy → plan → one kernel transaction → read back → confirm or roll back. The text became a
+//! [`Candidate`] elsewhere, off this thread; reading back is the datapath's part of its transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use kernel::datapath::{Apply, DatapathError};
+use policy::{AddressSet, Mode, Plan, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::hold::{Hold, HoldError};
+use super::{Guard, InForce};
+use crate::api::{self, Format};
+use crate::candidate::{Candidate, Source};
+use crate::record::NoticeKind;
+use crate::store::PolicyEntry;
+use crate::{clock, sessions};
+
+/// The policy in force, in the state directory.
+pub(crate) const APPLIED: &str = "applied.json";
+/// The one before.
+pub(crate) const PREVIOUS: &str = "previous.json";
+/// The digest of a policy that was rolled back: it is not taken up again by a mere restart.
+pub(crate) const REJECTED: &str = "rejected.json";
+
+/// How a policy came into force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The daemon began with it.
+    Start,
+    /// Somebody asked for it.
+    Apply,
+    /// Its files changed, or somebody asked to read them again.
+    Reload,
+    /// The one before did not stay.
+    Rollback,
+}
+
+impl By {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Apply => "apply",
+            Self::Reload => "reload",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// Why a policy did not come into force. The one before stays, unless it says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Nothing can enforce here.
+    #[error("nothing can be enforced: {0}; --observe still shows what would happen")]
+    NoDatapath(String),
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] DatapathError),
+    /// It would cut an administrator off.
+    #[error(
+        "the policy would not let {peer} open the SSH session anew that it has now ({why}); add a rule for it, or use --force or --confirm 60s"
+    )]
+    CutsSession {
+        /// Whose session.
+        peer: std::net::SocketAddr,
+        /// What decides.
+        why: String,
+    },
+    /// Another apply waits for its confirmation.
+    #[error(
+        "the policy of the last apply still waits; `portcullis confirm` or `portcullis rollback` first"
+    )]
+    Pending,
+    /// Nothing waits for a confirmation.
+    #[error("no policy waits for a confirmation")]
+    NothingPending,
+    /// There is nothing to go back to.
+    #[error("there is no policy before this one to go back to")]
+    NoPrevious,
+    /// What brings the previous state back could not be set up.
+    #[error(transparent)]
+    Hold(#[from] HoldError),
+}
+
+/// A policy as the state directory keeps it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Saved {
+    pub(crate) source: Source,
+    pub(crate) format: Format,
+    pub(crate) text: String,
+    pub(crate) digest: String,
+}
+
+impl Saved {
+    /// Whether it is of the same file.
+    pub(crate) fn is_for(&self, source: &Source) -> bool {
+        self.source.clone().again() == source.clone().again()
+    }
+
+    /// The policy as it was, whatever its file says now.
+    pub(crate) fn as_it_was(&self) -> Source {
+        match &self.source {
+            Source::File(path) | Source::Kept { path, .. } => Source::Kept {
+                path: path.clone(),
+                format: self.format,
+                text: self.text.clone(),
+            },
+            source => source.clone(),
+        }
+    }
+}
+
+impl From<&Candidate> for Saved {
+    fn from(candidate: &Candidate) -> Self {
+        Self {
+            source: candidate.source.clone(),
+            format: candidate.format,
+            text: candidate.text.clone(),
+            digest: candidate.digest.clone(),
+        }
+    }
+}
+
+/// The plan as it is here: with the mode that holds, and with the runtime allow list among the protected.
+pub(super) fn effective(
+    plan: &Plan,
+    mode: Mode,
+    allowed: &BTreeMap<IpNet, api::Allowed>,
+) -> Arc<Plan> {
+    let mut plan = plan.clone();
+    plan.mode = mode;
+    let allowed: AddressSet = allowed.keys().copied().collect();
+    plan.protect.addresses = plan.protect.addresses.union(&allowed);
+    Arc::new(plan)
+}
+
+/// What an apply needs beside the policy.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// How it came about.
+    pub by: By,
+    /// Within which time it has to be confirmed.
+    pub confirm: Option<Duration>,
+    /// Although it cuts sessions.
+    pub force: bool,
+}
+
+impl Guard {
+    /// Puts the first policy in force. Where it cannot be enforced, the guard observes and says so.
+    ///
+    /// # Errors
+    ///
+    /// When enforcing was asked for and is not possible.
+    pub fn start(&mut self) -> Result<api::Applied, ApplyError> {
+        let candidate = self.in_force.candidate.clone();
+        let asked = Asked {
+            by: By::Start,
+            confirm: None,
+            force: true,
+        };
+        self.put_in_force(candidate, asked)
+    }
+
+    /// Puts a policy in force.
+    ///
+    /// # Errors
+    ///
+    /// When it may not or cannot be; then the one before stays.
+    pub fn apply(
+        &mut self,
+        candidate: Candidate,
+        asked: Asked,
+    ) -> Result<api::Applied, ApplyError> {
+        if self.hold.is_some() {
+            return Err(ApplyError::Pending);
+        }
+        self.put_in_force(candidate, asked)
+    }
+
+    fn put_in_force(
+        &mut self,
+        candidate: Candidate,
+        asked: Asked,
+    ) -> Result<api::Applied, ApplyError> {
+        let now = clock::now();
+        let mode = self.mode_override.unwrap_or(candidate.plan.mode);
+        let plan = effective(&candidate.plan, mode, &self.allowed);
+        let mut warnings = candidate.warnings.clone();
+        if mode != candidate.plan.mode {
+            warnings.push(format!(
+                "the policy says {}, the daemon was started to {}",
+                mode_name(candidate.plan.mode),
+                mode_name(mode)
+            ));
+        }
+        warnings.extend(self.sessions_cut(&plan, mode, asked, now)?);
+        if let Some(limit) = asked.confirm {
+            let snapshot = match &mut self.datapath {
+                Some(datapath) => Some(datapath.snapshot()?),
+                None => None,
+            };
+            let previous = Saved::from(&self.in_force.candidate);
+            self.hold = Some(Hold::begin(
+                &self.state,
+                &self.revert,
+                limit,
+                &candidate,
+                previous,
+                snapshot,
+            )?);
+        }
+        match self.change_kernel(&plan, mode, now) {
+            Ok(more) => warnings.extend(more),
+            Err(error) => {
+                if let Some(hold) = self.hold.take() {
+                    hold.end(&self.state);
+                }
+                return Err(error);
+            }
+        }
+        self.engine.reload(Arc::clone(&plan));
+        self.recorder
+            .set_policy(Arc::clone(&plan), mode == Mode::Enforce);
+        self.pump.set_plan(&plan, &self.discovered);
+        self.restore_kernel_bans(now).unwrap_or_else(|error| {
+            self.bans_behind = true;
+            warnings.push(format!("the kernel's bans are behind: {error}"));
+            0
+        });
+        self.settle(now);
+        self.remember(candidate, plan, asked.by, now);
+        Ok(self.applied(warnings, asked))
+    }
+
+    /// Warns of sessions that the plan would not let begin anew; refuses where it would enforce that unforced and for good.
+    fn sessions_cut(
+        &self,
+        plan: &Arc<Plan>,
+        mode: Mode,
+        asked: Asked,
+        now: Timestamp,
+    ) -> Result<Vec<String>, ApplyError> {
+        let probe = engine::Engine::new(engine::Setup {
+            plan: Arc::clone(plan),
+            own: self.discovered.own.clone(),
+            protected: self.discovered.protected_set(),
+            seed: 0,
+        });
+        let cut = sessions::cut(&probe, &self.discovered.sessions, now);
+        let texts = cut.iter().map(|(session, decision)| {
+            let why = crate::record::decided(plan, decision.verdict, decision.reason).text;
+            (session.peer, why)
+        });
+        let refuse = mode == Mode::Enforce && !asked.force && asked.confirm.is_none();
+        let refuse = refuse && matches!(asked.by, By::Apply | By::Reload);
+        let mut warnings = Vec::new();
+        for (peer, why) in texts {
+            if refuse {
+                return Err(ApplyError::CutsSession { peer, why });
+            }
+            warnings.push(format!(
+                "the SSH session of {peer} could not be begun anew: {why}"
+            ));
+        }
+        Ok(warnings)
+    }
+
+    /// The one transaction. Sources follow: what enforces needs other packets than what observes.
+    fn change_kernel(
+        &mut self,
+        plan: &Arc<Plan>,
+        mode: Mode,
+        now: Timestamp,
+    ) -> Result<Vec<String>, ApplyError> {
+        let mut warnings = Vec::new();
+        if mode == Mode::Enforce {
+            let missing = || self.no_datapath.clone().unwrap_or_default();
+            let datapath = self
+                .datapath
+                .as_mut()
+                .ok_or_else(|| ApplyError::NoDatapath(missing()))?;
+            let (queues, without) = self.pump.queues(plan, &self.discovered);
+            warnings.extend(without);
+            self.counts
+                .keep(datapath.as_mut(), &self.in_force.plan, self.enforcing);
+            let protected = self.discovered.protected_set();
+            datapath.apply(&Apply {
+                plan,
+                protected: &protected,
+                queues,
+            })?;
+            self.enforcing = true;
+        } else if self.enforcing {
+            let datapath = self.datapath.as_mut();
+            if let Some(datapath) = datapath {
+                self.counts
+                    .keep(datapath.as_mut(), &self.in_force.plan, true);
+                datapath.remove()?;
+            }
+            self.enforcing = false;
+        }
+        self.flushed = false;
+        self.drift.in_sync = true;
+        self.drift.checked = self.enforcing.then(|| now.into());
+        warnings.extend(self.pump.switch(mode));
+        Ok(warnings)
+    }
+
+    /// The new policy is the one in force: in memory, on disk, in the history, in the record.
+    fn remember(&mut self, candidate: Candidate, plan: Arc<Plan>, by: By, now: Timestamp) {
+        self.store.policy(PolicyEntry {
+            version: api::PolicyVersion {
+                at: now.into(),
+                source: candidate.source.name(),
+                digest: candidate.digest.clone(),
+                rules: candidate.plan.rules.len(),
+                by: by.name().to_owned(),
+            },
+            text: candidate.text.clone(),
+        });
+        let text = format!(
+            "policy {} ({}) is in force, {} rules, mode {} ({})",
+            candidate.source.name(),
+            candidate.digest,
+            candidate.plan.rules.len(),
+            mode_name(plan.mode),
+            by.name()
+        );
+        let fresh = InForce {
+            candidate,
+            plan,
+            since: now,
+        };
+        let old: Candidate = std::mem::replace(&mut self.in_force, fresh).candidate;
+        if old.digest != self.in_force.candidate.digest {
+            self.forget_hits();
+            self.save(PREVIOUS, &Saved::from(&old));
+            self.previous = Some(old);
+        }
+        self.save(APPLIED, &Saved::from(&self.in_force.candidate));
+        if by == By::Apply && self.rejected.as_ref() == Some(&self.in_force.candidate.digest) {
+            self.rejected = None;
+            self.forget(REJECTED);
+        }
+        self.watch.set(&self.in_force.candidate);
+        self.notice(NoticeKind::Policy, text);
+    }
+
+    /// Keeps the policy that waits.
+    ///
+    /// # Errors
+    ///
+    /// When none waits.
+    pub fn confirm(&mut self) -> Result<api::Applied, ApplyError> {
+        let hold = self.hold.take().ok_or(ApplyError::NothingPending)?;
+        hold.end(&self.state);
+        self.notice(NoticeKind::Policy, "the policy is confirmed and stays");
+        Ok(self.answer("the policy is confirmed and stays", Vec::new()))
+    }
+
+    /// Goes back to the policy before: the one that was in force when the waiting one came, else the one before the present one.
+    /// With `only`, goes back only if the policy that waits is the one of this id.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it cannot be put in force.
+    pub fn roll_back(&mut self, only: Option<&str>) -> Result<api::Applied, ApplyError> {
+        if let Some(id) = only
+            && self.hold.as_ref().is_none_or(|hold| hold.id() != id)
+        {
+            return Err(ApplyError::NothingPending);
+        }
+        let previous = self.previous.clone().ok_or(ApplyError::NoPrevious);
+        let held = self.hold.take();
+        let back = match (&held, previous) {
+            (_, Ok(previous)) => previous,
+            // The waiting policy was the same as the one before it: there is nothing to change.
+            (Some(_), Err(_)) => self.in_force.candidate.clone(),
+            (None, Err(error)) => return Err(error),
+        };
+        let refused = self.in_force.candidate.digest.clone();
+        let asked = Asked {
+            by: By::Rollback,
+            confirm: None,
+            force: true,
+        };
+        let outcome = self.put_in_force(back, asked);
+        if let Some(hold) = held {
+            if outcome.is_err()
+                && let (Some(datapath), Some(snapshot)) = (&mut self.datapath, hold.snapshot())
+            {
+                // The plan could not be applied anew; what the kernel held before still can.
+                datapath.restore(snapshot)?;
+            }
+            hold.end(&self.state);
+            self.save(REJECTED, &refused);
+            self.rejected = Some(refused);
+        }
+        outcome
+    }
+
+    /// Takes everything of ours out of the kernel, until the next apply.
+    ///
+    /// # Errors
+    ///
+    /// When something of ours is left.
+    pub fn flush(&mut self) -> Result<api::Flushed, ApplyError> {
+        if let Some(datapath) = &mut self.datapath {
+            datapath.remove()?;
+        }
+        if let Some(hold) = self.hold.take() {
+            hold.end(&self.state);
+        }
+        self.enforcing = false;
+        self.flushed = true;
+        self.recorder
+            .set_policy(Arc::clone(&self.in_force.plan), false);
+        for warning in self.pump.switch(Mode::Observe) {
+            tracing::warn!("{warning}");
+        }
+        let message =
+            "nothing of ours is in the kernel any more; `portcullis apply` enforces again";
+        self.notice(NoticeKind::Policy, message);
+        Ok(api::Flushed {
+            message: message.to_owned(),
+        })
+    }
+
+    /// Goes back when nobody confirmed in time.
+    pub(super) fn watch_hold(&mut self) {
+        let due = self.hold.as_ref().is_some_and(|hold| hold.is_over());
+        if !due {
+            return;
+        }
+        match self.roll_back(None) {
+            Ok(_) => self.notice(NoticeKind::Policy, "nobody confirmed the policy in time: the one before is in force again"),
+            Err(error) => self.notice(NoticeKind::Policy, format!("nobody confirmed the policy in time, and the one before could not be put back: {error}")),
+        }
+    }
+
+    fn applied(&self, warnings: Vec<String>, asked: Asked) -> api::Applied {
+        let name = self.in_force.candidate.source.name();
+        let mode = mode_name(self.mode());
+        let message = match asked.confirm {
+            Some(limit) => format!(
+                "{name} is in force ({mode}) for {} s; `portcullis confirm` keeps it",
+                limit.as_secs()
+            ),
+            None => format!("{name} is in force ({mode})"),
+        };
+        self.answer(&message, warnings)
+    }
+
+    fn answer(&self, message: &str, warnings: Vec<String>) -> api::Applied {
+        api::Applied {
+            message: message.to_owned(),
+            mode: mode_name(self.mode()).to_owned(),
+            source: self.in_force.candidate.source.name(),
+            digest: self.in_force.candidate.digest.clone(),
+            rules: self.in_force.candidate.plan.rules.len(),
+            pending: self.pending(),
+            warnings,
+        }
+    }
+
+    pub(super) fn pending(&self) -> Option<api::Pending> {
+        self.hold.as_ref().map(Hold::shown)
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        if self.enforcing {
+            Mode::Enforce
+        } else {
+            Mode::Observe
+        }
+    }
+
+    /// Where the policy in force is read from.
+    pub fn source(&self) -> Source {
+        self.in_force.candidate.source.clone().again()
+    }
+
+    /// Why nothing is seen and nothing enforced, when that is so.
+    pub fn blind(&self) -> Option<String> {
+        if self.enforcing || !self.pump.is_blind() {
+            return None;
+        }
+        Some(self.pump.warnings().join("; "))
+    }
+
+    /// What happens to what no rule decides: inbound, outbound, forward.
+    pub fn defaults(&self) -> [policy::DefaultAction; 3] {
+        let default = self.in_force.plan.default;
+        [default.inbound, default.outbound, default.forward]
+    }
+
+    fn save(&self, name: &str, value: &impl Serialize) {
+        if let Err(error) = self.state.write(name, value) {
+            self.notice(
+                NoticeKind::Daemon,
+                format!("{name} cannot be kept for the next start: {error}"),
+            );
+        }
+    }
+
+    fn forget(&self, name: &str) {
+        if let Err(error) = self.state.remove(name) {
+            tracing::warn!("{name} cannot be removed: {error}");
+        }
+    }
+}
+
+/// `observe` or `enforce`.
+pub(super) const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Observe => "observe",
+        Mode::Enforce => "enforce",
+    }
+}

@@ -1,0 +1,529 @@
+//! Bans: from the engine to the kernel and the store, and back at the start.
+
+use std::time::Duration;
+
+use engine::{Ban, BanOrigin, BanRefused, Detector, Event, EventBody};
+use ipnet::IpNet;
+use kernel::datapath::DatapathError;
+use policy::{AddressSet, Timestamp};
+
+use super::Guard;
+use crate::api;
+use crate::clock::{self, Step};
+use crate::record::NoticeKind;
+use crate::record::ban::ban as shown;
+use crate::store::BanEnd;
+
+/// Bans of one import that get an event each; a larger import gets one notice.
+const IMPORT_EVENTS: usize = 1_000;
+/// Bans that ended at once and are taken out of the kernel one by one; more of them run out there by themselves.
+const UNBANS_AT_ONCE: usize = 1_000;
+/// How many refusals an import tells.
+const REFUSALS: usize = 100;
+
+/// Why a ban was not made or lifted.
+#[derive(Debug, thiserror::Error)]
+pub enum BanError {
+    /// The text is no prefix.
+    #[error(
+        "{text:?} is neither an address nor a prefix; write it like 203.0.113.7 or 203.0.113.0/24"
+    )]
+    NoPrefix {
+        /// What was given.
+        text: String,
+    },
+    /// The engine refuses.
+    #[error(transparent)]
+    Refused(#[from] BanRefused),
+    /// The kernel refuses.
+    #[error("the kernel did not take the ban, so it is not made: {0}")]
+    Kernel(#[from] DatapathError),
+    /// Nothing to lift.
+    #[error("{prefix} is not banned; `portcullis bans` lists who is")]
+    NotBanned {
+        /// What was asked for.
+        prefix: IpNet,
+    },
+    /// Not on the allow list.
+    #[error(
+        "{prefix} is not on the runtime allow list; addresses under [protect] are taken off in the policy"
+    )]
+    NotAllowed {
+        /// What was asked for.
+        prefix: IpNet,
+    },
+    /// Neither all nor one.
+    #[error("name an address or a prefix, or ask for all bans")]
+    Which,
+}
+
+/// A change for the kernel.
+#[derive(Clone, Copy)]
+pub(super) enum Change {
+    /// Until then.
+    Ban(IpNet, Timestamp),
+    Unban(IpNet),
+}
+
+impl From<&Ban> for Change {
+    fn from(ban: &Ban) -> Self {
+        Self::Ban(ban.prefix, ban.expires)
+    }
+}
+
+/// Time left; `None`: until it is lifted.
+fn left(expires: Timestamp, now: Timestamp) -> Option<Duration> {
+    (expires != Timestamp::MAX).then(|| expires.since(now))
+}
+
+/// An address or a prefix; host bits are cut off.
+pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, BanError> {
+    let text = text.trim();
+    let prefix = text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse().map(policy::address::host_prefix));
+    // An IPv4-mapped prefix is the IPv4 prefix.
+    let prefix = match prefix {
+        Ok(IpNet::V6(v6)) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
+            Some(v4) => {
+                ipnet::Ipv4Net::new(v4, v6.prefix_len() - 96).map_or(IpNet::V6(v6), IpNet::V4)
+            }
+            None => IpNet::V6(v6),
+        },
+        Ok(prefix) => prefix,
+        Err(_) => {
+            return Err(BanError::NoPrefix {
+                text: text.to_owned(),
+            });
+        }
+    };
+    Ok(prefix.trunc())
+}
+
+fn set(prefix: IpNet) -> AddressSet {
+    std::iter::once(prefix).collect()
+}
+
+/// Whether it is more than one address.
+fn is_wide(prefix: &IpNet) -> bool {
+    prefix.prefix_len() < prefix.max_prefix_len()
+}
+
+/// Whether the set and the prefix have an address in common. Cost: a binary search.
+pub(super) fn meets(set: &AddressSet, prefix: IpNet) -> bool {
+    let (first, last) = policy::address::prefix_range(prefix);
+    let ranges = set.ranges();
+    let after = ranges.partition_point(|&(begin, _)| begin <= last);
+    after > 0 && ranges[after - 1].1 >= first
+}
+
+impl Guard {
+    /// Takes note of what an event means for the store and the kernel.
+    pub(super) fn note_ban(&mut self, event: &Event, changes: &mut Vec<Change>) {
+        match &event.body {
+            EventBody::Ban(ban) => {
+                self.store.ban(ban.clone());
+                changes.push(ban.into());
+            }
+            EventBody::Unban { ban, expired } => {
+                let end = if *expired {
+                    BanEnd::Expired
+                } else {
+                    BanEnd::Lifted
+                };
+                self.store.unban(ban.prefix, end, event.at);
+                changes.push(Change::Unban(ban.prefix));
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes the kernel follow. What it refuses is tried again with the next check.
+    pub(super) fn carry_out(&mut self, changes: &[Change], now: Timestamp) {
+        if let Err(error) = self.try_carry_out(changes, now) {
+            self.bans_behind = true;
+            tracing::warn!("the kernel's bans are behind: {error}");
+        }
+    }
+
+    fn try_carry_out(&mut self, changes: &[Change], now: Timestamp) -> Result<(), DatapathError> {
+        if !self.enforcing {
+            return Ok(());
+        }
+        let Some(datapath) = &mut self.datapath else {
+            return Ok(());
+        };
+        let mut bans = Vec::new();
+        let mut unbanned = Vec::new();
+        for change in changes {
+            match change {
+                Change::Ban(prefix, expires) => bans.push((*prefix, left(*expires, now))),
+                Change::Unban(prefix) => unbanned.push(*prefix),
+            }
+        }
+        if unbanned.len() <= UNBANS_AT_ONCE {
+            for prefix in &unbanned {
+                datapath.unban(*prefix)?;
+            }
+        }
+        // Prefix bans that overlap a lifted one lost their common part with it; single addresses stand in a set of their own.
+        let lifted: AddressSet = unbanned.iter().copied().filter(is_wide).collect();
+        if !lifted.is_empty() {
+            let lost = |ban: &&Ban| is_wide(&ban.prefix) && meets(&lifted, ban.prefix);
+            let again = self.engine.bans().filter(lost);
+            bans.extend(again.map(|ban| (ban.prefix, ban.remaining(now))));
+        }
+        match bans.as_slice() {
+            [] => Ok(()),
+            [(prefix, remaining)] => datapath.ban(*prefix, *remaining),
+            many => datapath.bans_many(many),
+        }
+    }
+
+    /// Puts every ban of the engine that the kernel lacks into it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel cannot be asked or refuses.
+    pub(super) fn restore_kernel_bans(&mut self, now: Timestamp) -> Result<usize, DatapathError> {
+        let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) else {
+            return Ok(0);
+        };
+        let held: AddressSet = datapath.bans()?.iter().map(|ban| ban.prefix).collect();
+        let missing: Vec<_> = self
+            .engine
+            .bans()
+            .filter(|ban| ban.expires > now && !held.contains_set(&set(ban.prefix)))
+            .map(|ban| (ban.prefix, ban.remaining(now)))
+            .collect();
+        if !missing.is_empty() {
+            datapath.bans_many(&missing)?;
+        }
+        self.bans_behind = false;
+        Ok(missing.len())
+    }
+
+    /// Bans of the last run, and those that the kernel kept meanwhile: what either knows holds on.
+    pub(super) fn restore_bans(&mut self, stored: Vec<Ban>, now: Timestamp) {
+        for ban in stored {
+            let prefix = ban.prefix;
+            if ban.expires <= now {
+                self.store.unban(prefix, BanEnd::Expired, ban.expires);
+            } else if let Err(refused) = self.engine.restore_ban(ban, now) {
+                self.store.unban(prefix, BanEnd::Lifted, now);
+                self.notice(
+                    NoticeKind::Daemon,
+                    format!("a ban of the last run is not made again: {refused}"),
+                );
+            }
+        }
+        let Some(datapath) = &mut self.datapath else {
+            return;
+        };
+        // An error says that nothing of ours is in the kernel.
+        let held = datapath.bans().unwrap_or_default();
+        let known: AddressSet = self.engine.bans().map(|ban| ban.prefix).collect();
+        for ban in held {
+            if known.contains_set(&set(ban.prefix)) {
+                continue;
+            }
+            let found = Ban {
+                prefix: ban.prefix,
+                origin: BanOrigin::Detector(Detector::Rate),
+                reason: "banned by the kernel while the daemon was away".to_owned(),
+                since: now,
+                expires: ban.remaining.map_or(Timestamp::MAX, |left| now.after(left)),
+                times_banned: 1,
+                evidence: None,
+            };
+            match self.engine.restore_ban(found.clone(), now) {
+                Ok(()) => self.store.ban(found),
+                Err(refused) => tracing::warn!("a ban found in the kernel is not kept: {refused}"),
+            }
+        }
+    }
+
+    /// The wall clock was set: what is left of each ban stays what it was.
+    pub(super) fn shift_bans(&mut self, step: Step, now: Timestamp) {
+        let bans: Vec<Ban> = self.engine.bans().cloned().collect();
+        for ban in bans {
+            let shifted = Ban {
+                since: step.shift(ban.since),
+                expires: step.shift(ban.expires),
+                ..ban
+            };
+            // A ban that was admitted once is refused only when its address became protected since, and then it is lifted anyway.
+            if self.engine.restore_ban(shifted.clone(), now).is_ok() {
+                self.store.ban(shifted);
+            }
+        }
+        self.notice(
+            NoticeKind::Daemon,
+            format!("the clock was set: {step}; bans keep the time they had left"),
+        );
+    }
+
+    /// The bans in force, by prefix.
+    pub fn bans(&self) -> Vec<api::Ban> {
+        let now = clock::now();
+        let mut bans: Vec<&Ban> = self.engine.bans().collect();
+        bans.sort_by_key(|ban| ban.prefix);
+        bans.into_iter().map(|ban| shown(ban, now)).collect()
+    }
+
+    /// Bans a prefix.
+    ///
+    /// # Errors
+    ///
+    /// When the request makes no sense, or the engine or the kernel refuses; then nothing is banned.
+    pub fn ban(&mut self, request: &api::BanRequest) -> Result<api::Ban, BanError> {
+        let now = clock::now();
+        let prefix = parse_prefix(&request.prefix)?;
+        let duration = match request.for_s {
+            None => None,
+            Some(0) => Some(Duration::MAX),
+            Some(seconds) => Some(Duration::from_secs(seconds)),
+        };
+        let reason = request.reason.as_deref().unwrap_or("banned by hand");
+        let reason = crate::record::escape::Escaped(reason).to_string();
+        let before = self.engine.bans().find(|ban| ban.prefix == prefix).cloned();
+        let made = self
+            .engine
+            .ban(now, prefix, duration, BanOrigin::Manual, reason);
+        let made = match made {
+            Ok(made) => made,
+            Err(refused) => {
+                self.settle(now);
+                return Err(refused.into());
+            }
+        };
+        if let Err(error) = self.try_carry_out(&[Change::from(&made)], now) {
+            // As it was: the engine must not believe in a ban that the kernel does not hold.
+            self.engine.unban(now, prefix);
+            if let Some(before) = before {
+                // It was admitted before.
+                let _ = self.engine.restore_ban(before, now);
+            }
+            while self.engine.poll_event().is_some() {}
+            return Err(error.into());
+        }
+        self.record_only();
+        Ok(shown(&made, now))
+    }
+
+    /// Lifts bans.
+    ///
+    /// # Errors
+    ///
+    /// When the request makes no sense, or nothing is banned by it.
+    pub fn unban(&mut self, query: &api::UnbanQuery) -> Result<api::Unbanned, BanError> {
+        let now = clock::now();
+        let prefixes: Vec<IpNet> = match (&query.prefix, query.all) {
+            (None, true) => self.engine.bans().map(|ban| ban.prefix).collect(),
+            (Some(text), false) => {
+                let wanted = parse_prefix(text)?;
+                let exact = |ban: &&Ban| ban.prefix == wanted;
+                let covers = |ban: &&Ban| ban.prefix.contains(&wanted);
+                let exactly: Vec<IpNet> = self
+                    .engine
+                    .bans()
+                    .filter(exact)
+                    .map(|ban| ban.prefix)
+                    .collect();
+                let found = if exactly.is_empty() {
+                    self.engine
+                        .bans()
+                        .filter(covers)
+                        .map(|ban| ban.prefix)
+                        .collect()
+                } else {
+                    exactly
+                };
+                if found.is_empty() {
+                    return Err(BanError::NotBanned { prefix: wanted });
+                }
+                found
+            }
+            _ => return Err(BanError::Which),
+        };
+        let lifted = self.lift(&prefixes, now);
+        Ok(api::Unbanned { lifted })
+    }
+
+    /// Lifts the bans of these prefixes.
+    pub(super) fn lift(&mut self, prefixes: &[IpNet], now: Timestamp) -> Vec<api::Ban> {
+        let lifted: Vec<Ban> = prefixes
+            .iter()
+            .filter_map(|prefix| self.engine.unban(now, *prefix))
+            .collect();
+        let changes: Vec<Change> = lifted.iter().map(|ban| Change::Unban(ban.prefix)).collect();
+        self.carry_out_all(&changes, now);
+        self.record_only();
+        lifted.iter().map(|ban| shown(ban, now)).collect()
+    }
+
+    /// As [`Guard::carry_out`], without the bound on how much is taken out: somebody waits for it.
+    fn carry_out_all(&mut self, changes: &[Change], now: Timestamp) {
+        for changes in changes.chunks(UNBANS_AT_ONCE) {
+            self.carry_out(changes, now);
+        }
+    }
+
+    /// Events go to the record and the store; the kernel knows already.
+    fn record_only(&mut self) {
+        let mut known = Vec::new();
+        while let Some(event) = self.engine.poll_event() {
+            self.note_ban(&event, &mut known);
+            self.recorder.event(event);
+        }
+    }
+
+    /// Takes in a list of bans.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses; the engine then tries again with each check.
+    pub fn import_bans(&mut self, import: &api::BanImport) -> api::Imported {
+        let now = clock::now();
+        let mut outcome = api::Imported::default();
+        let mut made = Vec::new();
+        for wanted in import_list(import) {
+            let refuse = |outcome: &mut api::Imported, error: String| {
+                outcome.refused_count += 1;
+                if outcome.refused.len() < REFUSALS {
+                    outcome.refused.push(api::NotImported {
+                        prefix: wanted.prefix.clone(),
+                        error,
+                    });
+                }
+            };
+            let prefix = match parse_prefix(&wanted.prefix) {
+                Ok(prefix) => prefix,
+                Err(error) => {
+                    refuse(&mut outcome, error.to_string());
+                    continue;
+                }
+            };
+            let default = self.in_force.plan.ban.duration;
+            let since = wanted.since.map_or(now, |time| time.0);
+            let expires = match (wanted.expires, wanted.lasts) {
+                (Some(expires), _) => expires.0,
+                (None, Lasts::ForGood) => Timestamp::MAX,
+                (None, Lasts::Default) => since.after(default),
+            };
+            if expires <= now {
+                outcome.expired += 1;
+                continue;
+            }
+            let reason = wanted.reason.as_deref().unwrap_or("imported");
+            let ban = Ban {
+                prefix,
+                origin: BanOrigin::Import,
+                reason: crate::record::escape::Escaped(reason).to_string(),
+                since,
+                expires,
+                times_banned: wanted.times_banned.unwrap_or(1).max(1),
+                evidence: None,
+            };
+            match self.engine.restore_ban(ban.clone(), now) {
+                Ok(()) => made.push(ban),
+                Err(refused) => refuse(&mut outcome, refused.to_string()),
+            }
+        }
+        outcome.added = made.len();
+        self.counts.imported += made.len() as u64;
+        let changes: Vec<Change> = made.iter().map(Change::from).collect();
+        self.carry_out(&changes, now);
+        if made.len() <= IMPORT_EVENTS {
+            for ban in made {
+                self.store.ban(ban.clone());
+                self.recorder.event(Event {
+                    at: now,
+                    tuple: None,
+                    direction: None,
+                    interface: None,
+                    flow_id: None,
+                    body: EventBody::Ban(ban),
+                });
+            }
+        } else {
+            self.notice(
+                NoticeKind::Daemon,
+                format!("{} bans were imported", made.len()),
+            );
+            let bans = self.engine.bans().cloned().collect();
+            self.store.replace_bans(bans);
+        }
+        outcome
+    }
+}
+
+/// One wanted ban, whatever form it came in.
+struct Wanted {
+    prefix: String,
+    reason: Option<String>,
+    since: Option<api::Time>,
+    expires: Option<api::Time>,
+    lasts: Lasts,
+    times_banned: Option<u32>,
+}
+
+/// How long, when no end is named.
+enum Lasts {
+    ForGood,
+    Default,
+}
+
+fn import_list(import: &api::BanImport) -> Vec<Wanted> {
+    match import {
+        api::BanImport::Full(bans) => bans
+            .iter()
+            .map(|ban| Wanted {
+                prefix: ban.prefix.clone(),
+                reason: ban.reason.clone(),
+                since: ban.since,
+                expires: ban.expires,
+                lasts: if ban.since.is_some() {
+                    Lasts::ForGood
+                } else {
+                    Lasts::Default
+                },
+                times_banned: ban.times_banned,
+            })
+            .collect(),
+        api::BanImport::Plain(bans) => bans
+            .iter()
+            .map(|(address, begin)| Wanted {
+                prefix: address.clone(),
+                reason: None,
+                since: Some(Timestamp::from_nanos((begin.max(0.0) * 1e9) as u64).into()),
+                expires: None,
+                lasts: Lasts::Default,
+                times_banned: None,
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn prefixes_in_every_form() {
+        for (text, expected) in [
+            ("203.0.113.7", Some("203.0.113.7/32")),
+            (" 203.0.113.7/24 ", Some("203.0.113.0/24")),
+            ("2001:db8::7", Some("2001:db8::7/128")),
+            ("::ffff:203.0.113.7", Some("203.0.113.7/32")),
+            ("::ffff:203.0.113.0/120", Some("203.0.113.0/24")),
+            ("203.0.113.7/33", None),
+            ("host.example", None),
+            ("", None),
+        ] {
+            let parsed = parse_prefix(text).ok().map(|prefix| prefix.to_string());
+            assert_eq!(parsed.as_deref(), expected, "{text:?}");
+        }
+    }
+}

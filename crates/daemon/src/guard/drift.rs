@@ -1,0 +1,87 @@
+//! Somebody else changes what is ours in the kernel: seen within a second, put back, and told.
+
+use kernel::datapath::{Apply, DatapathError, Drift};
+use policy::Timestamp;
+
+use super::Guard;
+use crate::record::NoticeKind;
+
+impl Guard {
+    /// Compares the kernel with what was applied, and puts back what differs.
+    pub(super) fn check(&mut self, now: Timestamp) {
+        if !self.enforcing {
+            return;
+        }
+        match self.compare(now) {
+            Ok(None) => self.drift.in_sync = true,
+            Ok(Some(what)) => {
+                self.drift.in_sync = true;
+                self.drift.repaired += 1;
+                self.tell_drift(format!("{what}; it was put back"), now);
+            }
+            Err(error) => {
+                let text = format!(
+                    "the kernel does not hold what was applied, and it cannot be put back: {error}"
+                );
+                // Told once, not each second.
+                if self.drift.in_sync || self.drift.last.as_ref() != Some(&text) {
+                    self.tell_drift(text, now);
+                }
+                self.drift.in_sync = false;
+            }
+        }
+        self.drift.checked = Some(now.into());
+    }
+
+    fn tell_drift(&mut self, text: String, now: Timestamp) {
+        self.drift.last = Some(text.clone());
+        self.drift.last_at = Some(now.into());
+        self.notice(NoticeKind::Drift, text);
+    }
+
+    /// What differed and is as it should be again; `None` when nothing did.
+    fn compare(&mut self, now: Timestamp) -> Result<Option<String>, DatapathError> {
+        let Some(datapath) = &mut self.datapath else {
+            return Ok(None);
+        };
+        match datapath.check()? {
+            Drift::None if !self.bans_behind => Ok(None),
+            Drift::None => {
+                self.restore_kernel_bans(now)?;
+                Ok(None)
+            }
+            Drift::Nearby => {
+                let missing = self.restore_kernel_bans(now)?;
+                Ok((missing > 0).then(|| format!("{missing} bans were taken out of the kernel")))
+            }
+            Drift::Changed { what } => {
+                self.put_back(now)?;
+                Ok(Some(format!(
+                    "somebody changed our rules in the kernel ({})",
+                    what.join(", ")
+                )))
+            }
+            Drift::Gone => {
+                self.put_back(now)?;
+                Ok(Some("somebody took our rules out of the kernel".to_owned()))
+            }
+        }
+    }
+
+    /// Applies the plan in force anew, with its bans. Also after protected addresses changed.
+    pub(super) fn put_back(&mut self, now: Timestamp) -> Result<(), DatapathError> {
+        let plan = std::sync::Arc::clone(&self.in_force.plan);
+        let (queues, _) = self.pump.queues(&plan, &self.discovered);
+        let protected = self.discovered.protected_set();
+        let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) else {
+            return Ok(());
+        };
+        self.counts.keep(datapath.as_mut(), &plan, true);
+        datapath.apply(&Apply {
+            plan: &plan,
+            protected: &protected,
+            queues,
+        })?;
+        self.restore_kernel_bans(now).map(drop)
+    }
+}

@@ -1,0 +1,191 @@
+//! A policy that waits for its confirmation. What brings the previous state back stands outside the daemon: a file that says how,
+//! and a process of its own session that does it when the daemon cannot.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use kernel::datapath::Snapshot;
+use serde::{Deserialize, Serialize};
+
+use super::apply::Saved;
+use crate::api;
+use crate::candidate::Candidate;
+use crate::clock;
+use crate::state::StateDir;
+
+/// The file that says what waits and how to go back. Whoever removes or renames it decides: it is the only truth about what waits.
+pub(crate) const PENDING: &str = "pending.json";
+
+/// How the reverting process is started.
+#[derive(Clone, Debug)]
+pub struct Revert {
+    /// The program and its first arguments; [`crate::revert::main`] takes those that follow.
+    pub command: Vec<OsString>,
+    /// Where it can ask the daemon.
+    pub socket: PathBuf,
+}
+
+/// What waits, on disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Pending {
+    /// Told apart from every other.
+    pub(crate) id: String,
+    /// The boot that the deadline counts from.
+    pub(crate) boot: String,
+    /// Nanoseconds since that boot, suspend included.
+    pub(crate) deadline: u64,
+    /// The same by the wall clock, for people.
+    pub(crate) deadline_at: api::Time,
+    /// The policy that waits.
+    pub(crate) source: String,
+    /// Its digest.
+    pub(crate) digest: String,
+    /// The policy that comes back.
+    pub(crate) previous: Saved,
+    /// The kernel's state that comes back; absent when nothing can enforce.
+    pub(crate) snapshot: Option<Snapshot>,
+    /// Where to ask the daemon.
+    pub(crate) socket: PathBuf,
+}
+
+/// Why a policy cannot be held for a confirmation.
+#[derive(Debug, thiserror::Error)]
+pub enum HoldError {
+    /// The file cannot be written.
+    #[error(
+        "what would bring the previous policy back cannot be written down ({0}), so nothing was applied; mend the state directory"
+    )]
+    File(#[from] io::Error),
+    /// The process does not come up.
+    #[error(
+        "the process that would bring the previous policy back does not start ({0}), so nothing was applied"
+    )]
+    Process(io::Error),
+}
+
+/// A policy that waits.
+#[derive(Debug)]
+pub struct Hold {
+    pending: Pending,
+}
+
+impl Hold {
+    /// Writes down how to go back and starts the process that will. Nothing is applied before this has returned.
+    pub(super) fn begin(
+        state: &StateDir,
+        revert: &Revert,
+        limit: Duration,
+        candidate: &Candidate,
+        previous: Saved,
+        snapshot: Option<Snapshot>,
+    ) -> Result<Self, HoldError> {
+        let deadline = clock::since_boot() + limit;
+        let pending = Pending {
+            id: format!("{}-{}", std::process::id(), deadline.as_nanos()),
+            boot: boot(),
+            deadline: u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX),
+            deadline_at: clock::now().after(limit).into(),
+            source: candidate.source.name(),
+            digest: candidate.digest.clone(),
+            previous,
+            snapshot,
+            socket: revert.socket.clone(),
+        };
+        state.write(PENDING, &pending)?;
+        let hold = Self { pending };
+        match start_reverter(revert, &state.path(PENDING)) {
+            Ok(()) => Ok(hold),
+            Err(error) => {
+                hold.end(state);
+                Err(HoldError::Process(error))
+            }
+        }
+    }
+
+    /// Whether its time is over.
+    pub(super) fn is_over(&self) -> bool {
+        clock::since_boot() >= Duration::from_nanos(self.pending.deadline)
+    }
+
+    /// What tells it apart.
+    pub(super) fn id(&self) -> &str {
+        &self.pending.id
+    }
+
+    pub(super) fn snapshot(&self) -> Option<&Snapshot> {
+        self.pending.snapshot.as_ref()
+    }
+
+    /// It was decided: the reverting process sees that the file is gone, and ends.
+    pub(super) fn end(self, state: &StateDir) {
+        if let Err(error) = state.remove(PENDING) {
+            tracing::error!("{PENDING} cannot be removed, so the decision may be undone: {error}");
+        }
+    }
+
+    pub(super) fn shown(&self) -> api::Pending {
+        let pending = &self.pending;
+        let left = Duration::from_nanos(pending.deadline).saturating_sub(clock::since_boot());
+        api::Pending {
+            source: pending.source.clone(),
+            digest: pending.digest.clone(),
+            deadline: pending.deadline_at,
+            remaining_s: left.as_secs() + u64::from(left.subsec_nanos() > 0),
+            previous: pending.previous.source.name(),
+        }
+    }
+}
+
+/// The id that the kernel gave to this boot.
+pub(crate) fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// Starts the process and waits until it stands in its own session, so that no signal to us or to our process group ends it.
+fn start_reverter(revert: &Revert, pending: &Path) -> io::Result<()> {
+    let [program, arguments @ ..] = revert.command.as_slice() else {
+        return Err(io::Error::other("no program is named"));
+    };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .arg(crate::revert::FILE)
+        .arg(pending)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .process_group(0)
+        .spawn()?;
+    let mut line = String::new();
+    if let Some(output) = child.stdout.take() {
+        BufReader::new(output).read_line(&mut line)?;
+    }
+    // The process itself goes on in the background; what we started ends at once.
+    let status = child.wait()?;
+    if status.success() && line.trim() == crate::revert::READY {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("it ended with {status}")))
+    }
+}
+
+/// A pending file that an earlier daemon left.
+pub(crate) fn left_behind(state: &StateDir) -> Option<Pending> {
+    state.read(PENDING)
+}
+
+/// Whether the deadline of a pending file is over, or its boot.
+pub(crate) fn is_over(pending: &Pending) -> bool {
+    pending.boot != boot() || clock::since_boot() >= Duration::from_nanos(pending.deadline)
+}
+
+/// When the deadline is, for whoever waits for it.
+pub(crate) fn left(pending: &Pending) -> Duration {
+    Duration::from_nanos(pending.deadline).saturating_sub(clock::since_boot())
+}

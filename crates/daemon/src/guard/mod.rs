@@ -1,0 +1,347 @@
+//! The guard: the one thread that owns the engine and the kernel's datapath. Packets, questions and orders reach it as messages
+//! through one bounded channel, so that no lock is held while a packet waits and no two orders cross.
+
+mod address;
+mod answer;
+mod apply;
+mod ban;
+mod drift;
+mod hold;
+mod packet;
+mod status;
+
+pub use answer::{AnswerError, probe, result};
+pub(crate) use apply::{APPLIED, REJECTED, Saved};
+pub use apply::{ApplyError, Asked, By};
+pub use ban::BanError;
+pub(crate) use ban::parse_prefix;
+pub use hold::{Hold, HoldError, Revert};
+pub(crate) use hold::{
+    PENDING, Pending as PendingFile, is_over as hold_is_over, left as hold_left, left_behind,
+};
+pub use packet::Batch;
+pub(crate) use packet::How;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use engine::{Engine, Event, Setup as EngineSetup};
+use ipnet::IpNet;
+use kernel::datapath::Datapath;
+use policy::{Mode, Plan, Timestamp};
+
+use crate::addresses::Discovered;
+use crate::api;
+use crate::candidate::Candidate;
+use crate::clock::{self, Clock};
+use crate::pump::Pump;
+use crate::record::{Notice, NoticeKind, Recorder};
+use crate::state::StateDir;
+use crate::store::Store;
+use crate::watch::Watch;
+
+/// Messages that may wait. A batch holds up to some hundred packets.
+const CHANNEL: usize = 128;
+/// How often time passes for the engine when no packet comes.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the kernel is compared with what was applied.
+const CHECK: Duration = Duration::from_secs(1);
+/// How often the counters of the current minute are brought up to date.
+const COUNT: Duration = Duration::from_secs(5);
+
+/// The engine, the datapath, and what is known about both.
+pub struct Guard {
+    engine: Engine,
+    /// `None` when nothing can enforce here; then `no_datapath` says why.
+    datapath: Option<Box<dyn Datapath + Send>>,
+    no_datapath: Option<String>,
+    pump: Pump,
+    watch: Watch,
+    recorder: Recorder,
+    store: Store,
+    state: StateDir,
+    revert: Revert,
+    mode_override: Option<Mode>,
+    /// Whether the kernel carries out the plan.
+    enforcing: bool,
+    /// Everything was taken out of the kernel by hand; nothing goes back in before the next apply.
+    flushed: bool,
+    in_force: InForce,
+    previous: Option<Candidate>,
+    rejected: Option<String>,
+    hold: Option<Hold>,
+    allowed: BTreeMap<IpNet, api::Allowed>,
+    discovered: Discovered,
+    clock: Clock,
+    drift: api::Drift,
+    counts: status::Counts,
+    /// The kernel may lack bans that the engine holds.
+    bans_behind: bool,
+    began: (Timestamp, Instant),
+    last_check: Instant,
+    last_count: Instant,
+}
+
+/// The policy in force.
+struct InForce {
+    candidate: Candidate,
+    /// The candidate's plan with mode, allow list and the like as they are here.
+    plan: Arc<Plan>,
+    since: Timestamp,
+}
+
+/// What a guard is made from.
+pub struct Setup {
+    /// What to begin with.
+    pub candidate: Candidate,
+    /// Over the policy's own mode.
+    pub mode: Option<Mode>,
+    /// What enforces, or why nothing can.
+    pub datapath: Result<Box<dyn Datapath + Send>, String>,
+    /// Where packets come from.
+    pub pump: Pump,
+    /// What is told which files the policy in force was read from.
+    pub watch: Watch,
+    /// Where events go.
+    pub recorder: Recorder,
+    /// Where bans and counters go.
+    pub store: Store,
+    /// Where what must outlive a crash goes.
+    pub state: StateDir,
+    /// How the process is started that reverts when this one is killed.
+    pub revert: Revert,
+    /// What was found already.
+    pub discovered: Discovered,
+    /// Bans of the last run.
+    pub bans: Vec<engine::Ban>,
+    /// A seed that senders cannot know.
+    pub seed: u64,
+}
+
+/// What the guard is told.
+pub(crate) enum Input {
+    /// Packets to be judged or that the kernel judged.
+    Batch(Batch),
+    /// What inspecting workers found.
+    Events(Vec<Event>),
+    /// Something to be done between two packets.
+    Ask(Box<dyn FnOnce(&mut Guard) + Send>),
+    /// The end.
+    Stop,
+}
+
+/// A way to the guard. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    sender: SyncSender<Input>,
+}
+
+/// The guard does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the engine does not answer; look at the daemon's log, and restart it")]
+pub struct Silent;
+
+impl Handle {
+    /// A channel to a guard that is still to be made.
+    pub fn channel() -> (Self, Inbox) {
+        let (sender, receiver) = sync_channel(CHANNEL);
+        (Self { sender }, Inbox(receiver))
+    }
+
+    /// Has the guard do something between two packets, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// When the guard has ended.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        order: impl FnOnce(&mut Guard) -> T + Send + 'static,
+    ) -> Result<T, Silent> {
+        let (answer, wait) = sync_channel(1);
+        let order = Box::new(move |guard: &mut Guard| {
+            // Nobody waits any more: the order is done all the same.
+            let _ = answer.send(order(guard));
+        });
+        self.send(Input::Ask(order))?;
+        wait.recv().map_err(|_| Silent)
+    }
+
+    /// Ends the guard after what was sent before.
+    pub fn stop(&self) {
+        // An error says that it has ended already.
+        let _ = self.send(Input::Stop);
+    }
+
+    /// Hands something over if there is room, else gives it back. What a guard that has ended would get is gone.
+    pub(crate) fn try_send(&self, input: Input) -> Result<(), Input> {
+        match self.sender.try_send(input) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+            Err(TrySendError::Full(input)) => Err(input),
+        }
+    }
+
+    /// Hands over packets or events; waits for room.
+    pub(crate) fn send(&self, input: Input) -> Result<(), Silent> {
+        self.sender.send(input).map_err(|_| Silent)
+    }
+}
+
+/// The guard's end of the channel.
+pub struct Inbox(Receiver<Input>);
+
+impl Guard {
+    /// A guard with nothing in force yet: [`Guard::start`] comes next, on the thread that will run it.
+    pub fn new(setup: Setup) -> Self {
+        let Setup {
+            candidate,
+            mode,
+            datapath,
+            pump,
+            watch,
+            recorder,
+            store,
+            state,
+            revert,
+            discovered,
+            bans,
+            seed,
+        } = setup;
+        let now = clock::now();
+        let allowed = state
+            .read::<Vec<api::Allowed>>(address::ALLOWED)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|entry| (entry.prefix, entry))
+            .collect();
+        let (datapath, no_datapath) = match datapath {
+            Ok(datapath) => (Some(datapath), None),
+            Err(why) => (None, Some(why)),
+        };
+        let plan = apply::effective(&candidate.plan, Mode::Observe, &allowed);
+        let engine = Engine::new(EngineSetup {
+            plan: Arc::clone(&plan),
+            own: discovered.own.clone(),
+            protected: discovered.protected_set(),
+            seed,
+        });
+        let mut guard = Self {
+            engine,
+            datapath,
+            no_datapath,
+            pump,
+            watch,
+            recorder,
+            store,
+            rejected: state.read(apply::REJECTED),
+            state,
+            revert,
+            mode_override: mode,
+            enforcing: false,
+            flushed: false,
+            in_force: InForce {
+                candidate,
+                plan,
+                since: now,
+            },
+            previous: None,
+            hold: None,
+            allowed,
+            discovered,
+            clock: Clock::new(),
+            drift: api::Drift {
+                in_sync: true,
+                ..api::Drift::default()
+            },
+            counts: status::Counts::default(),
+            bans_behind: false,
+            began: (now, Instant::now()),
+            last_check: Instant::now(),
+            last_count: Instant::now(),
+        };
+        guard.restore_bans(bans, now);
+        guard
+    }
+
+    /// Serves the channel until it is told to stop. What is in the kernel then stays there.
+    pub fn run(mut self, inbox: &Inbox) {
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            let wait = next_tick.saturating_duration_since(Instant::now());
+            match inbox.0.recv_timeout(wait) {
+                Ok(Input::Batch(batch)) => {
+                    self.packets(&batch);
+                    self.pump.recycle(batch);
+                }
+                Ok(Input::Events(events)) => self.inspected(events),
+                Ok(Input::Ask(order)) => order(&mut self),
+                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if Instant::now() >= next_tick {
+                self.tick();
+                next_tick = Instant::now() + TICK;
+            }
+        }
+        self.end();
+    }
+
+    fn tick(&mut self) {
+        let now = clock::now();
+        if let Some(step) = self.clock.step() {
+            self.shift_bans(step, now);
+        }
+        self.engine.advance(now);
+        self.settle(now);
+        self.watch_hold();
+        if self.last_check.elapsed() >= CHECK {
+            self.last_check = Instant::now();
+            self.check(now);
+            if self.store.take_bans_wanted() {
+                let bans = self.engine.bans().cloned().collect();
+                self.store.replace_bans(bans);
+            }
+        }
+        if self.last_count.elapsed() >= COUNT {
+            self.last_count = Instant::now();
+            self.count(now);
+        }
+    }
+
+    fn end(&mut self) {
+        let now = clock::now();
+        self.pump.stop();
+        self.engine.finish(now);
+        self.settle(now);
+        self.count(now);
+        let text = if self.enforcing {
+            "stopped; rules and bans stay in the kernel (`portcullis flush` takes them out)"
+        } else {
+            "stopped; nothing of ours is in the kernel"
+        };
+        self.notice(NoticeKind::Daemon, text);
+    }
+
+    /// Takes the engine's events to the record, and bans to the kernel.
+    fn settle(&mut self, now: Timestamp) {
+        let mut bans = Vec::new();
+        while let Some(event) = self.engine.poll_event() {
+            self.note_ban(&event, &mut bans);
+            self.recorder.event(event);
+        }
+        if !bans.is_empty() {
+            self.carry_out(&bans, now);
+        }
+    }
+
+    pub(crate) fn notice(&self, kind: NoticeKind, text: impl Into<String>) {
+        let text = text.into();
+        tracing::info!("{text}");
+        self.recorder.notice(Notice {
+            at: clock::now(),
+            kind,
+            text,
+        });
+    }
+}

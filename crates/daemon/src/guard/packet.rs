@@ -1,0 +1,174 @@
+//! Packets in the guard: judged by the engine, or judged by the kernel and seen by the engine.
+
+use std::sync::Arc;
+
+use engine::{Arrival, Detector, Event, EventBody, Invalid, Reason, Verdict};
+use kernel::tag::{Cause, LogTag};
+use policy::{Direction, Timestamp, protocol};
+use wire::{Frame, Link, Packet, Vlan};
+
+use super::Guard;
+use crate::clock;
+
+/// Packets on their way to the guard, in one piece of memory.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    packets: Vec<Meta>,
+}
+
+#[derive(Debug)]
+struct Meta {
+    at: Timestamp,
+    link: Option<Link>,
+    start: usize,
+    len: usize,
+    wire_len: u32,
+    direction: Option<Direction>,
+    interface: Option<Arc<str>>,
+    tag: Option<LogTag>,
+}
+
+/// How a packet came, beside its bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct How {
+    pub(crate) at: Timestamp,
+    /// `None` for a link layer that is not read.
+    pub(crate) link: Option<Link>,
+    pub(crate) wire_len: usize,
+    pub(crate) direction: Option<Direction>,
+    pub(crate) interface: Option<Arc<str>>,
+    /// What the kernel did with it, when it did.
+    pub(crate) tag: Option<LogTag>,
+}
+
+impl Batch {
+    /// Packets in one batch at most.
+    pub(crate) const PACKETS: usize = 512;
+    /// Bytes after which a batch is full.
+    pub(crate) const BYTES: usize = 512 * 1024;
+
+    pub(crate) fn push(&mut self, how: How, bytes: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.packets.push(Meta {
+            at: how.at,
+            link: how.link,
+            start,
+            len: bytes.len(),
+            wire_len: u32::try_from(how.wire_len).unwrap_or(u32::MAX),
+            direction: how.direction,
+            interface: how.interface,
+            tag: how.tag,
+        });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.packets.len() >= Self::PACKETS || self.bytes.len() >= Self::BYTES
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.packets.clear();
+    }
+}
+
+impl Guard {
+    /// The packet line, from parse to record.
+    pub(super) fn packets(&mut self, batch: &Batch) {
+        for meta in &batch.packets {
+            let arrival = Arrival {
+                now: meta.at,
+                direction: meta.direction,
+                interface: meta.interface.as_deref(),
+                wire_len: meta.wire_len,
+                known: None,
+            };
+            // `push` has put the bytes there.
+            let bytes = batch
+                .bytes
+                .get(meta.start..meta.start + meta.len)
+                .unwrap_or_default();
+            let frame = match meta.link {
+                Some(link) => wire::parse(link, bytes, meta.wire_len as usize),
+                None => Ok(Frame::NotIp {
+                    ethertype: 0,
+                    vlan: Vlan::NONE,
+                }),
+            };
+            match (meta.tag, frame) {
+                (None, frame) => {
+                    self.engine.handle(&arrival, frame);
+                }
+                (Some(tag), Ok(Frame::Ip(packet))) => self.logged(&arrival, &packet, tag),
+                // The kernel logs IP packets alone, and has read more of them than it hands up: nothing can be said of these.
+                (Some(_), Ok(Frame::NotIp { .. }) | Err(_)) => self.counts.unread_log += 1,
+            }
+            self.settle(meta.at);
+        }
+    }
+
+    fn logged(&mut self, arrival: &Arrival<'_>, packet: &Packet<'_>, tag: LogTag) {
+        let reason = self.reason(tag.cause, packet, arrival.now);
+        let verdict = tag.outcome.verdict().unwrap_or(Verdict::Allow);
+        self.engine.observe(arrival, packet, verdict, reason);
+    }
+
+    /// The engine's reason for what the kernel gave as the cause; the kernel cannot know which ban it was, or what exactly
+    /// makes a packet invalid.
+    fn reason(&self, cause: Cause, packet: &Packet<'_>, now: Timestamp) -> Reason {
+        match cause {
+            Cause::Banned => {
+                let ban = self
+                    .engine
+                    .ban_of(packet.source(), now)
+                    .or_else(|| self.engine.ban_of(packet.destination(), now));
+                let host = || policy::address::host_prefix(packet.source());
+                Reason::Banned(ban.map_or_else(host, |ban| ban.prefix))
+            }
+            Cause::Feed(set) => Reason::Feed(set),
+            Cause::Impossible(kind) => Reason::Impossible(kind),
+            Cause::Invalid => Reason::Invalid(match packet.protocol() {
+                protocol::TCP => Invalid::TcpState,
+                protocol::SCTP => Invalid::SctpNoAssociation,
+                protocol::ICMP | protocol::ICMPV6 => Invalid::IcmpNoFlow,
+                _ => Invalid::Gre,
+            }),
+            Cause::Related => Reason::Related,
+            Cause::Rule(rule) => Reason::Rule(rule),
+            Cause::Limited(rule) => Reason::Limited(rule),
+            Cause::Rate => Reason::Flood(Detector::Rate),
+            Cause::Essential(kind) => Reason::Essential(kind),
+            Cause::Default(direction) => Reason::Default(direction),
+        }
+    }
+
+    /// What inspecting workers found: their bans become everybody's, the rest is for the record.
+    pub(super) fn inspected(&mut self, events: Vec<Event>) {
+        let now = clock::now();
+        let mut bans = Vec::new();
+        for mut event in events {
+            match &event.body {
+                EventBody::Ban(ban) => {
+                    let origin = ban.origin.clone();
+                    if let Err(refused) = self.engine.restore_ban(ban.clone(), now) {
+                        event.body = EventBody::BanRefused { refused, origin };
+                    }
+                    self.note_ban(&event, &mut bans);
+                }
+                // A worker's own ban table is not the one that counts.
+                EventBody::Unban { .. } => continue,
+                EventBody::Alert(_) => self.counts.worker_alerts += 1,
+                _ => {}
+            }
+            self.recorder.event(event);
+        }
+        if !bans.is_empty() {
+            self.carry_out(&bans, now);
+        }
+    }
+}

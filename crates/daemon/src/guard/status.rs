@@ -1,0 +1,336 @@
+//! How the firewall is, and what was counted.
+
+use std::collections::HashMap;
+
+use kernel::datapath::{Counters, Datapath};
+use kernel::tag::Cause;
+use policy::{Action, DefaultAction, Plan, RuleId, Timestamp};
+
+use super::Guard;
+use super::apply::mode_name;
+use crate::api::{self, Totals};
+
+/// What was counted beside the engine's own counts.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// What the kernel counted under earlier transactions: each begins anew.
+    kernel: Totals,
+    /// Rules' matches in the kernel under earlier transactions of the same policy.
+    rules: HashMap<RuleId, u64>,
+    /// What the store knows already.
+    stored: Totals,
+    /// Copies of packets that could not be read.
+    pub(super) unread_log: u64,
+    /// Alerts of inspecting workers.
+    pub(super) worker_alerts: u64,
+    /// Bans that were imported.
+    pub(super) imported: u64,
+}
+
+impl Counts {
+    /// Keeps what the kernel counted, before a transaction makes it forget.
+    pub(super) fn keep(&mut self, datapath: &mut dyn Datapath, plan: &Plan, enforcing: bool) {
+        if !enforcing {
+            return;
+        }
+        // An error says that somebody took the counters away: then they are lost.
+        if let Ok(counters) = datapath.counters() {
+            add(&mut self.kernel, &totals_of(&counters, plan));
+            for rule in &plan.rules {
+                *self.rules.entry(rule.id).or_default() +=
+                    counters.of(Cause::Rule(rule.id)).packets;
+            }
+        }
+    }
+}
+
+/// What the kernel counted, by verdict. Packets of established flows pass uncounted.
+fn totals_of(counters: &Counters, plan: &Plan) -> Totals {
+    let mut totals = Totals::default();
+    for (cause, count) in &counters.causes {
+        let field = match cause {
+            Cause::Banned
+            | Cause::Feed(_)
+            | Cause::Impossible(_)
+            | Cause::Invalid
+            | Cause::Rate => &mut totals.dropped,
+            // These matched their rule too, and are counted there as passed.
+            Cause::Limited(_) => {
+                totals.allowed = totals.allowed.saturating_sub(count.packets);
+                totals.dropped += count.packets;
+                continue;
+            }
+            Cause::Related | Cause::Essential(_) => &mut totals.allowed,
+            Cause::Rule(id) => match plan.rules.get(id.0 as usize).map(|rule| rule.action) {
+                Some(Action::Allow | Action::Limit) | None => &mut totals.allowed,
+                Some(Action::Deny | Action::Ban(_)) => &mut totals.dropped,
+                Some(Action::Reject) => &mut totals.rejected,
+            },
+            Cause::Default(direction) => match plan.default.of(*direction) {
+                DefaultAction::Allow => &mut totals.allowed,
+                DefaultAction::Deny => &mut totals.dropped,
+                DefaultAction::Reject => &mut totals.rejected,
+            },
+        };
+        *field += count.packets;
+        totals.packets += count.packets;
+        totals.bytes += count.bytes;
+    }
+    totals
+}
+
+fn add(sum: &mut Totals, more: &Totals) {
+    for (field, more) in fields(sum).into_iter().zip(values(more)) {
+        *field = field.saturating_add(more);
+    }
+}
+
+fn minus(now: &Totals, before: &Totals) -> Totals {
+    let mut rest = *now;
+    for (field, before) in fields(&mut rest).into_iter().zip(values(before)) {
+        *field = field.saturating_sub(before);
+    }
+    rest
+}
+
+fn fields(totals: &mut Totals) -> [&mut u64; 9] {
+    let Totals {
+        packets,
+        bytes,
+        allowed,
+        dropped,
+        rejected,
+        anomalies,
+        flows,
+        alerts,
+        bans,
+    } = totals;
+    [
+        packets, bytes, allowed, dropped, rejected, anomalies, flows, alerts, bans,
+    ]
+}
+
+fn values(totals: &Totals) -> [u64; 9] {
+    let mut copy = *totals;
+    fields(&mut copy).map(|field| *field)
+}
+
+impl Guard {
+    /// Sums since the daemon began. What the kernel decides it counts; the rest the engine counts.
+    pub fn totals(&mut self) -> Totals {
+        let engine = Totals::from(*self.engine.totals());
+        let mut totals = self.counts.kernel;
+        if self.enforcing
+            && let Some(datapath) = &mut self.datapath
+        {
+            // An error shows as drift; the sums then stand still until it is put back.
+            if let Ok(counters) = datapath.counters() {
+                add(&mut totals, &totals_of(&counters, &self.in_force.plan));
+            }
+        }
+        if self.counts.kernel == Totals::default() && !self.enforcing {
+            return Totals {
+                bans: engine.bans + self.counts.imported,
+                ..engine
+            };
+        }
+        let inspected = self.pump.inspected();
+        totals.dropped += inspected.dropped;
+        totals.rejected += inspected.rejected;
+        totals.packets += inspected.dropped + inspected.rejected;
+        totals.anomalies = engine.anomalies;
+        totals.flows = engine.flows;
+        totals.alerts = engine.alerts + self.counts.worker_alerts;
+        totals.bans = engine.bans + self.counts.imported;
+        totals
+    }
+
+    /// Brings the counters of this minute up to date.
+    pub(super) fn count(&mut self, now: Timestamp) {
+        let totals = self.totals();
+        let fresh = minus(&totals, &self.counts.stored);
+        if fresh != Totals::default() {
+            self.store.minute(now, fresh);
+        }
+        self.counts.stored = totals;
+    }
+
+    /// [`Guard::count`] at once, for whoever asks.
+    pub fn count_now(&mut self) {
+        self.count(crate::clock::now());
+    }
+
+    /// Matches of each rule since its policy came into force.
+    pub(super) fn rule_hits(&mut self) -> Vec<u64> {
+        let mut hits = self.engine.rule_hits().to_vec();
+        if !self.enforcing {
+            return hits;
+        }
+        let counters = self
+            .datapath
+            .as_mut()
+            .and_then(|datapath| datapath.counters().ok())
+            .unwrap_or_default();
+        for (at, hits) in hits.iter_mut().enumerate() {
+            let id = RuleId(at as u32);
+            let before = self.counts.rules.get(&id).copied().unwrap_or(0);
+            *hits = before + counters.of(Cause::Rule(id)).packets;
+        }
+        hits
+    }
+
+    /// Forgets the rules' matches: another policy's rules come.
+    pub(super) fn forget_hits(&mut self) {
+        self.counts.rules.clear();
+    }
+
+    /// How the firewall is.
+    pub fn status(&mut self) -> api::Status {
+        let totals = self.totals();
+        let now = crate::clock::now();
+        let candidate = &self.in_force.candidate;
+        let (eve, text) = self.recorder.sinks();
+        let store = self.store.state();
+        let (record_queue, store_queue) = (self.recorder.queue(), self.store.queue());
+        let source_losses = self.pump.losses();
+        let losses = api::Losses {
+            capture: source_losses.capture,
+            nflog: source_losses.nflog + self.counts.unread_log,
+            nfqueue: source_losses.nfqueue,
+            drop_events: 0,
+            store: store.lost,
+            files: eve.lost + text.lost,
+            record: record_queue.dropped,
+            followers: 0,
+        };
+        let mut queues = vec![record_queue, store_queue];
+        queues.extend(source_losses.queues);
+        let mut warnings = self.warnings(&[&eve, &text, &store]);
+        warnings.extend(self.pump.warnings());
+        api::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            mode: mode_name(self.mode()).to_owned(),
+            backends: self.backends(),
+            policy: api::PolicyStatus {
+                source: candidate.source.name(),
+                digest: candidate.digest.clone(),
+                rules: candidate.plan.rules.len(),
+                sets: candidate.plan.sets.len(),
+                applied: self.in_force.since.into(),
+                rejected: self.watch.rejected(),
+            },
+            drift: self.drift.clone(),
+            losses,
+            queues,
+            uptime_s: self.began.1.elapsed().as_secs(),
+            since: self.began.0.into(),
+            interfaces: self.pump.interfaces(),
+            essentials: essentials(&self.in_force.plan),
+            protected: self.protected(),
+            pending: self.pending(),
+            totals,
+            bans: self.engine.bans().filter(|ban| ban.expires > now).count(),
+            flows: self.engine.flows().count(),
+            record: api::Record { eve, text, store },
+            warnings,
+        }
+    }
+
+    fn backends(&self) -> Vec<api::Backend> {
+        let backend = |name: &str, state: &str, detail: String| api::Backend {
+            name: name.to_owned(),
+            state: state.to_owned(),
+            detail,
+        };
+        let mut backends = vec![match (&self.no_datapath, self.enforcing) {
+            (Some(why), _) => backend("nftables", "unavailable", why.clone()),
+            (None, true) => backend(
+                "nftables",
+                "running",
+                "carries out rules and bans in the kernel".to_owned(),
+            ),
+            (None, false) => backend(
+                "nftables",
+                "unused",
+                "nothing of ours is in the kernel".to_owned(),
+            ),
+        }];
+        backends.extend(self.pump.backends());
+        backends
+    }
+
+    fn warnings(&self, sinks: &[&api::Sink]) -> Vec<String> {
+        let mut warnings = self.in_force.candidate.warnings.clone();
+        if self.in_force.plan.mode == policy::Mode::Observe {
+            warnings.push("nothing is blocked: mode observe only shows what would be; run with --enforce, or set mode = \"enforce\"".to_owned());
+        }
+        if self.flushed {
+            warnings.push("everything was taken out of the kernel by `flush`; `portcullis apply` enforces again".to_owned());
+        }
+        if !self.drift.in_sync {
+            warnings.extend(self.drift.last.clone());
+        }
+        if self.bans_behind {
+            warnings.push(
+                "the kernel does not hold every ban yet; it is tried again each second".to_owned(),
+            );
+        }
+        for sink in sinks {
+            if let Some(error) = &sink.error {
+                warnings.push(format!("the record is incomplete: {error}"));
+            }
+        }
+        warnings
+    }
+
+    fn protected(&self) -> Vec<api::Protected> {
+        let plan = &self.in_force.candidate.plan;
+        let mut protected: Vec<api::Protected> = Vec::new();
+        let mut tell = |prefix: String, why: &str| {
+            protected.push(api::Protected {
+                prefix,
+                why: why.to_owned(),
+            });
+        };
+        for prefix in plan.protect.addresses.prefixes() {
+            tell(prefix.to_string(), "policy");
+        }
+        for set in &plan.protect.sets {
+            if let Some(set) = plan.sets.get(set.0 as usize) {
+                tell(format!("@{}", set.name), "policy");
+            }
+        }
+        for prefix in self.allowed.keys() {
+            tell(prefix.to_string(), "allowed");
+        }
+        if plan.protect.discover {
+            for (prefix, why) in &self.discovered.protected {
+                tell(prefix.to_string(), why);
+            }
+        }
+        protected
+    }
+}
+
+fn essentials(plan: &Plan) -> Vec<api::Essential> {
+    use engine::Essential;
+    if !plan.essentials {
+        return Vec::new();
+    }
+    let what = |kind: Essential| match kind {
+        Essential::Loopback => "traffic of this host with itself",
+        Essential::NeighbourDiscovery => "IPv6 neighbour discovery with hop limit 255",
+        Essential::MulticastListener => "IPv6 multicast listener discovery",
+        Essential::PathMtu => "ICMP messages about the largest packet a path takes",
+        Essential::Dhcp => "replies of DHCP servers, and our requests",
+        Essential::Dhcpv6 => "replies of DHCPv6 servers, and our requests",
+    };
+    Essential::ALL
+        .iter()
+        .map(|kind| api::Essential {
+            name: kind.name().to_owned(),
+            what: what(*kind).to_owned(),
+        })
+        .collect()
+}

@@ -1,0 +1,403 @@
+//! Enforcing content rules: workers that answer for packets which the kernel holds.
+//!
+//! Each worker has an engine of its own for the flows of its queue; what it finds (bans, alerts, drops) goes to the guard. A
+//! packet waits for its worker alone: what the guard has no room for waits in the worker, and is lost and counted before it
+//! makes a packet wait.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use engine::{Arrival, Engine, Event, EventBody, Inspect, Known, Setup};
+use kernel::datapath::{Queues, mark};
+use kernel::interfaces::Names;
+use kernel::nfqueue::{self, Queue, QueueError, QueuedPacket, Verdict};
+use policy::{AddressSet, Direction, OnFailure, Plan};
+use wire::{Frame, Link, Packet, TcpFlags, Transport};
+
+use super::{WAIT, lock};
+use crate::addresses::Discovered;
+use crate::api;
+use crate::clock;
+use crate::guard::{Handle, Input};
+
+/// Events that a worker keeps while the guard has no room.
+const KEPT: usize = 4_096;
+/// How often a worker's engine lets time pass.
+const ADVANCE: Duration = Duration::from_millis(250);
+
+/// The workers of all queues.
+pub(super) struct Inspectors {
+    queues: Queues,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    stop: AtomicBool,
+    /// Grows with each new plan.
+    generation: AtomicU64,
+    orders: Mutex<Orders>,
+    lost_events: AtomicU64,
+    inspected: AtomicU64,
+    dropped: AtomicU64,
+    rejected: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Orders {
+    plan: Arc<Plan>,
+    own: AddressSet,
+    protected: AddressSet,
+}
+
+/// What workers decided, in packets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Inspected {
+    pub(crate) dropped: u64,
+    pub(crate) rejected: u64,
+}
+
+impl Orders {
+    fn new(plan: &Arc<Plan>, discovered: &Discovered) -> Self {
+        Self {
+            plan: Arc::clone(plan),
+            own: discovered.own.clone(),
+            protected: discovered.protected_set(),
+        }
+    }
+}
+
+impl Inspectors {
+    /// Takes the queues and begins a worker for each.
+    pub(super) fn begin(
+        queues: Queues,
+        plan: &Arc<Plan>,
+        discovered: &Discovered,
+        seed: u64,
+        handle: &Handle,
+    ) -> Result<Self, String> {
+        let settings = nfqueue::Settings {
+            first: queues.first,
+            count: queues.count,
+            fail_open: plan.on_failure != OnFailure::Closed,
+            ..nfqueue::Settings::default()
+        };
+        let open = open(&settings).map_err(|error| error.to_string())?;
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+            orders: Mutex::new(Orders::new(plan, discovered)),
+            lost_events: AtomicU64::new(0),
+            inspected: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+        });
+        let mut threads = Vec::new();
+        for queue in open {
+            let (shared, handle) = (Arc::clone(&shared), handle.clone());
+            let worker = std::thread::Builder::new()
+                .name(format!("inspect-{}", queue.number()))
+                .spawn(move || Worker::new(queue, shared, handle, seed).run())
+                .map_err(|error| error.to_string())?;
+            threads.push(worker);
+        }
+        Ok(Self {
+            queues,
+            shared,
+            threads,
+        })
+    }
+
+    pub(super) fn queues(&self) -> Queues {
+        self.queues
+    }
+
+    pub(super) fn set_plan(&self, plan: &Arc<Plan>, discovered: &Discovered) {
+        *lock(&self.shared.orders) = Orders::new(plan, discovered);
+        self.shared.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Tells the workers to end. Not waited for: one may be waiting for the guard.
+    pub(super) fn end(self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn inspected(&self) -> Inspected {
+        Inspected {
+            dropped: self.shared.dropped.load(Ordering::Relaxed),
+            rejected: self.shared.rejected.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Packets that a full queue let pass or dropped.
+    pub(super) fn lost(&self) -> u64 {
+        self.numbers()
+            .map(|statistics| statistics.full + statistics.unread)
+            .sum()
+    }
+
+    pub(super) fn statistics(&self) -> Vec<api::Queue> {
+        let capacity = nfqueue::Settings::default().length as usize;
+        let mut queues: Vec<api::Queue> = self
+            .numbers()
+            .map(|statistics| api::Queue {
+                name: format!("nfqueue {}", statistics.queue),
+                length: statistics.waiting as usize,
+                capacity,
+                dropped: statistics.full + statistics.unread,
+            })
+            .collect();
+        queues.push(api::Queue {
+            name: "inspection events".to_owned(),
+            length: 0,
+            capacity: KEPT,
+            dropped: self.shared.lost_events.load(Ordering::Relaxed),
+        });
+        queues
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = nfqueue::QueueStatistics> {
+        let numbers = self.queues.first..=self.queues.last();
+        nfqueue::statistics()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(move |statistics| numbers.contains(&statistics.queue))
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let running = self
+            .threads
+            .iter()
+            .filter(|thread| !thread.is_finished())
+            .count();
+        format!(
+            "{running} of {} workers inspect packets of content rules, {} packets so far",
+            self.threads.len(),
+            self.shared.inspected.load(Ordering::Relaxed)
+        )
+    }
+}
+
+/// The workers that had the queues before may still be on their way out.
+fn open(settings: &nfqueue::Settings) -> Result<Vec<Queue>, QueueError> {
+    for _ in 0..20 {
+        match nfqueue::open(settings) {
+            Err(QueueError::Taken { .. }) => std::thread::sleep(Duration::from_millis(25)),
+            outcome => return outcome,
+        }
+    }
+    nfqueue::open(settings)
+}
+
+struct Worker {
+    queue: Queue,
+    shared: Arc<Shared>,
+    handle: Handle,
+    judge: Judge,
+    generation: u64,
+    kept: VecDeque<Event>,
+}
+
+/// What decides about one packet.
+struct Judge {
+    engine: Engine,
+    names: Names,
+}
+
+impl Worker {
+    fn new(queue: Queue, shared: Arc<Shared>, handle: Handle, seed: u64) -> Self {
+        let Orders {
+            plan,
+            own,
+            protected,
+        } = lock(&shared.orders).clone();
+        let engine = Engine::new(Setup {
+            plan,
+            own,
+            protected,
+            seed,
+        });
+        Self {
+            queue,
+            handle,
+            judge: Judge {
+                engine,
+                names: Names::default(),
+            },
+            generation: shared.generation.load(Ordering::Acquire),
+            shared,
+            kept: VecDeque::new(),
+        }
+    }
+
+    fn run(mut self) {
+        let mut buffers = nfqueue::Batch::default();
+        let mut advanced = Instant::now();
+        // A second handle on the socket, since the queue is borrowed while packets come out of it.
+        let socket = match self.queue.as_fd().try_clone_to_owned() {
+            Ok(socket) => socket,
+            Err(error) => return tracing::error!("queue {}: {error}", self.queue.number()),
+        };
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            self.follow_orders();
+            let (judge, shared) = (&mut self.judge, &self.shared);
+            let served = self.queue.serve(&mut buffers, WAIT, |packet| {
+                let (verdict, inspect) = judge.judge(packet, socket.as_fd());
+                shared.inspected.fetch_add(1, Ordering::Relaxed);
+                match verdict {
+                    engine::Verdict::Allow => {}
+                    engine::Verdict::Drop => {
+                        shared.dropped.fetch_add(1, Ordering::Relaxed);
+                    }
+                    engine::Verdict::Reject => {
+                        shared.rejected.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                answer(packet.mark, verdict, inspect)
+            });
+            if let Err(error) = served {
+                tracing::error!("content rules of one queue are not inspected any more: {error}");
+                return;
+            }
+            if advanced.elapsed() >= ADVANCE {
+                advanced = Instant::now();
+                self.judge.engine.advance(clock::now());
+            }
+            self.report();
+        }
+    }
+
+    /// Takes up a new plan, when there is one.
+    fn follow_orders(&mut self) {
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        if generation == self.generation {
+            return;
+        }
+        self.generation = generation;
+        let Orders {
+            plan,
+            own,
+            protected,
+        } = lock(&self.shared.orders).clone();
+        self.judge.engine.reload(plan);
+        self.judge
+            .engine
+            .set_addresses(own, protected, clock::now());
+    }
+
+    /// Hands what was found to the guard, when it has room.
+    fn report(&mut self) {
+        while let Some(event) = self.judge.engine.poll_event() {
+            if self.kept.len() >= KEPT {
+                // Bans are worth more than the rest.
+                let place = self
+                    .kept
+                    .iter()
+                    .position(|event| !matters(event))
+                    .unwrap_or(0);
+                self.kept.remove(place);
+                self.shared.lost_events.fetch_add(1, Ordering::Relaxed);
+            }
+            self.kept.push_back(event);
+        }
+        if self.kept.is_empty() {
+            return;
+        }
+        let events = std::mem::take(&mut self.kept).into();
+        if let Err(Input::Events(events)) = self.handle.try_send(Input::Events(events)) {
+            self.kept = events.into();
+        }
+    }
+}
+
+fn matters(event: &Event) -> bool {
+    matches!(event.body, EventBody::Ban(_) | EventBody::Alert(_))
+}
+
+impl Judge {
+    fn judge(
+        &mut self,
+        queued: &QueuedPacket<'_>,
+        socket: BorrowedFd<'_>,
+    ) -> (engine::Verdict, Inspect) {
+        let now = queued.timestamp.unwrap_or_else(clock::now);
+        let frame = wire::parse(Link::RawIp, queued.payload, queued.full_len);
+        let interface = match queued.direction() {
+            Some(Direction::Out) => queued.interface_out,
+            _ => queued.interface_in,
+        };
+        let arrival = Arrival {
+            now,
+            direction: queued.direction(),
+            interface: self.names.name(socket, interface, now),
+            wire_len: u32::try_from(queued.full_len).unwrap_or(u32::MAX),
+            known: match &frame {
+                Ok(Frame::Ip(packet)) => Some(known(packet)),
+                Ok(Frame::NotIp { .. }) | Err(_) => None,
+            },
+        };
+        let decision = self.engine.handle(&arrival, frame);
+        (decision.verdict, decision.inspect)
+    }
+}
+
+/// What the kernel's connection tracking must have said of a packet that a content rule's chain was reached with. In TCP a SYN
+/// alone begins a connection, and nothing else gets past it; for other protocols every packet is judged like a first one,
+/// which asks more of it, never less.
+fn known(packet: &Packet<'_>) -> Known {
+    match packet.transport() {
+        Transport::Tcp(tcp)
+            if !tcp.flags().contains(TcpFlags::SYN) || tcp.flags().contains(TcpFlags::ACK) =>
+        {
+            Known::Established
+        }
+        _ => Known::New,
+    }
+}
+
+/// The verdict as the kernel takes it. Marks that are not ours stay as they were.
+fn answer(present: u32, verdict: engine::Verdict, inspect: Inspect) -> Verdict {
+    let others = present & !mark::ALL;
+    match (verdict, inspect) {
+        (engine::Verdict::Drop, _) => Verdict::Drop,
+        (engine::Verdict::Reject, _) => Verdict::Accept {
+            mark: Some(others | mark::REJECT),
+        },
+        (engine::Verdict::Allow, Inspect::Settled) => Verdict::Accept {
+            mark: Some(others | mark::SETTLED),
+        },
+        (engine::Verdict::Allow, Inspect::More | Inspect::None) => {
+            Verdict::Accept { mark: Some(others) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_keep_other_marks_and_clear_ours() {
+        let present = 0x0800_ca6c;
+        for (verdict, inspect, expected) in [
+            (engine::Verdict::Allow, Inspect::More, Some(0xca6c)),
+            (engine::Verdict::Allow, Inspect::Settled, Some(0x0400_ca6c)),
+            (engine::Verdict::Reject, Inspect::None, Some(0x0200_ca6c)),
+            (engine::Verdict::Drop, Inspect::None, None),
+        ] {
+            let expected = match expected {
+                None => Verdict::Drop,
+                mark => Verdict::Accept { mark },
+            };
+            assert_eq!(
+                answer(present, verdict, inspect),
+                expected,
+                "{verdict} {inspect:?}"
+            );
+        }
+    }
+}

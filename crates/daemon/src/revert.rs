@@ -1,0 +1,190 @@
+//! The process that brings the previous state back when an apply is not confirmed and the daemon is not there to do it.
+//!
+//! It is started twice over: what the daemon starts stands in a process group of its own, and starts a second one that leads a
+//! session of its own and waits. So neither a signal to the daemon nor one to its process group ends it.
+
+use std::ffi::OsString;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use kernel::datapath::Snapshot;
+
+use crate::guard::{PendingFile, hold_is_over, hold_left};
+use crate::state::{self, write_atomically};
+
+/// What the second process says when it stands in its session.
+pub(crate) const READY: &str = "ready";
+/// The daemon reverts by itself at the deadline: it gets this long.
+const GRACE: Duration = Duration::from_millis(400);
+/// How often the file is looked at, so that no process is left behind for long.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long the daemon may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Before the pending file.
+pub(crate) const FILE: &str = "--pending";
+/// Tells the second process from the first.
+const SECOND: &str = "--detached";
+
+/// How this program is started so that it calls [`main`].
+pub fn command() -> Vec<OsString> {
+    ["/proc/self/exe", "__revert"].map(OsString::from).to_vec()
+}
+
+/// Runs as the hidden verb, with the arguments that follow `command` (usually [`command`]).
+pub fn main(arguments: &[OsString], command: &[OsString]) -> ExitCode {
+    let outcome = match arguments {
+        [flag, file] if flag == FILE => start_second(Path::new(file), command),
+        [flag, file, second] if flag == FILE && second == SECOND => {
+            wait_and_revert(Path::new(file))
+        }
+        _ => Err(io::Error::other("only the daemon starts this")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("portcullis: the previous policy could not be brought back: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Without a process group of its own it is no group leader, and may begin a session.
+fn start_second(pending: &Path, command: &[OsString]) -> io::Result<()> {
+    let [program, arguments @ ..] = command else {
+        return Err(io::Error::other("no program is named"));
+    };
+    Command::new(program)
+        .args(arguments)
+        .arg(FILE)
+        .arg(pending)
+        .arg(SECOND)
+        .stdin(Stdio::null())
+        .stdout(Stdio::inherit())
+        .spawn()
+        .map(drop)
+}
+
+fn wait_and_revert(path: &Path) -> io::Result<()> {
+    // Started by a group leader, and so no leader itself: this cannot fail.
+    nix::unistd::setsid()?;
+    let Some(pending) = state::read::<PendingFile>(path) else {
+        return Err(io::Error::other("there is no readable pending file"));
+    };
+    {
+        let mut output = io::stdout();
+        writeln!(output, "{READY}")?;
+        output.flush()?;
+    }
+    while !hold_is_over(&pending) {
+        std::thread::sleep(hold_left(&pending).min(LOOK));
+        if !still_waits(path, &pending.id) {
+            return Ok(());
+        }
+    }
+    std::thread::sleep(GRACE);
+    if !still_waits(path, &pending.id) {
+        return Ok(());
+    }
+    match ask_daemon(&pending.socket, &pending.id) {
+        // It did, or somebody decided meanwhile.
+        Ok(200 | 409) if !still_waits(path, &pending.id) => Ok(()),
+        _ => revert(path, &pending),
+    }
+}
+
+fn still_waits(path: &Path, id: &str) -> bool {
+    state::read::<PendingFile>(path).is_some_and(|pending| pending.id == id)
+}
+
+/// The status of the daemon's answer.
+fn ask_daemon(socket: &Path, id: &str) -> io::Result<u16> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.set_write_timeout(Some(ANSWER))?;
+    let prefix = crate::api::PREFIX;
+    write!(
+        stream,
+        "POST {prefix}/policy/rollback?only={id} HTTP/1.1\r\nHost: portcullis\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.take(64 * 1024).read_to_string(&mut answer)?;
+    answer
+        .split_ascii_whitespace()
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .ok_or_else(|| io::Error::other("the daemon's answer makes no sense"))
+}
+
+/// Does it alone. The file is renamed first: only one process can do that.
+fn revert(path: &Path, pending: &PendingFile) -> io::Result<()> {
+    let claimed = path.with_extension("reverting");
+    std::fs::rename(path, &claimed)?;
+    if let Some(snapshot) = &pending.snapshot {
+        restore(snapshot)?;
+    }
+    // A daemon that starts later begins with the previous policy, not with the one that nobody confirmed.
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let json = |value: serde_json::Result<Vec<u8>>| value.map_err(io::Error::other);
+    write_atomically(
+        &folder.join("applied.json"),
+        &json(serde_json::to_vec_pretty(&pending.previous))?,
+    )?;
+    write_atomically(
+        &folder.join("rejected.json"),
+        &json(serde_json::to_vec(&pending.digest))?,
+    )?;
+    std::fs::remove_file(claimed)
+}
+
+/// Brings a snapshot back, without a daemon.
+///
+/// # Errors
+///
+/// When a program cannot be run, or nft refuses.
+pub fn restore(snapshot: &Snapshot) -> io::Result<()> {
+    for command in &snapshot.before {
+        if !run(command)? {
+            return Err(io::Error::other(format!("{} failed", command.join(" "))));
+        }
+    }
+    let mut nft = Command::new(program("nft"))
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()?;
+    if let Some(mut input) = nft.stdin.take() {
+        input.write_all(snapshot.script.as_bytes())?;
+    }
+    let status = nft.wait()?;
+    if !status.success() {
+        return Err(io::Error::other(format!("nft ended with {status}")));
+    }
+    for command in &snapshot.after {
+        // These may fail when there is nothing to do.
+        run(command)?;
+    }
+    Ok(())
+}
+
+fn run(command: &[String]) -> io::Result<bool> {
+    let Some((name, arguments)) = command.split_first() else {
+        return Ok(true);
+    };
+    let status = Command::new(program(name))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .status()?;
+    Ok(status.success())
+}
+
+/// The service manager's PATH may lack the folders of system programs.
+fn program(name: &str) -> PathBuf {
+    ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| name.into())
+}

@@ -1,0 +1,364 @@
+//! Paths and what answers them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::failure::Failure;
+use super::peer::{Allowed, Peer};
+use super::{Service, event, why};
+use crate::api;
+use crate::candidate::{Candidate, Source};
+use crate::clock;
+use crate::guard::{Asked, By, Guard};
+use crate::store::Reader;
+
+/// What handlers work with.
+#[derive(Clone)]
+pub(super) struct App {
+    pub(super) service: Service,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
+
+/// Every path of the API.
+pub(super) fn router(service: Service, stop: watch::Receiver<bool>, allowed: Allowed) -> Router {
+    let app = App { service, stop };
+    let api = Router::new()
+        .route("/status", get(status))
+        .route("/rules", get(rules))
+        .route("/sets", get(sets))
+        .route("/sets/{name}", get(set))
+        .route("/flows", get(flows))
+        .route("/events", get(event::events))
+        .route("/stats", get(stats))
+        .route("/why/{*subject}", get(why::why))
+        .route("/bans", get(bans).post(ban).delete(unban))
+        .route("/bans/export", get(export))
+        .route("/bans/import", post(import))
+        .route("/allow", get(allowed_list).post(allow).delete(disallow))
+        .route("/policy", get(policy))
+        .route("/policy/history", get(history))
+        .route("/policy/apply", post(apply))
+        .route("/policy/confirm", post(confirm))
+        .route("/policy/rollback", post(rollback))
+        .route("/policy/reload", post(reload))
+        .route("/flush", post(flush))
+        .route("/test", post(test))
+        .with_state(app);
+    Router::new()
+        .nest(api::PREFIX, api)
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn(
+            move |ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next| {
+                admit(allowed, peer, request, next)
+            },
+        ))
+}
+
+async fn admit(allowed: Allowed, peer: Peer, request: Request, next: Next) -> Response {
+    // Asks the user database, which may be slow.
+    let admitted = tokio::task::spawn_blocking(move || allowed.admits(peer)).await;
+    if matches!(admitted, Ok(true)) {
+        return next.run(request).await;
+    }
+    let error =
+        "this user may not control the firewall; use sudo, or join the group that owns the socket";
+    Failure::new(StatusCode::FORBIDDEN, error).into_response()
+}
+
+async fn no_such_path() -> Failure {
+    let error = format!("there is no such path; they begin with {}", api::PREFIX);
+    Failure::new(StatusCode::NOT_FOUND, error)
+}
+
+async fn no_such_method() -> Failure {
+    Failure::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path does not take this method",
+    )
+}
+
+/// A query whose mistakes come back in our form.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        state: &S,
+    ) -> Result<Self, Failure> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        query
+            .map(|query| Self(query.0))
+            .map_err(|error: QueryRejection| Failure::request(error.body_text()))
+    }
+}
+
+/// A body whose mistakes come back in our form.
+struct Body<T>(T);
+
+impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|error| Failure::new(error.status(), error.body_text()))?;
+        Json::<T>::from_bytes(&bytes)
+            .map(|body| Self(body.0))
+            .map_err(|error: JsonRejection| Failure::request(error.body_text()))
+    }
+}
+
+/// Does something that may wait, off the threads that serve requests.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| {
+        let error = "the request failed inside the daemon; look at its log";
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error)
+    })?
+}
+
+/// Asks the guard.
+pub(super) async fn ask<T: Send + 'static, E>(
+    app: &App,
+    question: impl FnOnce(&mut Guard) -> Result<T, E> + Send + 'static,
+) -> Result<T, Failure>
+where
+    E: Send + 'static,
+    Failure: From<E>,
+{
+    let guard = app.service.guard.clone();
+    blocking(move || guard.ask(question)?.map_err(Failure::from)).await
+}
+
+/// Asks the guard what it cannot fail to know.
+pub(super) async fn know<T: Send + 'static>(
+    app: &App,
+    question: impl FnOnce(&mut Guard) -> T + Send + 'static,
+) -> Answer<T> {
+    let guard = app.service.guard.clone();
+    blocking(move || Ok(guard.ask(question)?)).await.map(Json)
+}
+
+/// Reads the store.
+pub(super) async fn read<T: Send + 'static>(
+    app: &App,
+    question: impl FnOnce(&Reader) -> Result<T, crate::store::StoreError> + Send + 'static,
+) -> Result<T, Failure> {
+    let store = app.service.store.clone();
+    blocking(move || Ok(question(&store.reader()?)?)).await
+}
+
+async fn status(State(app): State<App>) -> Answer<api::Status> {
+    know(&app, Guard::status).await
+}
+
+async fn rules(State(app): State<App>) -> Answer<Vec<api::Rule>> {
+    know(&app, Guard::rules).await
+}
+
+async fn sets(State(app): State<App>) -> Answer<Vec<api::Set>> {
+    know(&app, |guard| guard.sets()).await
+}
+
+async fn set(State(app): State<App>, Path(name): Path<String>) -> Answer<api::SetAddresses> {
+    ask(&app, move |guard| guard.set(&name)).await.map(Json)
+}
+
+async fn flows(
+    State(app): State<App>,
+    Query(query): Query<api::FlowQuery>,
+) -> Answer<Vec<api::Flow>> {
+    ask(&app, move |guard| guard.flows(&query)).await.map(Json)
+}
+
+async fn stats(State(app): State<App>, Query(query): Query<api::StatsQuery>) -> Answer<api::Stats> {
+    /// Thirty days.
+    const MOST: u32 = 43_200;
+    let minutes = query.minutes.unwrap_or(60).min(MOST);
+    let totals = know(&app, |guard| {
+        // The minute that is not over yet counts too.
+        guard.count_now();
+        guard.totals()
+    });
+    let Json(totals) = totals.await?;
+    let since = clock::now()
+        .as_secs()
+        .saturating_sub(u64::from(minutes) * 60);
+    let since = policy::Timestamp::from_secs(since);
+    let store = app.service.store.clone();
+    blocking(move || {
+        store.flush(Duration::from_millis(500));
+        let reader = store.reader()?;
+        Ok(Json(api::Stats {
+            totals,
+            minutes: reader.minutes(since)?,
+            top_sources: reader.top_sources(since)?,
+            top_ports: reader.top_ports(since)?,
+        }))
+    })
+    .await
+}
+
+async fn bans(State(app): State<App>) -> Answer<Vec<api::Ban>> {
+    know(&app, |guard| guard.bans()).await
+}
+
+async fn ban(State(app): State<App>, Body(request): Body<api::BanRequest>) -> Answer<api::Ban> {
+    ask(&app, move |guard| guard.ban(&request)).await.map(Json)
+}
+
+async fn unban(
+    State(app): State<App>,
+    Query(query): Query<api::UnbanQuery>,
+) -> Answer<api::Unbanned> {
+    ask(&app, move |guard| guard.unban(&query)).await.map(Json)
+}
+
+async fn export(
+    State(app): State<App>,
+    Query(query): Query<api::ExportQuery>,
+) -> Result<Response, Failure> {
+    let Json(bans) = know(&app, |guard| guard.bans()).await?;
+    if !query.plain {
+        return Ok(Json(bans).into_response());
+    }
+    let plain: api::PlainBans = bans
+        .into_iter()
+        .map(|ban| {
+            let begin = ban.since.0.as_nanos() as f64 / 1e9;
+            (crate::record::explain::short(ban.prefix), begin)
+        })
+        .collect();
+    Ok(Json(plain).into_response())
+}
+
+async fn import(
+    State(app): State<App>,
+    Body(import): Body<api::BanImport>,
+) -> Answer<api::Imported> {
+    know(&app, move |guard| guard.import_bans(&import)).await
+}
+
+async fn allowed_list(State(app): State<App>) -> Answer<Vec<api::Allowed>> {
+    know(&app, |guard| guard.allowed()).await
+}
+
+async fn allow(
+    State(app): State<App>,
+    Body(request): Body<api::AllowRequest>,
+) -> Answer<api::Allowed> {
+    ask(&app, move |guard| guard.allow(&request))
+        .await
+        .map(Json)
+}
+
+async fn disallow(
+    State(app): State<App>,
+    Query(query): Query<api::AllowQuery>,
+) -> Answer<Vec<api::Allowed>> {
+    ask(&app, move |guard| guard.disallow(&query))
+        .await
+        .map(Json)
+}
+
+async fn policy(State(app): State<App>) -> Answer<api::PolicyText> {
+    know(&app, |guard| guard.policy_text()).await
+}
+
+async fn history(State(app): State<App>) -> Answer<Vec<api::PolicyVersion>> {
+    read(&app, |reader| reader.policies(100)).await.map(Json)
+}
+
+async fn apply(
+    State(app): State<App>,
+    Body(request): Body<api::ApplyRequest>,
+) -> Answer<api::Applied> {
+    let guard = app.service.guard.clone();
+    blocking(move || {
+        let source = match (request.text, request.path) {
+            (Some(_), Some(_)) => {
+                return Err(Failure::request("give either a path or a text, not both"));
+            }
+            (Some(text), None) => Source::Text {
+                format: request.format,
+                text,
+            },
+            (None, Some(path)) => Source::File(absolute(path)?),
+            (None, None) => guard.ask(|guard| guard.source())?,
+        };
+        let candidate = Candidate::load(&source, clock::now())?;
+        let asked = Asked {
+            by: By::Apply,
+            confirm: request.confirm_s.map(Duration::from_secs),
+            force: request.force,
+        };
+        Ok(Json(
+            guard.ask(move |guard| guard.apply(candidate, asked))??,
+        ))
+    })
+    .await
+}
+
+/// The daemon's working directory is not the caller's.
+fn absolute(path: String) -> Result<PathBuf, Failure> {
+    let path = PathBuf::from(path);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(Failure::request(
+            "the path has to be absolute: the daemon runs elsewhere",
+        ))
+    }
+}
+
+async fn confirm(State(app): State<App>) -> Answer<api::Applied> {
+    ask(&app, Guard::confirm).await.map(Json)
+}
+
+/// Which waiting policy alone is to be rolled back.
+#[derive(Deserialize)]
+struct RollbackQuery {
+    only: Option<String>,
+}
+
+async fn rollback(
+    State(app): State<App>,
+    Query(query): Query<RollbackQuery>,
+) -> Answer<api::Applied> {
+    ask(&app, move |guard| guard.roll_back(query.only.as_deref()))
+        .await
+        .map(Json)
+}
+
+async fn reload(State(app): State<App>) -> Answer<api::Applied> {
+    let watch = app.service.watch.clone();
+    blocking(move || Ok(Json(watch.reload()?))).await
+}
+
+async fn flush(State(app): State<App>) -> Answer<api::Flushed> {
+    ask(&app, Guard::flush).await.map(Json)
+}
+
+async fn test(
+    State(app): State<App>,
+    Body(request): Body<api::TestRequest>,
+) -> Answer<Vec<api::TestResult>> {
+    ask(&app, move |guard| guard.test(&request)).await.map(Json)
+}
