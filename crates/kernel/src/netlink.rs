@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod batch;
 mod builder;
 mod reader;
 mod socket;
@@ -28,11 +29,12 @@ mod socket;
 use std::io;
 use std::time::Duration;
 
+pub use batch::ReceiveBatch;
 pub use builder::{Builder, Netfilter};
 pub(crate) use reader::timestamp;
 pub use reader::{Attribute, Attributes, Message, Messages, NetfilterHeader};
+pub use socket::Socket;
 pub(crate) use socket::wait_readable;
-pub use socket::{ReceiveBatch, Socket};
 
 /// What can go wrong between this process and the kernel over netlink.
 #[derive(Debug, thiserror::Error)]
