@@ -253,15 +253,18 @@ pub enum DatapathError {
 }
 
 /// Bits of the packet mark that the kernel and user space speak through. Chosen among those that neither Docker (0x1),
-/// Kubernetes (0x4000, 0x8000), WireGuard's `wg-quick` (0xca6c) nor Tailscale (0x0080_0000 and below) use.
+/// Kubernetes (0x4000, 0x8000), WireGuard's `wg-quick` (0xca6c) nor Tailscale (0x00ff_0000) use.
 pub mod mark {
     /// From the kernel to the kernel: an NFQUEUE rule of iptables shall hand the packet up.
     pub const HAND_UP: u32 = 0x0800_0000;
-    /// From user space with an accepting verdict: the flow need not be looked at any more. Kept as a bit of the flow's
+    /// From user space with an accepting verdict: the flow need not be looked at any more. Kept as the same bit of the flow's
     /// connection mark.
     pub const SETTLED: u32 = 0x0400_0000;
     /// From user space with an accepting verdict: reject the packet.
     pub const REJECT: u32 = 0x0200_0000;
+    /// From the kernel to user space with a packet that is handed up: its flow has been answered (`ct state established`).
+    /// Without it the packet is the first of its flow, or the flow was not answered yet.
+    pub const ESTABLISHED: u32 = 0x0100_0000;
     /// All of them. User space leaves the other bits as it found them.
-    pub const ALL: u32 = HAND_UP | SETTLED | REJECT;
+    pub const ALL: u32 = HAND_UP | SETTLED | REJECT | ESTABLISHED;
 }

@@ -16,7 +16,7 @@ use kernel::datapath::{Queues, mark};
 use kernel::interfaces::Names;
 use kernel::nfqueue::{self, Queue, QueueError, QueuedPacket, Verdict};
 use policy::{AddressSet, Direction, OnFailure, Plan};
-use wire::{Frame, Link, Packet, TcpFlags, Transport};
+use wire::Link;
 
 use super::{WAIT, lock};
 use crate::addresses::Discovered;
@@ -335,27 +335,14 @@ impl Judge {
             direction: queued.direction(),
             interface: self.names.name(socket, interface, now),
             wire_len: u32::try_from(queued.full_len).unwrap_or(u32::MAX),
-            known: match &frame {
-                Ok(Frame::Ip(packet)) => Some(known(packet)),
-                Ok(Frame::NotIp { .. }) | Err(_) => None,
-            },
+            known: Some(if queued.mark & mark::ESTABLISHED == 0 {
+                Known::New
+            } else {
+                Known::Established
+            }),
         };
         let decision = self.engine.handle(&arrival, frame);
         (decision.verdict, decision.inspect)
-    }
-}
-
-/// What the kernel's connection tracking must have said of a packet that a content rule's chain was reached with. In TCP a SYN
-/// alone begins a connection, and nothing else gets past it; for other protocols every packet is judged like a first one,
-/// which asks more of it, never less.
-fn known(packet: &Packet<'_>) -> Known {
-    match packet.transport() {
-        Transport::Tcp(tcp)
-            if !tcp.flags().contains(TcpFlags::SYN) || tcp.flags().contains(TcpFlags::ACK) =>
-        {
-            Known::Established
-        }
-        _ => Known::New,
     }
 }
 
@@ -370,6 +357,12 @@ fn answer(present: u32, verdict: engine::Verdict, inspect: Inspect) -> Verdict {
         (engine::Verdict::Allow, Inspect::Settled) => Verdict::Accept {
             mark: Some(others | mark::SETTLED),
         },
+        // Nothing was ever to be seen of an established flow: no need to ask again.
+        (engine::Verdict::Allow, Inspect::None) if present & mark::ESTABLISHED != 0 => {
+            Verdict::Accept {
+                mark: Some(others | mark::SETTLED),
+            }
+        }
         (engine::Verdict::Allow, Inspect::More | Inspect::None) => {
             Verdict::Accept { mark: Some(others) }
         }
@@ -382,11 +375,12 @@ mod tests {
 
     #[test]
     fn verdicts_keep_other_marks_and_clear_ours() {
-        let present = 0x0800_ca6c;
+        let present = 0x0900_ca6c;
         for (verdict, inspect, expected) in [
             (engine::Verdict::Allow, Inspect::More, Some(0xca6c)),
             (engine::Verdict::Allow, Inspect::Settled, Some(0x0400_ca6c)),
             (engine::Verdict::Reject, Inspect::None, Some(0x0200_ca6c)),
+            (engine::Verdict::Allow, Inspect::None, Some(0x0400_ca6c)),
             (engine::Verdict::Drop, Inspect::None, None),
         ] {
             let expected = match expected {

@@ -246,6 +246,12 @@ impl FlowTable {
         if located.oriented.is_none() {
             return State::Invalid(Invalid::IcmpNoFlow);
         }
+        // Conntrack looks behind an IPv6 authentication header, where the check of flags before it does not.
+        if let Transport::Tcp(segment) = packet.transport()
+            && segment.flags().is_impossible()
+        {
+            return State::Invalid(Invalid::TcpState);
+        }
         let Some((slot, reply)) = located.found else {
             return match begins(packet, located) {
                 Ok(()) => State::New { flow: None },

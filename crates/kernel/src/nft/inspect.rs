@@ -14,12 +14,22 @@ const LATE: i32 = 300;
 
 /// Marks that others set on the packet are not ours.
 pub(super) const FORGET_MARKS: &str =
-    "meta mark & 0x0e000000 != 0 meta mark set meta mark & 0xf1ffffff";
+    "meta mark & 0x0f000000 != 0 meta mark set meta mark & 0xf0ffffff";
 /// Holds for packets of flows that need not be looked at any more.
 pub(super) const IS_SETTLED: &str = "ct mark & 0x04000000 != 0";
 
 // The texts above spell out these bits.
-const _: () = assert!(mark::ALL == 0x0e00_0000 && mark::SETTLED == 0x0400_0000);
+const _: () = assert!(mark::ALL == 0x0f00_0000 && mark::SETTLED == 0x0400_0000);
+
+/// The chain of packets of established flows that are handed up for a rule: user space is told.
+pub(super) fn write_again(writer: &mut Writer<'_>, rule: policy::RuleId) {
+    let counter = writer.table.counter(&super::rule::handed_up_counter(rule));
+    let told = format!("meta mark set meta mark | {:#010x}", mark::ESTABLISHED);
+    writer.table.chain(
+        format!("again_{}", rule.0),
+        vec![format!("{counter} {told} goto hand_up")],
+    );
+}
 
 /// The chains that hand up, and those that act on what came back.
 pub(super) fn write(writer: &mut Writer<'_>) {
@@ -49,7 +59,11 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         }
         HandUp::Mark => format!("meta mark set meta mark | {:#010x} accept", mark::HAND_UP),
     };
-    writer.table.chain("hand_up", vec![rule]);
+    let state = format!(
+        "ct state established meta mark set meta mark | {:#010x}",
+        mark::ESTABLISHED
+    );
+    writer.table.chain("hand_up", vec![state, rule]);
     for (chain, hook) in [
         ("late_in", "input"),
         ("late_out", "output"),
