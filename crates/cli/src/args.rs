@@ -1,5 +1,6 @@
 //! The command line as types: one definition that parses, prints help, and makes the manual page and the completions.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -367,7 +368,7 @@ pub(crate) struct Allow {
 pub(crate) struct Revert {
     /// What the daemon hands over.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) arguments: Vec<String>,
+    pub(crate) arguments: Vec<OsString>,
 }
 
 #[derive(Args)]

@@ -24,6 +24,9 @@ use screen::{Screen, visible};
 fn main() -> ExitCode {
     // clap prints what is wrong and exits with 2; help and version exit with 0.
     let arguments = args::Arguments::parse();
+    if let Some(exit) = verb::revert(&arguments) {
+        return exit;
+    }
     let mut screen = Screen::new();
     let outcome = verb::perform(arguments, &mut screen);
     // What was written before a failure is still worth reading.

@@ -124,7 +124,8 @@ impl Screen {
     }
 }
 
-fn colour_wanted() -> bool {
+/// Whether whoever looks wants colours, on a terminal.
+pub(crate) fn colour_wanted() -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }

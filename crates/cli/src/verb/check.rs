@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use daemon::api::{Finding, Severity};
+use daemon::candidate;
 use kernel::datapath::Queues;
 use kernel::nft::{Context, HandUp, LOG_GROUP};
-use policy::{AddressSet, Diagnostic};
+use policy::AddressSet;
 
 use crate::args;
 use crate::failure::{Exit, Failure};
@@ -19,7 +20,7 @@ pub(super) fn check(asked: &args::Check, screen: &mut Screen) -> Result<Exit, Fa
     if let Some(policy) = &policy {
         diagnostics.extend(policy::lint(&policy.plan(), source::now()?));
     }
-    let findings: Vec<Finding> = diagnostics.iter().map(of_diagnostic).collect();
+    let findings: Vec<Finding> = diagnostics.iter().map(candidate::finding).collect();
     let count = |severity| {
         findings
             .iter()
@@ -62,26 +63,6 @@ fn summary(file: &Path, errors: usize, warnings: usize, screen: &Screen) -> Stri
             several(errors, "error"),
             several(warnings, "warning")
         ),
-    }
-}
-
-fn of_diagnostic(found: &Diagnostic) -> Finding {
-    let mut message = found.message.clone();
-    if let Some(expected) = &found.expected {
-        message.push_str(&format!("; expected {expected}"));
-    }
-    Finding {
-        severity: match found.severity {
-            policy::Severity::Error => Severity::Error,
-            policy::Severity::Warning => Severity::Warning,
-        },
-        code: found.code.to_owned(),
-        message,
-        file: found.position.file.clone(),
-        line: found.position.line,
-        column: found.position.column,
-        suggestion: found.suggestion.clone(),
-        witness: found.witness.as_ref().map(ToString::to_string),
     }
 }
 

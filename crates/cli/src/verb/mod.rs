@@ -7,10 +7,13 @@ mod events;
 mod flush;
 mod manual;
 mod replay;
+mod run;
 mod show;
 mod status;
 mod test;
 mod why;
+
+use std::process::ExitCode;
 
 pub(crate) use show::endpoint;
 
@@ -19,11 +22,20 @@ use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::screen::Screen;
 
+/// The hidden verb, which is no client and no user's: it has the arguments, the output and the exit code that the daemon wants.
+pub(crate) fn revert(arguments: &Arguments) -> Option<ExitCode> {
+    match &arguments.verb {
+        Verb::Revert(asked) => Some(run::revert(asked)),
+        _ => None,
+    }
+}
+
 /// Does what was asked.
 pub(crate) fn perform(arguments: Arguments, screen: &mut Screen) -> Result<Exit, Failure> {
     let socket = &arguments.socket;
     let daemon = || Client::new(socket);
     match arguments.verb {
+        Verb::Run(asked) => run::run(socket, &asked, screen),
         Verb::Replay(asked) => replay::replay(&asked, screen),
         Verb::Check(asked) => check::check(&asked, screen),
         Verb::Compile(asked) => check::compile(&asked, screen),
@@ -53,7 +65,8 @@ pub(crate) fn perform(arguments: Arguments, screen: &mut Screen) -> Result<Exit,
             "web",
             "use `portcullis status` and `portcullis events` meanwhile",
         ),
-        _ => Err(Failure::Failed("not written".into())),
+        // Taken before by `revert`.
+        Verb::Revert(_) => Err(Failure::Usage("only the daemon starts this".into())),
     }
 }
 

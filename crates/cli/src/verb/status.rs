@@ -152,6 +152,7 @@ fn losses(losses: &Losses) -> String {
         store,
         files,
         followers,
+        record,
     } = *losses;
     let named = [
         (capture, "packets not captured"),
@@ -161,6 +162,7 @@ fn losses(losses: &Losses) -> String {
         (store, "events the store had no time for"),
         (files, "lines of the files"),
         (followers, "events of slow followers"),
+        (record, "events the record had no time for"),
     ];
     let counted: Vec<String> = named
         .into_iter()

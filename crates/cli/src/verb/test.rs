@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use daemon::api::{TestRequest, TestResult};
-use daemon::record::decided;
 use engine::{Engine, Setup};
 use policy::{AddressSet, Witness};
 
@@ -111,11 +110,8 @@ fn judge(packets: &[Witness], file: &Path) -> Result<Vec<TestResult>, Failure> {
     Ok(packets
         .iter()
         .map(|packet| {
-            let decision = engine.test(now, &tuple::probe(packet));
-            TestResult {
-                decided: decided(&plan, decision.verdict, decision.reason),
-                packet: packet.to_string(),
-            }
+            let probe = tuple::probe(packet);
+            daemon::guard::result(&plan, &probe, engine.test(now, &probe))
         })
         .collect())
 }
