@@ -188,9 +188,13 @@ fn established(writer: &mut Writer<'_>, direction: Direction, content: Content) 
             metered.push(entry(Target::Meter(rule.id)));
         }
         if let Some(wanted) = rule.content.as_ref().filter(|_| content != Content::Skip) {
-            unsettled.push(entry(Target::Rule(rule.id)));
+            let target = match content {
+                Content::HandUp => Target::Again(rule.id),
+                Content::Drop | Content::Skip => Target::Rule(rule.id),
+            };
+            unsettled.push(entry(target));
             if wanted.every_packet {
-                watched.push(entry(Target::Rule(rule.id)));
+                watched.push(entry(target));
             }
         }
     }
@@ -308,27 +312,33 @@ fn rate_tests(writer: &mut Writer<'_>, direction: Direction) -> Vec<String> {
             Family::V4 => "ip saddr".to_owned(),
             Family::V6 => format!("ip6 saddr & {SUBNET}"),
         };
+        let mut outside = |list| {
+            let lists = &mut writer.lists;
+            lists.exclusions(list, Side::Source, family, &mut writer.table)
+        };
+        let alerts = rate.response == Response::Alert;
+        let counted = outside(&ignored);
+        let dropped = if alerts {
+            Some(Vec::new())
+        } else {
+            outside(&protected)
+        };
+        // Where nobody is counted, or nobody would be dropped, there is nothing to measure.
+        let (Some(counted), Some(dropped)) = (counted, dropped) else {
+            continue;
+        };
         let mut parts = vec!["iif != \"lo\"".to_owned()];
-        parts.extend(
-            writer
-                .lists
-                .exclusions(&ignored, Side::Source, family, &mut writer.table),
-        );
+        parts.extend(counted);
         parts.push(format!(
             "update @rate_{} {{ {key} limit rate over {} }}",
             family.suffix(),
             meter.terms
         ));
-        if rate.response == Response::Alert {
+        if alerts {
             parts.push(writer.table.counter(&Cause::Rate.counter()));
             parts.push(writer.log_refused(Outcome::Alert, Cause::Rate));
         } else {
-            parts.extend(writer.lists.exclusions(
-                &protected,
-                Side::Source,
-                family,
-                &mut writer.table,
-            ));
+            parts.extend(dropped);
             parts.push("goto over_rate".to_owned());
         }
         rules.push(parts.join(" "));

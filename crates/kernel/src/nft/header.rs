@@ -15,6 +15,8 @@ pub(super) enum Target {
     Rule(RuleId),
     /// To the chain of a rule that bans its source, for packets whose source is this host: nothing is banned then.
     RuleOut(RuleId),
+    /// To the chain that hands packets of established flows up for a content rule.
+    Again(RuleId),
     /// To the chain that measures packets of established flows for a `limit` rule, and back.
     Meter(RuleId),
 }
@@ -23,7 +25,7 @@ impl Target {
     /// Whether entries after a match are not asked any more.
     pub(super) const fn ends(self) -> bool {
         match self {
-            Self::Rule(_) | Self::RuleOut(_) => true,
+            Self::Rule(_) | Self::RuleOut(_) | Self::Again(_) => true,
             Self::Meter(_) => false,
         }
     }
@@ -311,11 +313,11 @@ fn interface_text(interface: &Interface) -> String {
 /// Whether nft can be told this interface, and the kernel can have one of that name (`dev_valid_name`).
 pub(super) fn interface_is_writable(interface: &Interface) -> bool {
     let (Interface::Named(name) | Interface::Prefix(name)) = interface;
-    !name.is_empty()
-        && name.len() <= 15
-        && !name
-            .chars()
-            .any(|c| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\' | '/' | ':'))
+    // nft counts the backslash before a `*` at the end.
+    let escaped = matches!(interface, Interface::Named(name) if name.ends_with('*'));
+    let forbidden =
+        |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\' | '/' | ':');
+    !name.is_empty() && name.len() + usize::from(escaped) <= 15 && !name.contains(forbidden)
 }
 
 /// A packet as the self-check of the tree sees it.

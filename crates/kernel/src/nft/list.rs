@@ -321,26 +321,37 @@ impl<'p> Lists<'p> {
         family: Family,
         table: &mut Table,
     ) -> Vec<String> {
+        if family.all(list) {
+            return vec![format!("meta nfproto {}", family.nfproto())];
+        }
         let field = format!("{} {}", family.header(), side.field());
-        self.operands(list, family, table)
+        let operands = self.operands(list, family, table);
+        operands
             .into_iter()
             .map(|operand| format!("{field} {operand}"))
             .collect()
     }
 
-    /// `ip saddr != …` expressions, all of which hold for an address that is not in the list.
+    /// `ip saddr != …` expressions, all of which hold for an address that is not in the list; `None` when the list holds
+    /// every address of the family.
     pub(super) fn exclusions(
         &mut self,
         list: &Rc<AddressSet>,
         side: Side,
         family: Family,
         table: &mut Table,
-    ) -> Vec<String> {
+    ) -> Option<Vec<String>> {
+        if family.all(list) {
+            return None;
+        }
         let field = format!("{} {}", family.header(), side.field());
-        self.operands(list, family, table)
-            .into_iter()
-            .map(|operand| format!("{field} != {operand}"))
-            .collect()
+        let operands = self.operands(list, family, table);
+        Some(
+            operands
+                .into_iter()
+                .map(|operand| format!("{field} != {operand}"))
+                .collect(),
+        )
     }
 
     fn operands(
@@ -471,7 +482,9 @@ mod tests {
         assert_eq!(first, ["ip saddr @list_0_v4", "ip saddr @list_0_v4_net"]);
         let again = lists.share(&many.clone());
         assert_eq!(
-            lists.exclusions(&again, Side::Destination, Family::V4, &mut table),
+            lists
+                .exclusions(&again, Side::Destination, Family::V4, &mut table)
+                .unwrap(),
             ["ip daddr != @list_0_v4", "ip daddr != @list_0_v4_net"]
         );
         assert!(

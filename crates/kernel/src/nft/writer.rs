@@ -143,12 +143,15 @@ impl<'a> Writer<'a> {
                 Family::V4 => ("ban4", "ip saddr".to_owned()),
                 Family::V6 => ("ban6_64", format!("ip6 saddr & {SUBNET}")),
             };
-            let unless = self
-                .lists
-                .exclusions(&self.unbannable, Side::Source, family, &mut self.table)
-                .join(" ");
+            let unbannable = Rc::clone(&self.unbannable);
+            let lists = &mut self.lists;
+            let Some(unless) = lists.exclusions(&unbannable, Side::Source, family, &mut self.table)
+            else {
+                continue;
+            };
             rules.push(format!(
-                "iif != \"lo\" {unless} add @{set} {{ {key} timeout {timeout} }}"
+                "iif != \"lo\" {} add @{set} {{ {key} timeout {timeout} }}",
+                unless.join(" ")
             ));
         }
         rules

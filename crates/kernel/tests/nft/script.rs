@@ -64,3 +64,235 @@ fn content_rules_by_mark_and_by_queue() {
     let queue = script(&closed, HandUp::Queue, one, &none).text;
     assert!(queue.contains("\t\tqueue num 9\n"), "{queue}");
 }
+
+mod random {
+    use ipnet::IpNet;
+    use policy::{
+        Action, AddressMatch, AddressSet, DefaultAction, Directions, Interface, Plan, PortSet,
+        Protocols, Rate, RateUnit, Response, Rule, SetId, Timestamp,
+    };
+    use proptest::prelude::*;
+
+    use crate::plans::{content, rule};
+
+    fn addresses() -> impl Strategy<Value = AddressSet> {
+        let prefix = prop_oneof![
+            (any::<u32>(), 0u8..=32).prop_map(|(bits, length)| IpNet::new(
+                std::net::Ipv4Addr::from_bits(bits).into(),
+                length
+            )
+            .unwrap()),
+            (any::<u128>(), 0u8..=128).prop_map(|(bits, length)| IpNet::new(
+                std::net::Ipv6Addr::from_bits(bits).into(),
+                length
+            )
+            .unwrap()),
+        ];
+        prop::collection::vec(prefix, 0..30).prop_map(|prefixes| prefixes.into_iter().collect())
+    }
+
+    fn address_match() -> impl Strategy<Value = AddressMatch> {
+        prop_oneof![
+            Just(AddressMatch::Any),
+            (
+                addresses(),
+                prop::collection::vec((0u32..3).prop_map(SetId), 0..3)
+            )
+                .prop_map(|(inline, sets)| AddressMatch::Of { inline, sets }),
+        ]
+    }
+
+    fn ports() -> impl Strategy<Value = PortSet> {
+        prop_oneof![
+            Just(PortSet::Any),
+            prop::collection::vec((any::<u16>(), any::<u16>()), 0..12).prop_map(|ranges| {
+                PortSet::from_ranges(ranges.into_iter().map(|(a, b)| (a.min(b), a.max(b))))
+            }),
+        ]
+    }
+
+    fn any_rule() -> impl Strategy<Value = Rule> {
+        let action = prop_oneof![
+            Just(Action::Allow),
+            Just(Action::Deny),
+            Just(Action::Reject),
+            Just(Action::Limit),
+            (0u64..1_000_000_000_000)
+                .prop_map(|millis| Action::Ban(std::time::Duration::from_millis(millis))),
+        ];
+        let protocols = prop_oneof![
+            Just(Protocols::ANY),
+            prop::collection::vec(any::<u8>(), 0..9)
+                .prop_map(|numbers| numbers.into_iter().collect()),
+            prop::sample::select(vec![1, 6, 17, 58, 132]).prop_map(Protocols::one),
+        ];
+        let interface = prop_oneof![
+            3 => Just(None),
+            1 => "[a-z0-9.*@-]{1,14}".prop_map(|name| Some(Interface::Named(name))),
+            1 => "[a-z0-9.]{1,14}".prop_map(|name| Some(Interface::Prefix(name))),
+        ];
+        let rate = (
+            1u32..,
+            1u32..,
+            prop::sample::select(vec![1u64, 60, 3_600, 86_400]),
+            0usize..3,
+        )
+            .prop_map(|(amount, burst, per, unit)| Rate {
+                amount: amount.try_into().unwrap(),
+                unit: [RateUnit::Connections, RateUnit::Packets, RateUnit::Bytes][unit],
+                per: std::time::Duration::from_secs(per),
+                burst: burst.try_into().unwrap(),
+            });
+        let directions = prop_oneof![
+            Just(Directions::ALL),
+            prop::sample::select(policy::Direction::ALL.to_vec()).prop_map(Directions::one),
+        ];
+        let rest = (
+            any::<bool>(),
+            prop::option::weighted(0.2, any::<bool>()),
+            rate,
+            prop::option::of(any::<u64>()),
+            "\\PC{0,140}",
+        );
+        (
+            action,
+            protocols,
+            address_match(),
+            address_match(),
+            ports(),
+            ports(),
+            interface,
+            directions,
+            rest,
+        )
+            .prop_map(
+                |(
+                    action,
+                    protocols,
+                    from,
+                    to,
+                    source_port,
+                    port,
+                    interface,
+                    directions,
+                    (log, seen, rate, expires, name),
+                )| Rule {
+                    directions,
+                    protocols,
+                    from,
+                    to,
+                    source_port,
+                    port,
+                    interface,
+                    log,
+                    content: seen.and_then(content),
+                    rate: (action == Action::Limit).then_some(rate),
+                    expires: expires.map(Timestamp::from_nanos),
+                    ..rule(&name, action)
+                },
+            )
+    }
+
+    pub(super) fn plan() -> impl Strategy<Value = Plan> {
+        let default = || {
+            prop::sample::select(vec![
+                DefaultAction::Allow,
+                DefaultAction::Deny,
+                DefaultAction::Reject,
+            ])
+        };
+        let detector = (
+            1u32..,
+            1u64..100_000_000,
+            any::<bool>(),
+            addresses(),
+            0usize..3,
+        )
+            .prop_map(|(packets, window, established, ignore, response)| {
+                policy::RateLimit {
+                    packets,
+                    window: std::time::Duration::from_millis(window),
+                    established,
+                    response: [Response::Alert, Response::Limit, Response::Ban][response],
+                    ban: std::time::Duration::from_secs(window),
+                    ignore,
+                }
+            });
+        let sets = prop::collection::vec(addresses(), 3);
+        (
+            prop::collection::vec(any_rule(), 0..40),
+            sets,
+            (default(), default(), default()),
+            prop::option::of(detector),
+            addresses(),
+            any::<[bool; 3]>(),
+        )
+            .prop_map(
+                |(
+                    rules,
+                    sets,
+                    (inbound, outbound, forward),
+                    rate,
+                    protected,
+                    [essentials, observe, closed],
+                )| {
+                    let mut plan = crate::plans::plan(rules);
+                    plan.sets = sets
+                        .into_iter()
+                        .map(|addresses| policy::NamedSet {
+                            name: "some-set".into(),
+                            addresses,
+                        })
+                        .collect();
+                    plan.feeds = vec![SetId(2), SetId(0)];
+                    plan.default = policy::Defaults {
+                        inbound,
+                        outbound,
+                        forward,
+                    };
+                    plan.detect.rate = rate;
+                    plan.protect.addresses = protected;
+                    plan.essentials = essentials;
+                    if observe {
+                        plan.mode = policy::Mode::Observe;
+                    }
+                    if closed {
+                        plan.on_failure = policy::OnFailure::Closed;
+                    }
+                    plan
+                },
+            )
+    }
+}
+
+#[test]
+fn nft_takes_the_script_of_any_plan() {
+    if let Err(why) = lab::available() {
+        eprintln!("SKIPPED: {why}");
+        return;
+    }
+    let netns = lab::Netns::new("check").unwrap();
+    let cases = proptest::test_runner::Config::with_cases(100);
+    let mut runner = proptest::test_runner::TestRunner::new(cases);
+    let strategy = (random::plan(), proptest::option::of(0u16..100));
+    let result = runner.run(&strategy, |(plan, queues)| {
+        let queues = queues.map(|first| Queues {
+            first,
+            count: 1 + first % 5,
+        });
+        let none = AddressSet::default();
+        let script = || script(&plan, HandUp::Mark, queues, &none);
+        proptest::prop_assert_eq!(script(), script(), "the same plan, the same script");
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, script().text.as_bytes()).unwrap();
+        let path = file.path().to_string_lossy().into_owned();
+        let output = netns.output("nft", &["-c", "-f", &path]).unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        let first: Vec<&str> = words.lines().take(6).collect();
+        proptest::prop_assert!(output.status.success(), "{}", first.join("\n"));
+        Ok(())
+    });
+    if let Err(why) = result {
+        panic!("{why}");
+    }
+}

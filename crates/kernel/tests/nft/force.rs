@@ -1,0 +1,192 @@
+//! Plans in force: applied, read back, watched, snapshot, and taken out without a trace.
+
+use std::time::Instant;
+
+use policy::{AddressSet, Plan, Rule, RuleId};
+use portcullis_kernel::datapath::{Apply, Datapath as _, DatapathError, Drift, Queues};
+use portcullis_kernel::nft::{Features, Nft};
+
+use crate::plans::{self};
+use crate::stage::{Lab, SERVER, assert_same, ping_allowed};
+
+#[test]
+fn apply_reads_back_applies_again_and_leaves_no_trace() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.net.server.sh("nft add table inet other; nft add chain inet other c '{ type filter hook input priority 0; }'; nft add rule inet other c accept").unwrap();
+    let before = lab.ruleset();
+    assert!(matches!(
+        lab.with(Nft::counters),
+        Err(DatapathError::NotApplied)
+    ));
+    assert!(matches!(
+        lab.with(|nft| nft.ban("192.0.2.7/32".parse().unwrap(), None)),
+        Err(DatapathError::NotApplied)
+    ));
+    assert!(matches!(
+        lab.with(|nft| nft.unban("192.0.2.7/32".parse().unwrap())),
+        Err(DatapathError::NotApplied)
+    ));
+    for plan in [
+        plans::server(),
+        Plan::default(),
+        plans::content_rules(),
+        plans::server(),
+    ] {
+        let applied = lab.apply(&plan);
+        assert!(applied.rules > 50 && applied.chains >= 30, "{applied:?}");
+        assert_eq!(lab.with(Nft::check).unwrap(), Drift::None);
+    }
+    lab.with(Nft::remove).unwrap();
+    assert_eq!(lab.ruleset(), before);
+    lab.with(Nft::remove).unwrap();
+    assert_eq!(lab.with(Nft::check).unwrap(), Drift::Gone);
+}
+
+#[test]
+fn drift_is_seen_and_named() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.apply(&plans::server());
+    let check = |lab: &mut Lab| lab.with(Nft::check).unwrap();
+    let begun = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(check(&mut lab), Drift::None);
+    }
+    eprintln!(
+        "a check without changes, with a thread and its namespace: {:?}",
+        begun.elapsed() / 100
+    );
+    lab.net
+        .server
+        .run("nft", &["add", "table", "inet", "foreign"])
+        .unwrap();
+    assert_eq!(check(&mut lab), Drift::Nearby);
+    assert_eq!(check(&mut lab), Drift::None);
+    for (script, wanted) in [
+        (
+            "nft insert rule inet portcullis rules_in accept",
+            "chain rules_in was changed",
+        ),
+        (
+            "nft flush chain inet portcullis default_in",
+            "chain default_in was changed",
+        ),
+        (
+            "nft add rule inet portcullis related drop",
+            "chain related was changed",
+        ),
+        (
+            "nft delete element inet portcullis set_1_v4 '{ 100.64.1.3 }'",
+            "set set_1_v4 was changed",
+        ),
+        ("nft add chain inet portcullis mine", "chain mine was added"),
+        (
+            "nft add counter inet portcullis mine",
+            "counter mine was added",
+        ),
+    ] {
+        lab.net.server.sh(script).unwrap();
+        assert_eq!(
+            check(&mut lab),
+            Drift::Changed {
+                what: vec![wanted.to_owned()]
+            },
+            "{script}"
+        );
+        assert_eq!(
+            check(&mut lab),
+            Drift::Changed {
+                what: vec![wanted.to_owned()]
+            },
+            "until it is put right: {script}"
+        );
+        lab.apply(&plans::server());
+        assert_eq!(check(&mut lab), Drift::None, "{script}");
+    }
+    lab.net.server.run("nft", &["flush", "ruleset"]).unwrap();
+    assert_eq!(check(&mut lab), Drift::Gone);
+    lab.apply(&plans::server());
+    assert_eq!(check(&mut lab), Drift::None);
+}
+
+#[test]
+fn a_refused_script_changes_nothing_and_names_the_rule() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.apply(&plans::server());
+    let before = lab.stable();
+    let mut wrong = plans::server();
+    wrong.rules[2].interface = Some(policy::Interface::Named("a\"b".into()));
+    assert!(matches!(
+        lab.try_apply(&wrong, None),
+        Err(DatapathError::Inexpressible {
+            rule: RuleId(2),
+            ..
+        })
+    ));
+    if !lab.with(|_| Features::probe()).unwrap().queue {
+        // The kernel itself refuses what it does not have.
+        let mut mistaken = Nft::new(Features { queue: true });
+        let queues = Some(Queues { first: 0, count: 1 });
+        let none = AddressSet::default();
+        let plan = plans::content_rules();
+        let request = Apply {
+            plan: &plan,
+            protected: &none,
+            queues,
+        };
+        let refused = lab.with(|_| mistaken.apply(&request)).unwrap_err();
+        assert!(
+            matches!(&refused, DatapathError::Refused { message, .. } if message.contains("queue")),
+            "{refused}"
+        );
+    }
+    assert_same(&lab.stable(), &before);
+    assert_eq!(lab.with(Nft::check).unwrap(), Drift::None);
+}
+
+#[test]
+fn a_snapshot_brings_everything_back_even_by_a_stranger() {
+    let Some(mut lab) = Lab::new() else { return };
+    let empty = lab.ruleset();
+    let nothing = lab.with(Nft::snapshot).unwrap();
+    let mut policy = plans::server();
+    policy.rules.push(Rule {
+        id: RuleId(6),
+        ..ping_allowed()
+    });
+    lab.apply(&policy);
+    lab.ban("192.0.2.7/32", None);
+    lab.ban("198.51.100.0/24", Some(3_600));
+    lab.reaches(SERVER[0]);
+    let before = lab.stable();
+    let bans = lab.bans();
+    let snapshot = lab.with(Nft::snapshot).unwrap();
+    lab.try_apply(&plans::content_rules(), Some(Queues { first: 0, count: 1 }))
+        .unwrap();
+    lab.with(|nft| nft.restore(&snapshot)).unwrap();
+    assert_same(&lab.stable(), &before);
+    assert_eq!(lab.bans(), bans);
+    assert_eq!(lab.with(Nft::check).unwrap(), Drift::None);
+
+    lab.try_apply(&plans::content_rules(), Some(Queues { first: 0, count: 1 }))
+        .unwrap();
+    let text = serde_json::to_string(&snapshot).unwrap();
+    let read: portcullis_kernel::datapath::Snapshot = serde_json::from_str(&text).unwrap();
+    // A stranger in another time zone: shell and nft alone.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("snapshot.nft");
+    std::fs::write(&file, &read.script).unwrap();
+    let run = |words: &Vec<String>| {
+        let args: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+        lab.net.server.run(&words[0], &args).unwrap();
+    };
+    read.before.iter().for_each(run);
+    lab.net
+        .server
+        .sh(&format!("TZ=America/New_York nft -f {}", file.display()))
+        .unwrap();
+    read.after.iter().for_each(run);
+    assert_same(&lab.stable(), &before);
+
+    lab.with(|nft| nft.restore(&nothing)).unwrap();
+    assert_eq!(lab.ruleset(), empty);
+}

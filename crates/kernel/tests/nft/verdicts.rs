@@ -1,0 +1,259 @@
+//! Real packets let through and stopped.
+
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use policy::protocol::{ICMP, UDP};
+use policy::{Action, AddressSet, DefaultAction, Protocols, RateUnit, Response, Rule, RuleId};
+use portcullis_kernel::datapath::Datapath as _;
+use portcullis_kernel::tag::Cause;
+
+use crate::plans::{limit, of, plan, ports, rule, tcp};
+use crate::stage::{Lab, SERVER, ping, ping_allowed};
+
+#[test]
+fn connections_are_allowed_denied_and_rejected_on_both_families() {
+    let Some(mut lab) = Lab::new() else { return };
+    let mut policy = plan(vec![
+        Rule {
+            from: of(&["10.77.1.2/32", "fd77:1::/64"]),
+            ..tcp("web", Action::Allow, 80)
+        },
+        tcp("no", Action::Reject, 81),
+        tcp("never", Action::Deny, 82),
+        Rule {
+            protocols: Protocols::one(UDP),
+            port: ports(&[(53, 53)]),
+            ..rule("no dns", Action::Reject)
+        },
+    ]);
+    for default in [
+        DefaultAction::Deny,
+        DefaultAction::Reject,
+        DefaultAction::Allow,
+    ] {
+        policy.default.inbound = default;
+        lab.apply(&policy);
+        let listeners: Vec<_> = [80, 81, 82, 83]
+            .map(|port| lab.listen(port))
+            .into_iter()
+            .collect();
+        let rest = match default {
+            DefaultAction::Deny => "silence",
+            DefaultAction::Reject => "refused",
+            DefaultAction::Allow => "open",
+        };
+        for address in SERVER {
+            let found: Vec<&str> = [80, 81, 82, 83]
+                .map(|port| lab.connect(address, port).name())
+                .into_iter()
+                .collect();
+            assert_eq!(
+                found,
+                ["open", "refused", "silence", rest],
+                "{address} {default:?}"
+            );
+            let refused = lab.net.client.enter(|| {
+                let socket = UdpSocket::bind(if address.contains(':') {
+                    "[::]:0"
+                } else {
+                    "0.0.0.0:0"
+                })
+                .unwrap();
+                socket.connect((address, 53)).unwrap();
+                socket
+                    .set_read_timeout(Some(Duration::from_millis(500)))
+                    .unwrap();
+                socket.send(b"question").unwrap();
+                socket.recv(&mut [0; 16]).unwrap_err().kind()
+            });
+            // "Administratively prohibited" reaches the sender.
+            let refused = refused.unwrap();
+            assert!(
+                matches!(
+                    refused,
+                    std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::PermissionDenied
+                ),
+                "{refused:?}"
+            );
+        }
+        drop(listeners);
+        // A connection sends its SYN once when it is answered or refused, twice or more when it is dropped.
+        assert_eq!(lab.count(Cause::Rule(RuleId(0))), 2);
+        assert_eq!(lab.count(Cause::Rule(RuleId(1))), 2);
+        assert!(lab.count(Cause::Rule(RuleId(2))) >= 2);
+        assert_eq!(lab.count(Cause::Rule(RuleId(3))), 2);
+        let again = lab.count(Cause::Rule(RuleId(0)));
+        assert_eq!(again, 2, "reading does not reset");
+    }
+}
+
+#[test]
+fn outbound_rules_and_forwarding_decide_too() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.net.forward(true).unwrap();
+    let out = Rule {
+        directions: policy::Directions::one(policy::Direction::Out),
+        to: of(&["10.77.1.2/32"]),
+        ..tcp("out", Action::Reject, 90)
+    };
+    let forward = Rule {
+        directions: policy::Directions::one(policy::Direction::Forward),
+        interface: Some(policy::Interface::Named("c0".into())),
+        protocols: Protocols::one(ICMP),
+        ..rule("through", Action::Allow)
+    };
+    lab.apply(&plan(vec![out, forward, ping_allowed()]));
+    let listener = lab
+        .net
+        .client
+        .enter(|| TcpListener::bind("10.77.1.2:90").unwrap())
+        .unwrap();
+    let result = lab
+        .net
+        .server
+        .enter(|| {
+            TcpStream::connect_timeout(&"10.77.1.2:90".parse().unwrap(), Duration::from_millis(400))
+        })
+        .unwrap();
+    assert_eq!(
+        result.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionRefused
+    );
+    drop(listener);
+    assert!(lab.reaches("10.77.2.2"), "the client may ping through");
+    assert_eq!(
+        ping(&lab.net.attacker, None, "10.77.1.2", 1),
+        0,
+        "the attacker may not"
+    );
+    for prefix in ["10.77.1.2/32", "10.77.2.2/32"] {
+        lab.ban(prefix, None);
+        assert!(
+            !lab.pings("10.77.2.2"),
+            "either end may be banned: {prefix}"
+        );
+        assert!(lab.with(|nft| nft.unban(prefix.parse().unwrap())).unwrap());
+        assert!(lab.reaches("10.77.2.2"));
+    }
+}
+
+#[test]
+fn rates_hold_for_connections_packets_and_the_detector() {
+    let Some(mut lab) = Lab::new() else { return };
+    // Packets, those of established flows too: a burst of 10 and one a minute.
+    let slow = Rule {
+        rate: limit(1, RateUnit::Packets, 60, 10),
+        ..Rule {
+            action: Action::Limit,
+            ..ping_allowed()
+        }
+    };
+    lab.apply(&plan(vec![slow]));
+    for address in SERVER {
+        // The rule speaks of ICMPv6, so that neighbour discovery takes its share.
+        let answered = ping(&lab.net.client, None, address, 30);
+        assert!((8..=10).contains(&answered), "{address}: {answered}");
+    }
+    let over = lab.count(Cause::Limited(RuleId(0)));
+    assert!((40..=44).contains(&over), "{over}");
+    // Connections: a burst of 3.
+    let few = Rule {
+        rate: limit(1, RateUnit::Connections, 60, 3),
+        ..tcp("web", Action::Limit, 80)
+    };
+    lab.apply(&plan(vec![few]));
+    let _listeners = lab.listen(80);
+    let found: Vec<&str> = (0..5).map(|_| lab.connect(SERVER[0], 80).name()).collect();
+    assert_eq!(found, ["open", "open", "open", "silence", "silence"]);
+    // The detector: 50 packets a minute, established ones too, then a ban of its own.
+    let mut watched = plan(vec![ping_allowed()]);
+    watched.detect.rate = Some(policy::RateLimit {
+        packets: 50,
+        window: Duration::from_secs(60),
+        established: true,
+        response: Response::Ban,
+        ban: Duration::from_secs(900),
+        ignore: AddressSet::default(),
+    });
+    lab.apply(&watched);
+    for address in SERVER {
+        assert_eq!(ping(&lab.net.client, None, address, 40), 40);
+    }
+    assert!(lab.bans().is_empty());
+    for address in SERVER {
+        // Neighbour discovery counts too.
+        let answered = ping(&lab.net.client, None, address, 40);
+        assert!((8..=10).contains(&answered), "{address}: {answered}");
+    }
+    assert_eq!(
+        lab.bans(),
+        [
+            ("10.77.1.2/32".to_owned(), Some(900)),
+            ("fd77:1::/64".to_owned(), Some(900))
+        ]
+    );
+    assert!(!lab.pings(SERVER[0]) && !lab.pings(SERVER[1]));
+}
+
+#[test]
+fn a_full_meter_lets_nobody_pass_unmeasured() {
+    let Some(mut lab) = Lab::new() else { return };
+    let slow = Rule {
+        rate: limit(1, RateUnit::Packets, 60, 10),
+        ..Rule {
+            action: Action::Limit,
+            ..ping_allowed()
+        }
+    };
+    let mut policy = plan(vec![slow]);
+    policy.limits.sources = 2;
+    lab.apply(&policy);
+    let mut passed = 0;
+    for host in 10..16 {
+        let address = format!("10.77.1.{host}");
+        lab.net
+            .client
+            .run(
+                "ip",
+                &["addr", "add", &format!("{address}/32"), "dev", "s0"],
+            )
+            .unwrap();
+        passed += ping(&lab.net.client, Some(&address), SERVER[0], 1);
+    }
+    assert_eq!(passed, 2);
+}
+
+#[test]
+fn impossible_packets_fall_and_nobody_asks_for_an_address_in_vain() {
+    let Some(mut lab) = Lab::new() else { return };
+    let mut policy = plan(vec![]);
+    policy.default.inbound = DefaultAction::Allow;
+    lab.apply(&policy);
+    let hping = |lab: &Lab, args: &[&str]| {
+        lab.net
+            .client
+            .output(
+                "hping3",
+                &[&["-c", "1", "-n", "-q"], args, &[SERVER[0]]].concat(),
+            )
+            .unwrap();
+    };
+    let flags = Cause::Impossible(engine::Impossible::TcpFlags);
+    for (number, bad) in ["-F", "-SF", "-FPU", "-SR", "-Y"].iter().enumerate() {
+        hping(&lab, &["-p", "80", bad]);
+        assert_eq!(lab.count(flags), number as u64 + 1, "{bad}");
+    }
+    for good in ["-S", "-A", "-R", "-FA"] {
+        hping(&lab, &["-p", "80", good]);
+        assert_eq!(lab.count(flags), 5, "{good}");
+    }
+    let martian = Cause::Impossible(engine::Impossible::MartianSource);
+    for (number, source) in ["127.0.0.5", "224.0.0.1", "255.255.255.255", "0.0.0.9"]
+        .iter()
+        .enumerate()
+    {
+        hping(&lab, &["--udp", "-p", "9", "-a", source]);
+        assert_eq!(lab.count(martian), number as u64 + 1, "{source}");
+    }
+}
