@@ -27,7 +27,6 @@ pub(super) fn target_chain(target: Target) -> String {
     match target {
         Target::Rule(rule) => format!("rule_{}", rule.0),
         Target::RuleOut(rule) => format!("rule_{}_out", rule.0),
-        Target::Again(rule) => format!("again_{}", rule.0),
         Target::Meter(rule) => format!("meter_{}", rule.0),
     }
 }

@@ -112,7 +112,7 @@ fn explain(words: &str, script: &str) -> (Option<RuleId>, String) {
 
 /// The rule whose chain or objects a line names.
 fn named_rule(line: &str) -> Option<RuleId> {
-    ["rule_", "limit_", "meter_", "over_", "within_", "again_"]
+    ["rule_", "limit_", "meter_", "over_", "within_"]
         .iter()
         .find_map(|begin| {
             let (before, after) = line.split_once(begin)?;

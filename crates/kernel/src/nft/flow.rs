@@ -188,13 +188,9 @@ fn established(writer: &mut Writer<'_>, direction: Direction, content: Content) 
             metered.push(entry(Target::Meter(rule.id)));
         }
         if let Some(wanted) = rule.content.as_ref().filter(|_| content != Content::Skip) {
-            let target = match content {
-                Content::HandUp => Target::Again(rule.id),
-                Content::Drop | Content::Skip => Target::Rule(rule.id),
-            };
-            unsettled.push(entry(target));
+            unsettled.push(entry(Target::Rule(rule.id)));
             if wanted.every_packet {
-                watched.push(entry(target));
+                watched.push(entry(Target::Rule(rule.id)));
             }
         }
     }

@@ -15,8 +15,6 @@ pub(super) enum Target {
     Rule(RuleId),
     /// To the chain of a rule that bans its source, for packets whose source is this host: nothing is banned then.
     RuleOut(RuleId),
-    /// To the chain that hands packets of established flows up for a content rule.
-    Again(RuleId),
     /// To the chain that measures packets of established flows for a `limit` rule, and back.
     Meter(RuleId),
 }
@@ -25,7 +23,7 @@ impl Target {
     /// Whether entries after a match are not asked any more.
     pub(super) const fn ends(self) -> bool {
         match self {
-            Self::Rule(_) | Self::RuleOut(_) | Self::Again(_) => true,
+            Self::Rule(_) | Self::RuleOut(_) => true,
             Self::Meter(_) => false,
         }
     }

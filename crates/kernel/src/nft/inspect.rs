@@ -21,16 +21,6 @@ pub(super) const IS_SETTLED: &str = "ct mark & 0x04000000 != 0";
 // The texts above spell out these bits.
 const _: () = assert!(mark::ALL == 0x0f00_0000 && mark::SETTLED == 0x0400_0000);
 
-/// The chain of packets of established flows that are handed up for a rule: user space is told.
-pub(super) fn write_again(writer: &mut Writer<'_>, rule: policy::RuleId) {
-    let counter = writer.table.counter(&super::rule::handed_up_counter(rule));
-    let told = format!("meta mark set meta mark | {:#010x}", mark::ESTABLISHED);
-    writer.table.chain(
-        format!("again_{}", rule.0),
-        vec![format!("{counter} {told} goto hand_up")],
-    );
-}
-
 /// The chains that hand up, and those that act on what came back.
 pub(super) fn write(writer: &mut Writer<'_>) {
     let Some(queues) = writer.context.queues else {
@@ -59,6 +49,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         }
         HandUp::Mark => format!("meta mark set meta mark | {:#010x} accept", mark::HAND_UP),
     };
+    // User space cannot see conntrack: it is told by a mark whether the flow was answered.
     let state = format!(
         "ct state established meta mark set meta mark | {:#010x}",
         mark::ESTABLISHED

@@ -50,7 +50,6 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         let rules = match (&rule.content, content) {
             (Some(_), Content::Skip) => continue,
             (Some(_), Content::HandUp) => {
-                super::inspect::write_again(writer, rule.id);
                 let counter = writer.table.counter(&handed_up_counter(rule.id));
                 vec![format!("{counter} goto hand_up")]
             }
