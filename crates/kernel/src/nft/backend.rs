@@ -13,7 +13,7 @@ use crate::tag::Cause;
 
 use super::message::{OBJECT_COUNTER, attribute, generation, list, table_exists};
 use super::shield::BAN_SETS;
-use super::state::{State, read};
+use super::state::{Detail, State, read};
 use super::table::comment_text;
 use super::xtables::{MARKER, Made, Wanted, Xtables};
 use super::{Context, HandUp, LOG_GROUP, Script, TABLE, command, compile, element};
@@ -175,7 +175,7 @@ impl Nft {
         let gone = || DatapathError::ReadBack {
             what: "the table is not there".to_owned(),
         };
-        read(self.socket()?)?.ok_or_else(gone)
+        read(self.socket()?, Detail::Whole)?.ok_or_else(gone)
     }
 
     /// Puts NFQUEUE rules in place before packets bear the mark. Gives what that made in the tables of iptables, beside
@@ -266,7 +266,7 @@ impl Datapath for Nft {
         let begun = Instant::now();
         let Script { text, mut expected } = self.script(request)?;
         let wanted = self.wanted(request);
-        let present = read(self.socket()?)?;
+        let present = read(self.socket()?, Detail::Outline)?;
         let before = self
             .in_force
             .as_ref()
@@ -411,7 +411,7 @@ impl Datapath for Nft {
         {
             return Ok(Drift::None);
         }
-        let Some(state) = read(self.socket()?)? else {
+        let Some(state) = read(self.socket()?, Detail::Whole)? else {
             return Ok(Drift::Gone);
         };
         let Some(known) = self.in_force.as_mut() else {
@@ -476,7 +476,7 @@ impl Datapath for Nft {
             self.withdraw(&made)?;
         }
         let made = self.made()?;
-        let state = read(self.socket()?)?;
+        let state = read(self.socket()?, Detail::Whole)?;
         self.in_force = state.map(|state| InForce {
             state,
             rules: NfqueueRules::Unknown,

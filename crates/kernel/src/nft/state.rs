@@ -4,7 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
-use crate::netlink::{Attributes, NetlinkError, Socket};
+use crate::netlink::{Attributes, Builder, NetlinkError, Socket};
 
 use super::TABLE;
 use super::message::{INET, attribute, generation, list, set_flag, table_exists};
@@ -50,14 +50,23 @@ impl SetState {
     }
 }
 
+/// How much is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// Names, flags and sizes: what has to be cleared away.
+    Outline,
+    /// Rules and elements too.
+    Whole,
+}
+
 /// Reads our table; `None` when it is not there.
-pub(super) fn read(socket: &mut Socket) -> Result<Option<State>, NetlinkError> {
+pub(super) fn read(socket: &mut Socket, detail: Detail) -> Result<Option<State>, NetlinkError> {
     for _ in 0..ATTEMPTS {
         let before = generation(socket)?;
         if !table_exists(socket)? {
             return Ok(None);
         }
-        match read_once(socket) {
+        match read_once(socket, detail) {
             Ok(mut state) if generation(socket)? == before => {
                 state.generation = before;
                 return Ok(Some(state));
@@ -71,126 +80,108 @@ pub(super) fn read(socket: &mut Socket) -> Result<Option<State>, NetlinkError> {
     Err(NetlinkError::Changed)
 }
 
-fn read_once(socket: &mut Socket) -> Result<State, NetlinkError> {
-    let mut state = State::default();
-    let mut chains: BTreeMap<String, (usize, DefaultHasher)> = BTreeMap::new();
-    list(
-        socket,
-        libc::NFT_MSG_GETCHAIN,
-        INET,
-        |_| {},
-        |message| {
-            let Some((_, attributes)) = message.netfilter() else {
-                return;
-            };
-            if text(attributes, attribute::CHAIN_TABLE) != TABLE {
-                return;
-            }
-            let mut hasher = DefaultHasher::new();
-            for part in [attribute::CHAIN_HOOK, attribute::CHAIN_POLICY] {
-                attributes
-                    .get(part)
-                    .map(|part| part.value)
-                    .hash(&mut hasher);
-            }
-            chains.insert(
-                text(attributes, attribute::CHAIN_NAME).to_owned(),
-                (0, hasher),
-            );
-        },
-    )?;
-    list(
-        socket,
-        libc::NFT_MSG_GETRULE,
-        INET,
-        |filter| {
-            filter.string(attribute::RULE_TABLE, TABLE);
-        },
-        |message| {
-            let Some((_, attributes)) = message.netfilter() else {
-                return;
-            };
-            if text(attributes, attribute::RULE_TABLE) != TABLE {
-                return;
-            }
-            if let Some((rules, hasher)) = chains.get_mut(text(attributes, attribute::RULE_CHAIN)) {
-                *rules += 1;
-                attributes
-                    .get(attribute::RULE_EXPRESSIONS)
-                    .map(|expressions| expressions.value)
-                    .hash(hasher);
-            }
-        },
-    )?;
-    state.chains = chains
-        .into_iter()
-        .map(|(name, (rules, hasher))| {
-            (
-                name,
-                ChainState {
-                    rules,
-                    digest: hasher.finish(),
-                },
-            )
-        })
-        .collect();
-    list(
-        socket,
-        libc::NFT_MSG_GETSET,
-        INET,
-        |filter| {
-            filter.string(attribute::SET_TABLE, TABLE);
-        },
-        |message| {
-            let Some((_, attributes)) = message.netfilter() else {
-                return;
-            };
-            let number = |kind| {
-                attributes
-                    .get(kind)
-                    .and_then(|value| value.be32())
-                    .unwrap_or_default()
-            };
-            let flags = number(attribute::SET_FLAGS);
-            if text(attributes, attribute::SET_TABLE) == TABLE && flags & set_flag::ANONYMOUS == 0 {
-                let size = attributes
-                    .get(attribute::SET_DESC)
-                    .and_then(|desc| desc.nested().get(attribute::SET_DESC_SIZE)?.be32());
-                let set = SetState {
-                    flags,
-                    size: size.unwrap_or_default(),
-                    ..SetState::default()
-                };
-                state
-                    .sets
-                    .insert(text(attributes, attribute::SET_NAME).to_owned(), set);
-            }
-        },
-    )?;
+fn read_once(socket: &mut Socket, detail: Detail) -> Result<State, NetlinkError> {
+    let mut state = State {
+        chains: read_chains(socket, detail)?,
+        sets: read_sets(socket)?,
+        ..State::default()
+    };
     for (name, set) in &mut state.sets {
-        if !set.is_filled_at_run_time() {
+        if detail == Detail::Whole && !set.is_filled_at_run_time() {
             read_elements(socket, name, set)?;
         }
     }
-    list(
+    ours(
         socket,
         libc::NFT_MSG_GETOBJ,
-        INET,
-        |filter| {
-            filter.string(attribute::OBJECT_TABLE, TABLE);
-        },
-        |message| {
-            let Some((_, attributes)) = message.netfilter() else {
-                return;
-            };
-            if text(attributes, attribute::OBJECT_TABLE) == TABLE {
-                state
-                    .objects
-                    .insert(text(attributes, attribute::OBJECT_NAME).to_owned());
-            }
+        attribute::OBJECT_TABLE,
+        |object| {
+            state
+                .objects
+                .insert(text(object, attribute::OBJECT_NAME).to_owned());
         },
     )?;
     Ok(state)
+}
+
+/// Lists what of a kind belongs to our table. All kinds have the table's name in the same place, as filter and in answers.
+fn ours(
+    socket: &mut Socket,
+    message: i32,
+    table: u16,
+    mut each: impl FnMut(Attributes<'_>),
+) -> Result<(), NetlinkError> {
+    let filter = |builder: &mut Builder| {
+        builder.string(table, TABLE);
+    };
+    list(socket, message, INET, filter, |answer| {
+        // Kernels that do not know a filter ignore it.
+        if let Some((_, attributes)) = answer.netfilter()
+            && text(attributes, table) == TABLE
+        {
+            each(attributes);
+        }
+    })
+}
+
+fn read_chains(
+    socket: &mut Socket,
+    detail: Detail,
+) -> Result<BTreeMap<String, ChainState>, NetlinkError> {
+    let mut chains: BTreeMap<String, (usize, DefaultHasher)> = BTreeMap::new();
+    ours(
+        socket,
+        libc::NFT_MSG_GETCHAIN,
+        attribute::CHAIN_TABLE,
+        |chain| {
+            let mut hasher = DefaultHasher::new();
+            for part in [attribute::CHAIN_HOOK, attribute::CHAIN_POLICY] {
+                chain.get(part).map(|part| part.value).hash(&mut hasher);
+            }
+            let name = text(chain, attribute::CHAIN_NAME);
+            chains.insert(name.to_owned(), (0, hasher));
+        },
+    )?;
+    if detail == Detail::Whole {
+        ours(
+            socket,
+            libc::NFT_MSG_GETRULE,
+            attribute::RULE_TABLE,
+            |rule| {
+                if let Some((rules, hasher)) = chains.get_mut(text(rule, attribute::RULE_CHAIN)) {
+                    *rules += 1;
+                    let expressions = rule.get(attribute::RULE_EXPRESSIONS);
+                    expressions.map(|list| list.value).hash(hasher);
+                }
+            },
+        )?;
+    }
+    let finish = |(name, (rules, hasher)): (String, (usize, DefaultHasher))| {
+        let digest = hasher.finish();
+        (name, ChainState { rules, digest })
+    };
+    Ok(chains.into_iter().map(finish).collect())
+}
+
+fn read_sets(socket: &mut Socket) -> Result<BTreeMap<String, SetState>, NetlinkError> {
+    let mut sets = BTreeMap::new();
+    ours(socket, libc::NFT_MSG_GETSET, attribute::SET_TABLE, |set| {
+        let flags = set
+            .get(attribute::SET_FLAGS)
+            .and_then(|flags| flags.be32())
+            .unwrap_or_default();
+        if flags & set_flag::ANONYMOUS == 0 {
+            let desc = set.get(attribute::SET_DESC);
+            let size = desc.and_then(|desc| desc.nested().get(attribute::SET_DESC_SIZE)?.be32());
+            let about = SetState {
+                flags,
+                size: size.unwrap_or_default(),
+                ..SetState::default()
+            };
+            sets.insert(text(set, attribute::SET_NAME).to_owned(), about);
+        }
+    })?;
+    Ok(sets)
 }
 
 /// Counts and digests the elements of a set. The digest does not depend on their order, which a hash set may change.
@@ -215,7 +206,7 @@ pub(super) fn elements(
     set: &str,
     mut each: impl FnMut(Attributes<'_>),
 ) -> Result<(), NetlinkError> {
-    let filter = |builder: &mut crate::netlink::Builder| {
+    let filter = |builder: &mut Builder| {
         builder
             .string(attribute::LIST_TABLE, TABLE)
             .string(attribute::LIST_SET, set);

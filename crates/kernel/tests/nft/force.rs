@@ -7,7 +7,7 @@ use portcullis_kernel::datapath::{Apply, Datapath as _, DatapathError, Drift, Qu
 use portcullis_kernel::nft::{Features, Nft};
 
 use crate::plans::{self};
-use crate::stage::{Lab, SERVER, assert_same, ping_allowed};
+use crate::stage::{Lab, SERVER, Stop, assert_same, ping, ping_allowed};
 
 #[test]
 fn apply_reads_back_applies_again_and_leaves_no_trace() {
@@ -189,4 +189,76 @@ fn a_snapshot_brings_everything_back_even_by_a_stranger() {
 
     lab.with(|nft| nft.restore(&nothing)).unwrap();
     assert_eq!(lab.ruleset(), empty);
+}
+
+#[test]
+fn nothing_passes_and_nothing_is_cut_while_policies_change() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let Some(mut lab) = Lab::new() else { return };
+    let addresses: policy::AddressSet = (0..20_000u32)
+        .map(|n| {
+            ipnet::IpNet::new(
+                std::net::Ipv4Addr::from_bits(0x0b00_0000 + n * 512).into(),
+                32,
+            )
+            .unwrap()
+        })
+        .collect();
+    let welcome = Rule {
+        from: plans::of(&["10.77.1.2/32"]),
+        ..ping_allowed()
+    };
+    let mut one = plans::plan(vec![welcome.clone()]);
+    one.sets = vec![policy::NamedSet {
+        name: "feed".into(),
+        addresses,
+    }];
+    one.feeds = vec![policy::SetId(0)];
+    let other = plans::plan(vec![plans::tcp("web", policy::Action::Allow, 80), welcome]);
+    lab.apply(&one);
+    assert!(lab.reaches(SERVER[0]));
+    let stop = AtomicBool::new(false);
+    let (client, attacker, server, nft) = (
+        &lab.net.client,
+        &lab.net.attacker,
+        &lab.net.server,
+        &mut lab.nft,
+    );
+    std::thread::scope(|scope| {
+        let welcomed = scope.spawn(|| {
+            let mut answered = 0;
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(
+                    ping(client, None, SERVER[0], 20),
+                    20,
+                    "a welcome packet was cut"
+                );
+                answered += 20;
+            }
+            answered
+        });
+        let refused = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(
+                    ping(attacker, None, SERVER[0], 200),
+                    0,
+                    "a refused packet passed"
+                );
+            }
+        });
+        let end = Stop(&stop);
+        let none = AddressSet::default();
+        for plan in [&other, &one].repeat(6) {
+            let request = Apply {
+                plan,
+                protected: &none,
+                queues: None,
+            };
+            server.enter(|| nft.apply(&request)).unwrap().unwrap();
+        }
+        drop(end);
+        let answered = welcomed.join().unwrap();
+        refused.join().unwrap();
+        assert!(answered >= 20, "{answered}");
+    });
 }

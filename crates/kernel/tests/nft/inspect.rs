@@ -8,7 +8,7 @@ use portcullis_kernel::datapath::{Datapath as _, Drift, Queues, mark};
 use portcullis_kernel::nft::{Features, Nft};
 
 use crate::plans::{self, content, limit, plan, set, tcp};
-use crate::stage::{Lab, Outcome, SERVER, ping};
+use crate::stage::{Lab, Outcome, SERVER, Stop, ping};
 
 #[test]
 fn content_rules_hand_up_through_iptables_and_leave_no_trace() {
@@ -124,13 +124,6 @@ fn user_space_drops_rejects_and_settles() {
     let take = || std::mem::take(&mut *seen.lock().unwrap());
     std::thread::scope(|scope| {
         scope.spawn(|| serve(&lab, 3, &stop, &seen));
-        // Whatever fails below, the worker ends.
-        struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
-        impl Drop for Stop<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, std::sync::atomic::Ordering::Relaxed);
-            }
-        }
         let _stop = Stop(&stop);
         std::thread::sleep(Duration::from_millis(100));
         for (at, address) in SERVER.into_iter().enumerate() {

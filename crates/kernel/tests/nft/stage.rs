@@ -206,6 +206,15 @@ pub(crate) fn assert_same(found: &[String], wanted: &[String]) {
     );
 }
 
+/// Tells threads to end, whatever happens to the one that holds it.
+pub(crate) struct Stop<'a>(pub(crate) &'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// What becomes of a connection.
 #[derive(Debug)]
 pub(crate) enum Outcome {
