@@ -129,7 +129,7 @@ pub(crate) fn nearest<'a>(
             let abbreviates = length >= 3 && candidate.starts_with(&wanted);
             let extends = candidate.len() >= 3 && wanted.starts_with(&candidate);
             // A word of one letter resembles every other word of one letter.
-            let resembles = length > 1 && distance <= (length / 3).max(1);
+            let resembles = length > 1 && distance <= ((length + 1) / 3).max(1);
             (resembles || abbreviates || extends).then_some((distance, option))
         })
         .min_by_key(|&(distance, _)| distance)
@@ -148,9 +148,13 @@ pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 
 /// A text of the user's, quoted for a message: short, and without anything that could play with a terminal.
 pub(crate) fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(60).flat_map(char::escape_debug).collect();
-    // `escape_debug` escapes both kinds of quotes; neither hurts here.
-    shown = shown.replace("\\\"", "\"").replace("\\'", "'");
+    let mut shown = String::new();
+    for character in text.chars().take(60) {
+        match character {
+            '\\' | '"' | '\'' => shown.push(character),
+            _ => shown.extend(character.escape_debug()),
+        }
+    }
     if text.chars().nth(60).is_some() {
         shown.push('…');
     }

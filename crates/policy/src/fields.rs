@@ -27,6 +27,13 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("src_port", "source_port"),
     ("iface", "interface"),
     ("dev", "interface"),
+    ("interface", "on"),
+    ("iface", "on"),
+    ("dev", "on"),
+    ("via", "on"),
+    ("offset", "at"),
+    ("bytes", "at"),
+    ("sport", "source-port"),
     ("dir", "direction"),
     ("target", "action"),
     ("verdict", "action"),
@@ -103,7 +110,9 @@ impl<'t> Fields<'t> {
     }
 
     pub(crate) fn get(&mut self, key: &'static str) -> Option<&'t Node> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.table.get(key).map(|entry| &entry.value)
     }
 

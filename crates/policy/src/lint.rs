@@ -191,10 +191,14 @@ fn dead_rule(plan: &Plan, now: Timestamp, rule: &Rule, dead: &cover::Dead) -> Di
         found.expected("no such rule, or one that matches more");
         found
     } else {
-        let message = format!(
+        let mut message = format!(
             "{} never decides a packet: {others} {matches} all of its packets first",
             named(rule)
         );
+        if by.iter().any(|other| other.content != rule.content) {
+            // They pass as part of an established flow, and only content rules are asked about them.
+            message.push_str(", but for answers of flows that began the other way");
+        }
         let mut found = finding(rule, "shadowed", message);
         found.expected("the narrower rule first");
         found

@@ -109,6 +109,9 @@ impl Statements<'_> {
                 self.syntax(first.span, message)
                     .expected(one_of(valid))
                     .suggest(guess);
+                if guess.is_some_and(|guess| RULE_STATEMENTS.contains(&guess)) {
+                    self.rule(&first, line);
+                }
             }
         }
     }
@@ -118,8 +121,7 @@ impl Statements<'_> {
         let end = line.end();
         let value = line.list(self.report);
         if value.is_none() {
-            self.syntax(end, format!("{what} is missing"))
-                .expected(what.to_owned());
+            self.syntax(end, format!("{what} is missing"));
         }
         value
     }

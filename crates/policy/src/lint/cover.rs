@@ -135,7 +135,12 @@ impl<'p> Coverage<'p> {
     fn dead(&mut self, place: usize, by: &BTreeSet<usize>, points: &[(Point, usize)]) -> Dead {
         let plan = self.plan;
         let rule = &plan.rules[place];
-        let is_same = |other: usize| verdict::alike(&plan.rules[other], rule);
+        // Answers of flows that began the other way are allowed past all rules but content rules, so that a content rule is
+        // replaced by the same condition alone.
+        let is_same = |other: usize| {
+            let other = &plan.rules[other];
+            verdict::alike(other, rule) && other.content == rule.content
+        };
         let regions = self.shapes.regions(plan, place);
         let alone = by.iter().copied().find(|&other| {
             regions.iter().all(|(class, region)| {

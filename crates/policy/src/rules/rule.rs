@@ -52,6 +52,7 @@ struct Draft {
 }
 
 impl Statements<'_> {
+    /// Reads a rule. Its action may be a mistyped one, which is reported: the rest of the rule is checked all the same.
     pub(super) fn rule(&mut self, action: &Word, mut line: Line) {
         let mut draft = Draft {
             rule: Table::new(Origin::Inline),
@@ -60,8 +61,13 @@ impl Statements<'_> {
             rate: Table::new(Origin::Inline),
             rate_span: None,
         };
-        let text = Node::verbatim(action.span, &action.text);
-        draft.rule.push("action".to_owned(), action.span, text);
+        let is_action = super::RULE_STATEMENTS.contains(&action.text.as_str());
+        let value = if is_action {
+            Node::verbatim(action.span, &action.text)
+        } else {
+            Node::new(action.span, Value::Damaged)
+        };
+        draft.rule.push("action".to_owned(), action.span, value);
         let mut clause_seen = false;
         while let Some(word) = line.next() {
             let is_clause = !word.is_quoted && CLAUSES.contains(&word.text.as_str());
@@ -76,6 +82,7 @@ impl Statements<'_> {
             } else {
                 self.stray(&word, &mut line);
                 draft.rule.damaged = true;
+                draft.payload.damaged = true;
             }
         }
         for (key, table, span) in [
@@ -164,8 +171,7 @@ impl Statements<'_> {
                     _ => line.list(self.report),
                 };
                 let Some(value) = value else {
-                    self.syntax(end, format!("nothing follows {clause}"))
-                        .expected(format!("a value for {clause}"));
+                    self.syntax(end, format!("nothing follows {clause}"));
                     draft.rule.damaged = true;
                     draft.payload.damaged = true;
                     return;

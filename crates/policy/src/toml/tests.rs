@@ -203,7 +203,7 @@ fn one_mistake_is_one_message_at_its_place() {
         ),
         (
             "a = [\n  \"x\"\n  \"y\",\n]\nb = 1\n",
-            "2:6 a comma is missing before \"\"y\"\"",
+            "2:6 a comma is missing before \"y\"",
         ),
         ("a = { b = 1\nc = 1\n[d]\ne = 1\n", "1:5 { is never closed"),
         (
@@ -229,10 +229,7 @@ fn one_mistake_is_one_message_at_its_place() {
             "1:5 the text \"10.0.0.0/8\" is not in quotes",
         ),
         ("a = \"x\" y\nb = 1\n", "1:9 \"y\" stands behind the value"),
-        (
-            "a \"x\"\nb = 1\n",
-            "1:3 = is missing between a and \"\"x\"\"",
-        ),
+        ("a \"x\"\nb = 1\n", "1:3 = is missing between a and \"x\""),
         ("a: 1\nb = 1\n", "1:1 \"a:\" is no key"),
         (
             "a =\nb = 1\n",

@@ -37,6 +37,10 @@ impl Token {
         match self.kind {
             Kind::NewLine | Kind::Comment => "the end of the line".to_owned(),
             Kind::End => "the end of the file".to_owned(),
+            Kind::Text => {
+                let inner = text[self.start..self.end].trim_matches(['"', '\'']);
+                crate::diagnostic::quoted(inner)
+            }
             _ => crate::diagnostic::quoted(&text[self.start..self.end]),
         }
     }

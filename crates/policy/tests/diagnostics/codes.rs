@@ -1,0 +1,590 @@
+//! Every code, at its place, with what it suggests. One mistake is one diagnostic.
+
+use portcullis_policy::{Format, Severity};
+
+use crate::marks::{lines, load, place, unmark};
+
+/// Code, suggestion (empty for none), and a text with a mark where the diagnostic belongs.
+type Case = (&'static str, &'static str, &'static str);
+
+const RULE: &str = "[[rule]]\naction = \"deny\"\n";
+
+/// Lines of a TOML file that stand for themselves.
+const WHOLE: &[Case] = &[
+    ("toml-syntax", "", "mode = «\"observe\n"),
+    ("toml-syntax", "\"enforce\"", "mode = «enforce\n"),
+    ("toml-syntax", "", "[default«\ninbound = \"deny\"\n"),
+    ("toml-syntax", "", "[[rule]«\naction = \"deny\"\n"),
+    ("unknown-key", "mode", "«mod = \"observe\"\n"),
+    ("unknown-key", "rule", "«rul = 1\n"),
+    ("unknown-key", "sets", "«[set]\na = [\"10.0.0.1\"]\n"),
+    ("unknown-key", "feeds", "«[blocklist]\na = 1\n"),
+    ("unknown-key", "", "«zzz = 1\n"),
+    ("unknown-key", "inbound", "[default]\n«inbond = \"deny\"\n"),
+    ("unknown-key", "capacity", "[ban]\n«capacities = 3\n"),
+    (
+        "unknown-key",
+        "window",
+        "[detect.blocked]\n«windows = \"3s\"\n",
+    ),
+    ("unknown-key", "blocked", "«[detect.block]\npackets = 3\n"),
+    ("unknown-key", "", "[protect]\n«routers = \"10.0.0.1\"\n"),
+    ("unknown-key", "rotate_keep", "[log]\n«rotate_kept = 1\n"),
+    ("unknown-key", "flows", "[limits]\n«flow = 1\n"),
+    (
+        "unknown-key",
+        "file",
+        "[sets]\na = { «fil = \"x\", addresses = [\"10.0.0.1\"] }\n",
+    ),
+    (
+        "duplicate-key",
+        "",
+        "mode = \"observe\"\n«mode = \"enforce\"\n",
+    ),
+    ("duplicate-key", "", "[default]\n«[default]\n"),
+    (
+        "duplicate-set",
+        "",
+        "[sets]\na = [\"10.0.0.1\"]\n[feeds]\n«a = [\"10.0.0.2\"]\n",
+    ),
+    ("wrong-type", "true", "essentials = «\"yes\"\n"),
+    ("wrong-type", "false", "essentials = «0\n"),
+    ("wrong-type", "", "mode = «1\n"),
+    ("wrong-type", "", "default = «\"deny\"\n"),
+    ("wrong-type", "", "sets = «[\"10.0.0.1\"]\n"),
+    ("wrong-type", "", "rule = «\"allow\"\n"),
+    ("wrong-type", "", "«[rule]\naction = \"deny\"\n"),
+    ("wrong-type", "3", "[ban]\ncapacity = «\"3\"\n"),
+    ("wrong-type", "", "include = «3\n"),
+    ("unknown-word", "enforce", "mode = «\"enforced\"\n"),
+    (
+        "unknown-word",
+        "last-known",
+        "on_failure = «\"last_known\"\n",
+    ),
+    ("unknown-word", "deny", "[default]\nforward = «\"drop\"\n"),
+    (
+        "unknown-word",
+        "alert",
+        "[detect.rate]\nresponse = «\"alarm\"\n",
+    ),
+    (
+        "bad-set-name",
+        "bad_name",
+        "[sets]\n«\"bad name\" = [\"10.0.0.1\"]\n",
+    ),
+    (
+        "bad-set-name",
+        "office",
+        "[sets]\n«\"@office\" = [\"10.0.0.1\"]\n",
+    ),
+    ("bad-set-name", "", "[sets]\n«\"\" = [\"10.0.0.1\"]\n"),
+    (
+        "bad-address",
+        "",
+        "[sets]\na = [\"10.0.0.1\", «\"10.0.0.256\"]\n",
+    ),
+    ("bad-address", "", "[sets]\na = [«\"any\"]\n"),
+    (
+        "bad-address",
+        "",
+        "[sets]\na = [\"10.0.0.1\"]\nb = [«\"@a\"]\n",
+    ),
+    ("bad-duration", "600s", "[ban]\nduration = «600\n"),
+    ("bad-duration", "10m", "[ban]\nduration = «\"10min\"\n"),
+    ("bad-duration", "", "[detect.payload]\nban = «\"long\"\n"),
+    ("out-of-range", "", "[ban]\nduration = «\"0s\"\n"),
+    ("out-of-range", "", "[ban]\nduration = «\"366d\"\n"),
+    ("out-of-range", "", "[ban]\ncapacity = «1000001\n"),
+    ("out-of-range", "", "[detect.blocked]\npackets = «0\n"),
+    ("out-of-range", "", "[detect.blocked]\npackets = «-1\n"),
+    ("out-of-range", "", "[log]\nrotate_bytes = «\"1KiB\"\n"),
+    ("out-of-range", "", "[limits]\nflows = «5\n"),
+    ("bad-size", "", "[log]\nstore_bytes = «\"lots\"\n"),
+    (
+        "unknown-set",
+        "",
+        "[protect]\naddresses = [\"10.0.0.1\", «\"@home\"]\n",
+    ),
+    (
+        "unknown-set",
+        "@home",
+        "[sets]\nhome = [\"10.0.0.1\"]\n[detect.blocked]\nignore = «\"@hom\"\n",
+    ),
+    ("missing-key", "", "[sets]\na = «{ }\n"),
+    (
+        "missing-key",
+        "",
+        "[sets]\na = { addresses = [\"10.0.0.1\"], «format = \"plain\" }\n",
+    ),
+    ("missing-key", "", "«[[include]]\n"),
+    (
+        "missing-file",
+        "",
+        "[sets]\na = { file = «\"nothing.txt\" }\n",
+    ),
+    ("missing-file", "", "include = [«\"nothing.toml\"]\n"),
+    ("missing-file", "", "include = «\"\"\n"),
+    ("unreadable", "", "include = «\"/dev/zero\"\n"),
+    ("unreadable", "", "[sets]\na = { file = «\"/\" }\n"),
+    (
+        "bad-domain",
+        "",
+        "[dns]\nenabled = false\nblock = [\"ads.example\", «\"ad s.example\"]\n",
+    ),
+    (
+        "name-too-long",
+        "",
+        "[sets]\n«aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa = [\"10.0.0.1\"]\n",
+    ),
+    ("empty-item", "", "[sets]\na = \"10.0.0.1,«\"\n"),
+];
+
+/// What may stand behind [`RULE`].
+const IN_RULE: &[Case] = &[
+    ("unknown-key", "port", "«ports = 22\n"),
+    ("unknown-key", "from", "«src = \"10.0.0.1\"\n"),
+    ("unknown-key", "to", "«destination = \"10.0.0.1\"\n"),
+    ("unknown-key", "protocol", "«proto = \"tcp\"\n"),
+    ("unknown-key", "source_port", "«sport = 22\n"),
+    ("unknown-key", "source_port", "«source-port = 22\n"),
+    ("unknown-word", "in", "direction = «\"inbound\"\n"),
+    (
+        "unknown-word",
+        "forward",
+        "direction = [\"in\", «\"forwrd\"]\n",
+    ),
+    ("unknown-word", "tcp", "protocol = «\"tpc\"\n"),
+    ("unknown-word", "tcp,udp", "protocol = «\"tcp/udp\"\n"),
+    ("unknown-word", "icmpv6", "protocol = «\"icmp6\"\n"),
+    ("unknown-word", "", "protocol = «256\n"),
+    ("unknown-word", "udp", "protocol = \"tcp,«UDP\"\n"),
+    ("bad-address", "", "from = «\"300.1.1.1\"\n"),
+    (
+        "bad-address",
+        "",
+        "from = \"10.0.0.1,«10.0.0.x,10.0.0.2\"\n",
+    ),
+    ("bad-address", "192.168.0.0/16", "to = «\"192.168.*\"\n"),
+    (
+        "bad-address",
+        "10.0.0.0/8",
+        "to = «\"10.0.0.0/255.0.0.0\"\n",
+    ),
+    (
+        "bad-address",
+        "10.0.0.1-10.0.0.9",
+        "to = «\"10.0.0.9-10.0.0.1\"\n",
+    ),
+    ("bad-address", "", "to = «\"example.com\"\n"),
+    ("bad-address", "", "to = «\"10.0.0.1:80\"\n"),
+    ("bad-address", "", "to = «\"10.0.0.0/33\"\n"),
+    ("wrong-type", "", "from = «{ a = 1 }\n"),
+    ("wrong-type", "", "from = [«true]\n"),
+    ("empty-item", "", "from = «[]\n"),
+    ("empty-item", "", "from = «\"\"\n"),
+    ("empty-item", "", "from = \"10.0.0.1,«,10.0.0.2\"\n"),
+    ("unknown-set", "", "from = «\"@offic\"\n"),
+    ("bad-port", "22", "port = «\"ssh\"\n"),
+    ("bad-port", "80-443", "port = «\"443-80\"\n"),
+    ("bad-port", "8000-8100", "port = \"22, «8000:8100\"\n"),
+    ("bad-port", "", "port = «65536\n"),
+    ("bad-port", "", "port = [22, «99999]\n"),
+    ("bad-port", "", "port = «-1\n"),
+    ("bad-port", "", "port = «\"80-70000\"\n"),
+    (
+        "port-without-ports",
+        "",
+        "protocol = \"icmp\"\nport = «80\n",
+    ),
+    (
+        "port-without-ports",
+        "",
+        "protocol = \"tcp,esp\"\nsource_port = «80\n",
+    ),
+    (
+        "family-mismatch",
+        "",
+        "from = \"10.0.0.1\"\nto = «\"2001:db8::1\"\n",
+    ),
+    (
+        "family-mismatch",
+        "icmpv6",
+        "protocol = «\"icmp\"\nfrom = \"2001:db8::1\"\n",
+    ),
+    (
+        "family-mismatch",
+        "icmp",
+        "protocol = «\"icmpv6\"\nto = \"10.0.0.1\"\n",
+    ),
+    ("bad-interface", "", "interface = «\"*\"\n"),
+    ("bad-interface", "", "interface = «\"e*h\"\n"),
+    ("bad-interface", "", "interface = «\"a-name-of-16-byt\"\n"),
+    ("bad-interface", "", "interface = «\"eth0,eth1\"\n"),
+    ("bad-interface", "", "interface = «\"a b\"\n"),
+    ("bad-interface", "", "interface = «\"\"\n"),
+    ("wrong-type", "true", "log = «\"true\"\n"),
+    ("bad-name", "", "name = «\"\"\n"),
+    ("bad-name", "", "name = «\"a\\u0007\"\n"),
+    (
+        "bad-timestamp",
+        "2027-01-01T00:00:00Z",
+        "expires = «\"2027-01-01\"\n",
+    ),
+    (
+        "bad-timestamp",
+        "2027-01-01T00:00:00Z",
+        "expires = «2027-01-01T00:00:00\n",
+    ),
+    ("bad-timestamp", "", "expires = «\"tomorrow\"\n"),
+    ("wrong-type", "", "expires = «2027\n"),
+    ("rate-without-limit", "", "«rate = { connections = 1 }\n"),
+    ("for-without-ban", "", "«for = \"10m\"\n"),
+    ("bad-payload", "", "payload = «{ }\n"),
+    (
+        "bad-payload",
+        "",
+        "payload = { bytes = \"00\", «contains = \"x\" }\n",
+    ),
+    (
+        "bad-payload",
+        "",
+        "payload = { «offset = 3, contains = \"x\" }\n",
+    ),
+    (
+        "bad-payload",
+        "",
+        "payload = { bytes = \"68\", «ignore_case = true }\n",
+    ),
+    (
+        "bad-payload",
+        "",
+        "payload = { min_len = 9, «max_len = 3 }\n",
+    ),
+    (
+        "bad-payload",
+        "",
+        "payload = { contains = \"x\", stream = false, «depth = 9 }\n",
+    ),
+    (
+        "bad-payload",
+        "",
+        "payload = { offset = 99, «bytes = \"00 00\", depth = 100 }\n",
+    ),
+    (
+        "bad-payload",
+        "",
+        "payload = { «contains = \"four\", max_len = 3 }\n",
+    ),
+    ("bad-hex", "", "payload = { bytes = \"68 «zz\" }\n"),
+    ("bad-hex", "", "payload = { bytes = \"68 «6 00\" }\n"),
+    ("bad-hex", "", "payload = { contains_hex = \"68 «??\" }\n"),
+    ("bad-escape", "", "payload = { contains = 'a«\\q' }\n"),
+    ("bad-escape", "", "payload = { contains = 'a«\\x4' }\n"),
+    ("bad-regex", "", "payload = { regex = «\"a(b\" }\n"),
+    (
+        "bad-regex",
+        "",
+        "payload = { regex = «\"(a{1000}){1000}\" }\n",
+    ),
+    ("empty-pattern", "", "payload = { contains = «\"\" }\n"),
+    ("empty-pattern", "", "payload = { regex = «\"\" }\n"),
+    ("empty-pattern", "", "payload = { bytes = «\"?? ??\" }\n"),
+    ("empty-pattern", "", "payload = { bytes = «\" \" }\n"),
+    ("out-of-range", "", "payload = { min_len = «0 }\n"),
+    (
+        "out-of-range",
+        "",
+        "payload = { contains = \"x\", stream = true, depth = «65537 }\n",
+    ),
+    (
+        "unknown-key",
+        "contains",
+        "payload = { «contain = \"x\", min_len = 3 }\n",
+    ),
+    ("toml-syntax", "", "payload = «{ min_len = 3\n[ban]\n"),
+    ("toml-syntax", "", "port = «[22, 80\nlog = true\n"),
+    ("toml-syntax", "", "port = 22 «80\n"),
+];
+
+/// Rules that stand for themselves.
+const RULES: &[Case] = &[
+    (
+        "missing-key",
+        "",
+        "«[[rule]]\nport = 22\nprotocol = \"tcp\"\n",
+    ),
+    ("unknown-word", "allow", "[[rule]]\naction = «\"alow\"\n"),
+    ("unknown-word", "allow", "[[rule]]\naction = «\"accept\"\n"),
+    ("unknown-word", "deny", "[[rule]]\naction = «\"DENY\"\n"),
+    ("limit-without-rate", "", "«[[rule]]\naction = \"limit\"\n"),
+    (
+        "bad-rate",
+        "",
+        "[[rule]]\naction = \"limit\"\nrate = «{ per = \"1s\" }\n",
+    ),
+    (
+        "bad-rate",
+        "",
+        "[[rule]]\naction = \"limit\"\nrate = { packets = 1, «bytes = 1 }\n",
+    ),
+    (
+        "bad-rate",
+        "packets = 12, per = \"1m\"",
+        "[[rule]]\naction = \"limit\"\nrate = { packets = 2, per = «\"10s\" }\n",
+    ),
+    (
+        "bad-rate",
+        "",
+        "[[rule]]\naction = \"limit\"\nrate = { packets = 2, per = «\"fortnight\" }\n",
+    ),
+    (
+        "bad-rate",
+        "",
+        "[[rule]]\naction = \"limit\"\nrate = «{ bytes = 4000000000, per = \"1d\" }\n",
+    ),
+    (
+        "out-of-range",
+        "",
+        "[[rule]]\naction = \"limit\"\nrate = { packets = «0 }\n",
+    ),
+    (
+        "wrong-type",
+        "",
+        "[[rule]]\naction = \"limit\"\nrate = «\"20/s\"\n",
+    ),
+    (
+        "unknown-key",
+        "burst",
+        "[[rule]]\naction = \"limit\"\nrate = { packets = 1, «bursts = 2 }\n",
+    ),
+    (
+        "bad-duration",
+        "1h",
+        "[[rule]]\naction = \"ban\"\nfor = «\"1 hour\"\n",
+    ),
+    (
+        "out-of-range",
+        "",
+        "[[rule]]\naction = \"ban\"\nfor = «\"400d\"\n",
+    ),
+];
+
+/// Warnings: the policy loads.
+const WARNINGS: &[Case] = &[
+    (
+        "host-bits",
+        "192.0.2.0/24",
+        "[sets]\na = [«\"192.0.2.7/24\"]\n",
+    ),
+    (
+        "host-bits",
+        "10.0.0.0/8",
+        "[[rule]]\naction = \"deny\"\nfrom = [\"192.0.2.1\", «\"10.1.2.3/8\"]\n",
+    ),
+    ("empty-set", "", "[sets]\na = «[]\n"),
+    (
+        "any-among-others",
+        "",
+        "[[rule]]\naction = \"deny\"\nfrom = [\"10.0.0.1\", «\"any\"]\n",
+    ),
+    (
+        "duplicate-rule-name",
+        "",
+        "[[rule]]\naction = \"deny\"\nname = \"a\"\nport = 1\n[[rule]]\naction = \"deny\"\nname = «\"a\"\nport = 2\n",
+    ),
+    (
+        "matches-everything",
+        "",
+        "[[rule]]\naction = \"deny\"\npayload = { regex = «\"a*\" }\n",
+    ),
+    (
+        "protects-everything",
+        "",
+        "[protect]\naddresses = «\"any\"\n",
+    ),
+    ("not-enforced", "", "[dns]\nblock = [\"*.ads.example\"]\n"),
+    (
+        "not-enforced",
+        "",
+        "«[detect.scan]\nports = 5\nwindow = \"10s\"\n",
+    ),
+    ("not-enforced", "", "«[detect.syn_flood]\nhalf_open = 200\n"),
+    ("not-enforced", "", "«[detect.icmp_flood]\npackets = 100\n"),
+    ("not-enforced", "", "«[detect.udp_flood]\npackets = 2000\n"),
+    (
+        "not-enforced",
+        "",
+        "«[detect.brute]\nconnections = 10\nwindow = \"60s\"\nresponse = \"ban\"\n",
+    ),
+    ("not-enforced", "", "«[web]\nlisten = \"127.0.0.1:8117\"\n"),
+    (
+        "not-enforced",
+        "",
+        "«[[watch]]\nname = \"game\"\ncommand = [\"/usr/bin/game\"]\n",
+    ),
+    ("not-enforced", "", "«[notify]\ndesktop = true\n"),
+    (
+        "not-enforced",
+        "",
+        "«[runtime]\npriority = -5\nscheduling = \"fifo\"\ncpus = [0, 1]\n",
+    ),
+];
+
+fn check(case: &Case, marked: &str, severity: Severity) {
+    let (code, suggestion, _) = case;
+    let (text, places) = unmark(marked);
+    let loaded = load(&text, Format::Toml);
+    let shown = lines(&loaded.diagnostics);
+    assert_eq!(loaded.diagnostics.len(), 1, "{text}\n{shown}");
+    let found = &loaded.diagnostics[0];
+    assert_eq!(
+        (found.code, found.severity),
+        (*code, severity),
+        "{text}\n{shown}"
+    );
+    // A warning without a mark is about a whole section, and its place is the section's header.
+    let expected = places.first().copied().unwrap_or((1, 1));
+    assert_eq!(place(found), expected, "{text}\n{shown}");
+    let found_suggestion = found.suggestion.as_deref().unwrap_or("");
+    assert_eq!(found_suggestion, *suggestion, "{text}\n{shown}");
+    assert_eq!(
+        loaded.policy.is_some(),
+        severity == Severity::Warning,
+        "{text}\n{shown}"
+    );
+}
+
+#[test]
+fn every_code_at_its_place() {
+    for case in WHOLE.iter().chain(RULES) {
+        check(case, case.2, Severity::Error);
+    }
+    for case in IN_RULE {
+        check(case, &format!("{RULE}{}", case.2), Severity::Error);
+    }
+    for case in WARNINGS {
+        check(case, case.2, Severity::Warning);
+    }
+}
+
+/// A mistake in the middle hides nothing behind it, and nothing of what is right becomes wrong by it.
+#[test]
+fn a_mistake_hides_no_other() {
+    let all = IN_RULE
+        .iter()
+        .map(|case| case.2)
+        .filter(|text| !text.contains("[ban]"));
+    let mut marked = String::new();
+    for text in all {
+        marked.push_str(&format!("{RULE}{text}"));
+    }
+    let (text, places) = unmark(&marked);
+    let loaded = load(&text, Format::Toml);
+    let found: Vec<_> = loaded.diagnostics.iter().map(place).collect();
+    assert_eq!(found, places, "{}", lines(&loaded.diagnostics));
+}
+
+#[test]
+fn long_names_and_patterns() {
+    for (code, text) in [
+        (
+            "name-too-long",
+            format!("{RULE}name = \"{}\"\n", "x".repeat(129)),
+        ),
+        (
+            "pattern-too-long",
+            format!(
+                "{RULE}payload = {{ contains = \"{}\" }}\n",
+                "x".repeat(4_097)
+            ),
+        ),
+        (
+            "pattern-too-long",
+            format!(
+                "{RULE}payload = {{ bytes = \"{}\" }}\n",
+                "00".repeat(4_097).replacen('0', "1", 1)
+            ),
+        ),
+        (
+            "pattern-too-long",
+            format!("{RULE}payload = {{ regex = \"{}\" }}\n", "x".repeat(4_097)),
+        ),
+    ] {
+        let found = load(&text, Format::Toml).diagnostics;
+        assert_eq!(found.len(), 1, "{}", lines(&found));
+        assert_eq!(found[0].code, code);
+    }
+    for text in [
+        format!("{RULE}name = \"{}\"\n", "x".repeat(128)),
+        format!(
+            "{RULE}payload = {{ contains = \"{}\" }}\n",
+            "x".repeat(4_096)
+        ),
+    ] {
+        assert!(load(&text, Format::Toml).policy.is_some());
+    }
+}
+
+#[test]
+fn ceilings_hold() {
+    let rules = "deny tcp port 1\n".repeat(100_001);
+    let found = load(&rules, Format::RulesTxt);
+    assert_eq!(found.diagnostics.len(), 1);
+    assert_eq!(
+        (found.diagnostics[0].code, place(&found.diagnostics[0])),
+        ("too-many", (100_001, 1))
+    );
+    let sets: String = (0..1_001).map(|n| format!("set s{n} 10.0.0.1\n")).collect();
+    let found = load(&sets, Format::RulesTxt);
+    assert_eq!(found.diagnostics.len(), 1, "{}", lines(&found.diagnostics));
+    assert_eq!(
+        (found.diagnostics[0].code, place(&found.diagnostics[0])),
+        ("too-many", (1_001, 5))
+    );
+    let large = format!("# {}\n", "x".repeat(16 << 20));
+    let found = load(&large, Format::Toml);
+    assert_eq!(found.diagnostics[0].code, "too-large");
+    // Thousands of mistakes are counted, not told.
+    let wrong = "alow\n".repeat(5_000);
+    let found = load(&wrong, Format::RulesTxt);
+    assert_eq!(found.diagnostics.len(), 1_001);
+    assert_eq!(found.diagnostics[1_000].message, "4000 more are not shown");
+    assert!(found.policy.is_none());
+}
+
+/// Every code that the tables above know is explained in the reference.
+#[test]
+fn the_reference_lists_every_code() {
+    let reference = include_str!("../../../../docs/policy.md");
+    let tables = [WHOLE, IN_RULE, RULES, WARNINGS];
+    let known = tables
+        .iter()
+        .flat_map(|table| table.iter())
+        .map(|case| case.0);
+    let more = [
+        "json-syntax",
+        "rules-syntax",
+        "too-many",
+        "too-large",
+        "not-utf8",
+        "include-cycle",
+        "include-twice",
+        "include-depth",
+        "empty-include",
+        "bad-lines",
+        "empty-list",
+        "pattern-too-long",
+        "shadowed",
+        "redundant",
+        "contradictory",
+        "never-matches",
+        "bans-own-host",
+    ];
+    for code in known.chain(more) {
+        assert!(
+            reference.contains(&format!("`{code}`")),
+            "docs/policy.md does not explain {code}"
+        );
+    }
+}

@@ -1,0 +1,11 @@
+//! What users read when a policy is wrong: every code at its exact place, all mistakes at once, and nothing twice.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its own files has failed"
+)]
+
+mod codes;
+mod files;
+mod forty;
+mod marks;
+mod shared_lists;
