@@ -10,7 +10,7 @@ set -euo pipefail
 run=(cc:build-essential nft:nftables ip:iproute2)
 test=(
   "${run[@]}"
-  iptables:iptables conntrack:conntrack ethtool:ethtool
+  iptables:iptables ping:iputils-ping conntrack:conntrack ethtool:ethtool
   nmap:nmap hping3:hping3 curl:curl nc:netcat-openbsd python3:python3 iperf3:iperf3
   tcpdump:tcpdump capinfos:tshark tshark:tshark
 )

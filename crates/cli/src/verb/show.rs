@@ -128,7 +128,10 @@ pub(super) fn flows(
             Cell::number(flow.pkts_toserver),
             Cell::number(flow.pkts_toclient),
             Cell::number(flow.bytes_toserver.saturating_add(flow.bytes_toclient)),
-            Cell::new(humane(flow.end.0.since(flow.start.0))),
+            Cell::new(
+                flow.start
+                    .map_or_else(|| "?".to_owned(), |start| humane(flow.end.0.since(start.0))),
+            ),
             Cell::new(flow.decided.rule.as_deref().unwrap_or(&flow.decided.reason)),
         ]);
     }

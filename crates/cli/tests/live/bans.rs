@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::firewall::{Firewall, eventually};
 use crate::network::{
     ATTACKER, Attempt, CLIENT, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, echoes, pings,
-    topology,
+    tools, topology,
 };
 
 const OPEN: &str = r#"
@@ -18,6 +18,9 @@ outbound = "allow"
 
 #[test]
 fn a_ban_cuts_an_established_connection_at_once() {
+    if !tools(&["ping"]) {
+        return;
+    }
     let Some(lab) = topology() else { return };
     let _service = Echo::start(&lab.server, &[8080]);
     let firewall = Firewall::start(&lab.server, OPEN);
