@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kernel::datapath::{Datapath, Queues};
-use kernel::interfaces::{Changes, host_addresses};
+use kernel::interfaces::{Changes, HostAddresses, host_addresses};
 use kernel::nft::{Features, LOG_GROUP, Nft};
 use policy::{DefaultAction, Mode};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,8 +26,12 @@ use crate::store::Store;
 use crate::watch::Watch;
 use crate::{clock, revert, sessions};
 
-/// How often sessions are looked for, and addresses when the kernel does not tell of changes.
+/// How often sessions are looked for.
 const LOOK: Duration = Duration::from_secs(3);
+/// How often addresses and routes are listed though the kernel told of no change: a router has a million of them.
+const RELIST: Duration = Duration::from_secs(60);
+/// Changes come in flocks.
+const SETTLE: Duration = Duration::from_millis(300);
 /// How long the last lines of the record may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// The first NFQUEUE number.
@@ -473,51 +477,73 @@ fn discover() -> Result<Discovered, kernel::interfaces::HostError> {
 
 /// Looks for other addresses and sessions, off the guard's thread.
 fn start_discovery(handle: Handle, stop: Arc<AtomicBool>) -> std::io::Result<JoinHandle<()>> {
+    let mut discovery = Discovery {
+        changes: Changes::open().ok(),
+        host: HostAddresses::default(),
+        told: None,
+    };
     std::thread::Builder::new()
         .name("discover".to_owned())
         .spawn(move || {
-            let mut changes = Changes::open().ok();
-            let mut told = None;
-            let mut last_look = std::time::Instant::now();
+            let (mut looked, mut listed) = (Instant::now(), None);
             while !stop.load(Ordering::Relaxed) {
-                let step = Duration::from_millis(250);
-                let changed = match &mut changes {
-                    Some(listening) => listening.changed(step).unwrap_or_else(|_| {
-                        // The regular look still comes.
-                        std::thread::sleep(step);
-                        false
-                    }),
-                    None => {
-                        std::thread::sleep(step);
-                        false
-                    }
-                };
-                if !changed && last_look.elapsed() < LOOK {
+                let changed = discovery.wait();
+                if changed {
+                    std::thread::sleep(SETTLE);
+                    listed = None;
+                } else if looked.elapsed() < LOOK {
                     continue;
                 }
-                last_look = std::time::Instant::now();
-                match discover() {
-                    Ok(found) => {
-                        told = None;
-                        if handle
-                            .ask(move |guard| guard.set_discovered(found))
-                            .is_err()
-                        {
-                            return;
-                        }
-                    }
-                    Err(error) => {
-                        let text = format!("changed addresses are not seen: {error}");
-                        if told.as_ref() != Some(&text) {
-                            told = Some(text.clone());
-                            let tell =
-                                move |guard: &mut Guard| guard.notice(NoticeKind::Daemon, text);
-                            if handle.ask(tell).is_err() {
-                                return;
-                            }
-                        }
-                    }
+                looked = Instant::now();
+                let stale = listed.is_none_or(|at: Instant| at.elapsed() >= RELIST);
+                let outcome = discovery.look(stale, &handle);
+                if stale {
+                    listed = Some(looked);
+                }
+                if outcome.is_err() {
+                    return;
                 }
             }
         })
+}
+
+struct Discovery {
+    changes: Option<Changes>,
+    host: HostAddresses,
+    told: Option<String>,
+}
+
+impl Discovery {
+    /// Waits a little; returns whether addresses or routes changed.
+    fn wait(&mut self) -> bool {
+        let step = Duration::from_millis(250);
+        let changed = self.changes.as_mut().map(|changes| changes.changed(step));
+        match changed {
+            Some(Ok(changed)) => changed,
+            // The regular look still comes.
+            Some(Err(_)) | None => {
+                std::thread::sleep(step);
+                false
+            }
+        }
+    }
+
+    /// Tells the guard what is found; fails when it is gone.
+    fn look(&mut self, list: bool, handle: &Handle) -> Result<(), guard::Silent> {
+        if list {
+            match host_addresses() {
+                Ok(host) => (self.host, self.told) = (host, None),
+                Err(error) => {
+                    let text = format!("changed addresses are not seen: {error}");
+                    if self.told.as_ref() != Some(&text) {
+                        self.told = Some(text.clone());
+                        handle.ask(move |guard| guard.notice(NoticeKind::Daemon, text))?;
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        let found = Discovered::new(&self.host, sessions::live());
+        handle.ask(move |guard| guard.set_discovered(found))
+    }
 }

@@ -64,9 +64,9 @@ pub struct Flow {
     pub bytes_toserver: u64,
     /// Bytes of IP from the other side.
     pub bytes_toclient: u64,
-    /// First packet.
-    pub start: Time,
-    /// Last packet.
+    /// First packet; `null` when it came before anybody looked.
+    pub start: Option<Time>,
+    /// Last packet; for flows that the kernel tracks, now.
     pub end: Time,
     /// TCP state by the kernel's name, for TCP.
     pub state: Option<String>,

@@ -4,16 +4,13 @@ use engine::Probe;
 use policy::{AddressMatch, Direction, NamedSet, protocol};
 
 use super::Guard;
-use super::ban::parse_prefix;
 use crate::api;
 use crate::clock;
 use crate::record::explain::action_name;
-use crate::record::{ban, decided, proto};
+use crate::record::{ban, decided};
 
 /// Prefixes of a set that an answer holds.
 const PREFIXES: usize = 10_000;
-/// Flows that an answer holds when nobody says.
-const FLOWS: usize = 1_000;
 /// Addresses of a rule that are written out.
 const WRITTEN_OUT: usize = 8;
 
@@ -123,47 +120,6 @@ impl Guard {
                 .collect(),
             count: set.addresses.prefixes().count(),
         })
-    }
-
-    /// The live flows, those seen last first.
-    ///
-    /// # Errors
-    ///
-    /// When the address is none.
-    pub fn flows(&self, query: &api::FlowQuery) -> Result<Vec<api::Flow>, super::BanError> {
-        let wanted = query.address.as_deref().map(parse_prefix).transpose()?;
-        let limit = query.limit.map_or(FLOWS, |limit| limit as usize);
-        let mut flows: Vec<_> = self
-            .engine
-            .flows()
-            .filter(|(tuple, _, _)| {
-                wanted.is_none_or(|prefix| {
-                    prefix.contains(&tuple.source) || prefix.contains(&tuple.destination)
-                })
-            })
-            .collect();
-        flows.sort_by_key(|(_, _, record)| std::cmp::Reverse(record.end));
-        flows.truncate(limit);
-        let plan = &self.in_force.plan;
-        Ok(flows
-            .into_iter()
-            .map(|(tuple, direction, record)| api::Flow {
-                src_ip: tuple.source.to_string(),
-                src_port: tuple.source_port,
-                dest_ip: tuple.destination.to_string(),
-                dest_port: tuple.destination_port,
-                proto: proto::Name(tuple.protocol).to_string(),
-                direction: direction.name().to_owned(),
-                pkts_toserver: record.packets_to_server,
-                pkts_toclient: record.packets_to_client,
-                bytes_toserver: record.bytes_to_server,
-                bytes_toclient: record.bytes_to_client,
-                start: record.start.into(),
-                end: record.end.into(),
-                state: record.tcp_state.map(str::to_owned),
-                decided: decided(plan, engine::Verdict::Allow, record.reason),
-            })
-            .collect())
     }
 
     /// What would become of packets.

@@ -336,6 +336,7 @@ impl Guard {
         let old: Candidate = std::mem::replace(&mut self.in_force, fresh).candidate;
         if old.digest != self.in_force.candidate.digest {
             self.forget_hits();
+            self.seen.forget_rules();
             self.save(PREVIOUS, &Saved::from(&old));
             self.previous = Some(old);
         }

@@ -6,8 +6,10 @@ mod answer;
 mod apply;
 mod ban;
 mod drift;
+mod flow;
 mod hold;
 mod packet;
+mod seen;
 mod status;
 
 pub use answer::{AnswerError, probe, result};
@@ -36,7 +38,7 @@ use crate::addresses::Discovered;
 use crate::api;
 use crate::candidate::Candidate;
 use crate::clock::{self, Clock};
-use crate::pump::Pump;
+use crate::pump::{Pump, Tracked};
 use crate::record::{Notice, NoticeKind, Recorder};
 use crate::state::StateDir;
 use crate::store::Store;
@@ -77,6 +79,7 @@ pub struct Guard {
     clock: Clock,
     drift: api::Drift,
     counts: status::Counts,
+    seen: seen::Seen,
     /// The kernel may lack bans that the engine holds.
     bans_behind: bool,
     began: (Timestamp, Instant),
@@ -126,6 +129,8 @@ pub(crate) enum Input {
     Batch(Batch),
     /// What inspecting workers found.
     Events(Vec<Event>),
+    /// Flows that the kernel tracked and that have ended.
+    Ended(Vec<Tracked>),
     /// Something to be done between two packets.
     Ask(Box<dyn FnOnce(&mut Guard) + Send>),
     /// The end.
@@ -255,6 +260,7 @@ impl Guard {
                 ..api::Drift::default()
             },
             counts: status::Counts::default(),
+            seen: seen::Seen::default(),
             bans_behind: false,
             began: (now, Instant::now()),
             last_check: Instant::now(),
@@ -275,6 +281,7 @@ impl Guard {
                     self.pump.recycle(batch);
                 }
                 Ok(Input::Events(events)) => self.inspected(events),
+                Ok(Input::Ended(ended)) => self.ended(ended),
                 Ok(Input::Ask(order)) => order(&mut self),
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}

@@ -8,6 +8,7 @@ use policy::{Direction, Timestamp, protocol};
 use wire::{Frame, Link, Packet, Vlan};
 
 use super::Guard;
+use super::seen::Begin;
 use crate::clock;
 
 /// Packets on their way to the guard, in one piece of memory.
@@ -115,6 +116,10 @@ impl Guard {
     fn logged(&mut self, arrival: &Arrival<'_>, packet: &Packet<'_>, tag: LogTag) {
         let reason = self.reason(tag.cause, packet, arrival.now);
         let verdict = tag.outcome.verdict().unwrap_or(Verdict::Allow);
+        if verdict == Verdict::Allow {
+            let at = arrival.now;
+            self.seen.insert(packet.five_tuple(), Begin { at, reason });
+        }
         self.engine.observe(arrival, packet, verdict, reason);
     }
 

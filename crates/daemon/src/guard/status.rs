@@ -197,11 +197,11 @@ impl Guard {
             capture: source_losses.capture,
             nflog: source_losses.nflog + self.counts.unread_log,
             nfqueue: source_losses.nfqueue,
-            drop_events: 0,
+            drop_events: self.engine.unrecorded(),
             store: store.lost,
             files: eve.lost + text.lost,
             record: record_queue.dropped,
-            followers: 0,
+            followers: self.recorder.missed(),
         };
         let mut queues = vec![record_queue, store_queue];
         queues.extend(source_losses.queues);
@@ -231,9 +231,24 @@ impl Guard {
             pending: self.pending(),
             totals,
             bans: self.engine.bans().filter(|ban| ban.expires > now).count(),
-            flows: self.engine.flows().count(),
+            flows: self.flow_count(),
             record: api::Record { eve, text, store },
             warnings,
+        }
+    }
+
+    /// Flows tracked now: by the kernel when it enforces, else by the engine.
+    fn flow_count(&self) -> usize {
+        let kernels = || {
+            std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")
+                .ok()?
+                .trim()
+                .parse()
+                .ok()
+        };
+        match self.enforcing.then(kernels).flatten() {
+            Some(count) => count,
+            None => self.engine.flows().count(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! did, and workers look into the packets of content rules. The guard reads from the top: `switch` begins and ends threads.
 
 mod capture;
+mod flow;
 mod inspect;
 mod log;
 
@@ -21,6 +22,7 @@ use crate::addresses::Discovered;
 use crate::api;
 use crate::guard::{Batch, Handle};
 
+pub use flow::{Tracked, tracked};
 pub(crate) use inspect::Inspected;
 
 /// Emptied batches that wait for packets again.
@@ -124,11 +126,12 @@ impl Pump {
         let Some(handle) = self.handle.clone() else {
             return Vec::new();
         };
-        let wanted = match mode {
-            Mode::Observe => capture::NAME,
-            Mode::Enforce => log::NAME,
+        let wanted: &[&str] = match mode {
+            Mode::Observe => &[capture::NAME],
+            Mode::Enforce => &[log::NAME, flow::NAME],
         };
-        let other = |thread: &mut Thread| thread.what != wanted || thread.join.is_finished();
+        let other =
+            |thread: &mut Thread| !wanted.contains(&thread.what) || thread.join.is_finished();
         let ended: Vec<Thread> = self.sources.extract_if(.., other).collect();
         for thread in ended {
             self.end(thread);
@@ -142,7 +145,9 @@ impl Pump {
         lock(&self.failures).clear();
         let begun = match mode {
             Mode::Observe => self.begin_captures(&handle),
-            Mode::Enforce => self.begin_log(&handle),
+            Mode::Enforce => self
+                .begin_log(&handle)
+                .and_then(|()| self.begin_flows(&handle)),
         };
         // Kept, so that it stays in sight.
         lock(&self.failures).extend(begun.clone().err());
@@ -183,6 +188,21 @@ impl Pump {
         self.sources.push(Thread {
             name: format!("group {}", self.settings.log_group),
             what: log::NAME,
+            stop,
+            counts,
+            join,
+        });
+        Ok(())
+    }
+
+    fn begin_flows(&mut self, handle: &Handle) -> Result<(), String> {
+        let outlet = self.outlet(handle);
+        let (stop, counts) = (Arc::clone(&outlet.stop), Arc::clone(&outlet.counts));
+        let join =
+            flow::begin(outlet).map_err(|error| format!("flows are not recorded: {error}"))?;
+        self.sources.push(Thread {
+            name: "ends of connections, for the record".to_owned(),
+            what: flow::NAME,
             stop,
             counts,
             join,

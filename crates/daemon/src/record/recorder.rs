@@ -37,6 +37,7 @@ pub struct Recorder {
 struct Shared {
     queued: AtomicUsize,
     dropped: AtomicU64,
+    missed: AtomicU64,
     followers: broadcast::Sender<Arc<Entry>>,
     sinks: Mutex<(api::Sink, api::Sink)>,
 }
@@ -77,6 +78,7 @@ impl Recorder {
         let shared = Arc::new(Shared {
             queued: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
             followers: broadcast::Sender::new(FOLLOWERS),
             sinks: Mutex::default(),
         });
@@ -127,6 +129,16 @@ impl Recorder {
     /// Every event from now on. A follower that is too slow misses some, and is told how many.
     pub fn follow(&self) -> broadcast::Receiver<Arc<Entry>> {
         self.shared.followers.subscribe()
+    }
+
+    /// A follower missed so many.
+    pub fn count_missed(&self, events: u64) {
+        self.shared.missed.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// How many events followers missed.
+    pub fn missed(&self) -> u64 {
+        self.shared.missed.load(Ordering::Relaxed)
     }
 
     /// How `eve.json` and `firewall.log` do.

@@ -17,6 +17,7 @@ use super::failure::Failure;
 use super::route::{App, Query, blocking};
 use crate::api::EventQuery;
 use crate::guard::parse_prefix;
+use crate::record::Recorder;
 use crate::store::{Entry, EventFilter, Range};
 
 /// Events in an answer when nobody says.
@@ -89,7 +90,14 @@ async fn follow(app: App, filter: EventFilter, old: u32) -> Result<Response, Fai
         before.reverse();
     }
     let (sender, body) = Channel::<Bytes, Infallible>::new(64);
-    tokio::spawn(send(sender, before, live, filter, app.stop));
+    tokio::spawn(send(
+        sender,
+        before,
+        live,
+        filter,
+        app.service.recorder,
+        app.stop,
+    ));
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::new(body)).into_response())
 }
 
@@ -98,6 +106,7 @@ async fn send(
     before: Vec<String>,
     mut live: Receiver<Arc<Entry>>,
     filter: EventFilter,
+    recorder: Recorder,
     mut stop: watch::Receiver<bool>,
 ) {
     let known: std::collections::HashSet<&str> = before.iter().map(String::as_str).collect();
@@ -127,7 +136,7 @@ async fn send(
                 }
             }
             // A follower that is too slow goes on with what is new.
-            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Lagged(events)) => recorder.count_missed(events),
             Err(RecvError::Closed) => return,
         }
     }

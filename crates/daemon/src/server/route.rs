@@ -185,7 +185,11 @@ async fn flows(
     State(app): State<App>,
     Query(query): Query<api::FlowQuery>,
 ) -> Answer<Vec<api::Flow>> {
-    ask(&app, move |guard| guard.flows(&query)).await.map(Json)
+    // A table of a million connections takes a while: the guard does not wait for it.
+    let tracked = blocking(|| Ok(crate::pump::tracked().unwrap_or_default())).await?;
+    ask(&app, move |guard| guard.flows(&query, &tracked))
+        .await
+        .map(Json)
 }
 
 async fn stats(State(app): State<App>, Query(query): Query<api::StatsQuery>) -> Answer<api::Stats> {

@@ -106,6 +106,7 @@ pub struct Engine {
     events: VecDeque<Event>,
     drop_budget: Bucket,
     drop_shape: Shape,
+    unrecorded: u64,
     ended: Ended,
     given_up: Vec<GivenUp>,
     seed: u64,
@@ -158,6 +159,7 @@ impl Engine {
             events: VecDeque::new(),
             drop_budget: Bucket::full(&shape, Timestamp::default()),
             drop_shape: shape,
+            unrecorded: 0,
             ended: Vec::new(),
             given_up: Vec::new(),
             seed,
@@ -222,6 +224,11 @@ impl Engine {
     /// Sums since the begin.
     pub fn totals(&self) -> &Totals {
         &self.totals
+    }
+
+    /// Events about single packets that were over the policy's share for each second, and so were not made.
+    pub fn unrecorded(&self) -> u64 {
+        self.unrecorded
     }
 
     /// Matches of each rule, by [`RuleId`], since the plan was loaded.

@@ -112,7 +112,9 @@ impl Engine {
 
     pub(super) fn may_record(&mut self, now: Timestamp) -> bool {
         let shape = self.drop_shape;
-        self.drop_budget.take(&shape, 0, now)
+        let within = self.drop_budget.take(&shape, 0, now);
+        self.unrecorded += u64::from(!within);
+        within
     }
 
     /// An event about one packet, unless the second's share of them is used up.

@@ -1,0 +1,104 @@
+//! Enforcing: the kernel's table of connections, listed for whoever asks, and the ends of connections on their way to the record.
+
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use kernel::conntrack::{Conntrack, ConntrackError, Entry, Event, Events, TcpState};
+use kernel::netlink::NetlinkError;
+use wire::FiveTuple;
+
+use super::{Outlet, WAIT};
+use crate::guard::Input;
+
+pub(super) const NAME: &str = "conntrack";
+
+/// A connection as the kernel tracks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracked {
+    /// As its first packet had it.
+    pub tuple: FiveTuple,
+    /// Packets and bytes from the side that began it; 0 where the kernel does not count (`net.netfilter.nf_conntrack_acct`).
+    pub sent: (u64, u64),
+    /// Packets and bytes from the other side.
+    pub received: (u64, u64),
+    /// TCP state by the kernel's name.
+    pub tcp_state: Option<&'static str>,
+}
+
+impl Tracked {
+    fn of(entry: &Entry) -> Self {
+        let original = &entry.original;
+        let ports = original.ports();
+        let count = |counters: Option<kernel::conntrack::Counters>| {
+            counters.map_or((0, 0), |counters| (counters.packets, counters.bytes))
+        };
+        Self {
+            tuple: FiveTuple {
+                source: original.source,
+                destination: original.destination,
+                protocol: original.protocol,
+                source_port: ports.map(|(source, _)| source),
+                destination_port: ports.map(|(_, destination)| destination),
+            },
+            sent: count(entry.sent),
+            received: count(entry.received),
+            tcp_state: entry.tcp.map(state_name),
+        }
+    }
+}
+
+/// As /proc/net/nf_conntrack writes it.
+const fn state_name(state: TcpState) -> &'static str {
+    match state {
+        TcpState::None => "NONE",
+        TcpState::SynSent => "SYN_SENT",
+        TcpState::SynReceived => "SYN_RECV",
+        TcpState::Established => "ESTABLISHED",
+        TcpState::FinWait => "FIN_WAIT",
+        TcpState::CloseWait => "CLOSE_WAIT",
+        TcpState::LastAck => "LAST_ACK",
+        TcpState::TimeWait => "TIME_WAIT",
+        TcpState::Close => "CLOSE",
+        TcpState::SynSent2 => "SYN_SENT2",
+    }
+}
+
+/// Every connection that the kernel tracks, in the network namespace of the calling thread.
+///
+/// # Errors
+///
+/// When the kernel does not tell.
+pub fn tracked() -> Result<Vec<Tracked>, ConntrackError> {
+    let mut all = Vec::new();
+    Conntrack::open()?.list(|entry| all.push(Tracked::of(entry)))?;
+    Ok(all)
+}
+
+/// Listens for ends, in the network namespace of the calling thread, and begins the thread.
+pub(super) fn begin(outlet: Outlet) -> Result<JoinHandle<()>, String> {
+    let events = Events::open(&[Event::Destroy]).map_err(|error| error.to_string())?;
+    std::thread::Builder::new()
+        .name("conntrack".to_owned())
+        .spawn(move || run(events, &outlet))
+        .map_err(|error| error.to_string())
+}
+
+fn run(mut events: Events, outlet: &Outlet) {
+    while !outlet.stopped() {
+        let mut ended = Vec::new();
+        let received = events.receive(WAIT, |_, entry| ended.push(Tracked::of(entry)));
+        if !ended.is_empty() && outlet.handle.send(Input::Ended(ended)).is_err() {
+            return;
+        }
+        match received {
+            Ok(_) => {}
+            // How many is not known; that some were is.
+            Err(ConntrackError::Netlink(NetlinkError::Overrun)) => {
+                outlet.counts.lost.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                return outlet.fail(format!("ends of flows are not seen any more: {error}"));
+            }
+        }
+    }
+}
