@@ -83,12 +83,13 @@ pub fn compile(plan: &Plan, context: &Context<'_>) -> Result<Script, DatapathErr
         }
     }
     let mut writer = Writer::new(plan, context);
-    writer
-        .table
-        .limit("log_drops", "1000/second burst 1000 packets");
-    writer
-        .table
-        .limit("log_flows", "5000/second burst 5000 packets");
+    for (limit, rate) in [
+        ("log_drops", "1000/second burst 1000 packets"),
+        ("log_known", "1000/second burst 1000 packets"),
+        ("log_flows", "5000/second burst 5000 packets"),
+    ] {
+        writer.table.limit(limit, rate);
+    }
     shield::write(&mut writer);
     rule::write(&mut writer);
     flow::write(&mut writer);

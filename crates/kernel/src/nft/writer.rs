@@ -85,9 +85,14 @@ impl<'a> Writer<'a> {
         .to_owned()
     }
 
-    /// A rule that logs a packet that did not pass. It decides nothing, so that its own limit does not either.
+    /// A rule that logs a packet that did not pass. It decides nothing, so that its own limit does not either. What the
+    /// shield drops from known offenders has a limit of its own, or one of them could hide all others from the detectors.
     pub(super) fn log_refused(&self, outcome: Outcome, cause: Cause) -> String {
-        self.log("log_drops", LogTag::new(outcome, cause))
+        let limit = match cause {
+            Cause::Banned | Cause::Feed(_) => "log_known",
+            _ => "log_drops",
+        };
+        self.log(limit, LogTag::new(outcome, cause))
     }
 
     /// A rule that logs an accepted packet: the first of its flow (which conntrack has not confirmed yet), or every one.

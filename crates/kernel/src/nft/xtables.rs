@@ -47,51 +47,62 @@ pub(super) struct Wanted {
 pub(super) type Made = Vec<String>;
 
 impl Xtables {
-    /// The iptables of this machine: the one that lives in nf_tables before the old one.
+    /// The iptables of this machine: the one that lives in nf_tables before the old one. Of the old one the `security` table
+    /// stays in the kernel when it is empty again: only unloading its module would take it away.
     pub(super) fn find() -> Option<Self> {
-        let kinds = [
-            (
-                "iptables-nft-restore",
-                "iptables-nft-save",
-                "ip6tables-nft-restore",
-                "ip6tables-nft-save",
-                true,
-            ),
-            (
-                "iptables-legacy-restore",
-                "iptables-legacy-save",
-                "ip6tables-legacy-restore",
-                "ip6tables-legacy-save",
-                false,
-            ),
-            (
-                "iptables-restore",
-                "iptables-save",
-                "ip6tables-restore",
-                "ip6tables-save",
-                false,
-            ),
-        ];
-        kinds.into_iter().find(|(restore, ..)| exists(restore)).map(
-            |(restore, save, restore6, save6, by_nft)| Self {
-                families: [
-                    Family {
-                        name: "ip",
-                        number: 2,
-                        restore,
-                        save,
-                    },
-                    Family {
-                        name: "ip6",
-                        number: 10,
-                        restore: restore6,
-                        save: save6,
-                    },
-                ],
-                by_nft,
-            },
-        )
+        [Self::NFT, Self::LEGACY, Self::PLAIN]
+            .into_iter()
+            .find(|kind| exists(kind.families[0].restore))
     }
+
+    const NFT: Self = Self {
+        families: [
+            Family {
+                name: "ip",
+                number: 2,
+                restore: "iptables-nft-restore",
+                save: "iptables-nft-save",
+            },
+            Family {
+                name: "ip6",
+                number: 10,
+                restore: "ip6tables-nft-restore",
+                save: "ip6tables-nft-save",
+            },
+        ],
+        by_nft: true,
+    };
+    const LEGACY: Self = Self {
+        families: [
+            Family {
+                restore: "iptables-legacy-restore",
+                save: "iptables-legacy-save",
+                ..Self::NFT.families[0]
+            },
+            Family {
+                restore: "ip6tables-legacy-restore",
+                save: "ip6tables-legacy-save",
+                ..Self::NFT.families[1]
+            },
+        ],
+        by_nft: false,
+    };
+    /// Before there were two of them.
+    const PLAIN: Self = Self {
+        families: [
+            Family {
+                restore: "iptables-restore",
+                save: "iptables-save",
+                ..Self::NFT.families[0]
+            },
+            Family {
+                restore: "ip6tables-restore",
+                save: "ip6tables-save",
+                ..Self::NFT.families[1]
+            },
+        ],
+        by_nft: false,
+    };
 
     /// Our rules that are there now, as `-A` lines, by family.
     fn present(&self, family: &Family) -> Result<Vec<String>, DatapathError> {
@@ -124,7 +135,8 @@ impl Xtables {
             let changes: Vec<String> = new.chain(old).collect();
             if !changes.is_empty() {
                 let script = format!("*security\n{}\nCOMMIT\n", changes.join("\n"));
-                command(family.restore, &["--noflush"], &script)?;
+                // Another program may hold iptables' lock.
+                command(family.restore, &["--noflush", "-w", "5"], &script)?;
             }
         }
         Ok(())
@@ -204,7 +216,7 @@ impl Xtables {
             let matched = format!("--mark {0:#x}/{0:#x} -j NFQUEUE", mark::HAND_UP);
             let mut script = format!(
                 "old=$({} -t security | grep -e '{matched}' | sed 's/^-A/-D/'); \
-                 [ -z \"$old$0\" ] || printf '*security\\n%s\\n%sCOMMIT\\n' \"$old\" \"$0\" | {} --noflush",
+                 [ -z \"$old$0\" ] || printf '*security\\n%s\\n%sCOMMIT\\n' \"$old\" \"$0\" | {} --noflush -w 5",
                 family.save, family.restore
             );
             let name = family.name;
@@ -278,4 +290,74 @@ fn command(program: &'static str, args: &[&str], script: &str) -> Result<String,
         command: format!("{program} {}", args.join(" ")),
         message: message.trim().to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn every_kind_of_iptables_takes_the_rules_and_gives_them_back() {
+        if let Err(why) = lab::available() {
+            eprintln!("SKIPPED: {why}");
+            return;
+        }
+        let netns = lab::Netns::new("xtables").unwrap();
+        let queues = Queues { first: 2, count: 3 };
+        let open = Some(Wanted {
+            queues,
+            bypass: true,
+        });
+        let closed = Some(Wanted {
+            queues,
+            bypass: false,
+        });
+        for kind in [Xtables::NFT, Xtables::LEGACY] {
+            if !exists(kind.families[0].restore) {
+                eprintln!("SKIPPED: {} is not installed", kind.families[0].restore);
+                continue;
+            }
+            let rules = || {
+                let text = netns
+                    .run(kind.families[1].save, &["-t", "security"])
+                    .unwrap();
+                text.lines()
+                    .filter(|line| line.starts_with("-A"))
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            };
+            netns
+                .run(
+                    kind.families[1].restore.trim_end_matches("-restore"),
+                    &[
+                        "-t",
+                        "security",
+                        "-A",
+                        "INPUT",
+                        "-s",
+                        "2001:db8::1/128",
+                        "-j",
+                        "DROP",
+                    ],
+                )
+                .unwrap();
+            let theirs = rules();
+            netns
+                .enter(|| {
+                    for wanted in [open, open, closed, None, None, open] {
+                        kind.set(wanted).unwrap();
+                        assert!(kind.is(wanted).unwrap(), "{wanted:?}");
+                        assert!(!kind.is(if wanted == open { closed } else { open }).unwrap());
+                        assert_eq!(
+                            rules().len(),
+                            theirs.len() + if wanted.is_some() { 3 } else { 0 }
+                        );
+                    }
+                    kind.set(None).unwrap();
+                })
+                .unwrap();
+            assert_eq!(rules(), theirs);
+        }
+    }
 }
