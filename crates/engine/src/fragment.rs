@@ -131,7 +131,7 @@ impl Reassembler {
         let mut payload = packet.fragment_payload().to_vec();
         payload.resize(packet.fragment_payload_len(), 0);
         let first = u32::from(fragment.offset);
-        if fragment.more && payload.len() % 8 != 0 {
+        if fragment.more && !payload.len().is_multiple_of(8) {
             if packet.is_ipv6() {
                 return self.refuse(&key, FragmentFault::Length, 1);
             }

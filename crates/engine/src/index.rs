@@ -15,8 +15,8 @@ use policy::{AddressMatch, Direction, Plan, PortSet, Rule, RuleId};
 
 use crate::facts::Facts;
 
-/// Lists of at most this many rules are not cut further: to ask a second rule costs more than another step down the tree.
-const LEAF: usize = 1;
+/// Lists of at most this many rules are not cut further: to ask them all costs less than another step down the tree.
+const LEAF: usize = 4;
 /// So few rules are not grouped.
 const UNGROUPED: usize = 16;
 /// Named sets with more ranges than this are looked up in the leaf, not cut.
@@ -29,13 +29,19 @@ const BUDGET_FLOOR: usize = 65_536;
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     nodes: Vec<Node>,
+    /// The rules of all leaves, each leaf's together.
+    entries: Vec<Entry>,
     /// Where each tree begins, and its first rule; by first rule.
     trees: Vec<(RuleId, u32)>,
 }
 
 #[derive(Debug)]
 enum Node {
-    Leaf(Box<[Entry]>),
+    /// `entries[first..first + count]`.
+    Leaf {
+        first: u32,
+        count: u32,
+    },
     Protocol(Box<[u32; 256]>),
     /// `starts[i]..starts[i + 1]` goes to `children[i]`; packets without ports to `without`.
     Port {
@@ -58,20 +64,44 @@ struct Entry {
     id: RuleId,
     /// The one protocol, when it is one and was not cut.
     protocol: Option<u8>,
-    /// The one range of destination ports, when it is one and was not cut.
-    port: Option<(u16, u16)>,
     /// Whether there is more to ask than fits here: the rule itself has to be looked at.
     more: bool,
+    /// The one range of destination ports, when it is one and was not cut.
+    port: Option<(u16, u16)>,
+    /// The one range of IPv4 sources, when it is one and was not cut.
+    source: Option<(u32, u32)>,
+    /// The one range of IPv4 destinations, when it is one and was not cut.
+    destination: Option<(u32, u32)>,
 }
 
 impl Entry {
     #[inline]
     fn may_match(&self, facts: &Facts<'_>) -> bool {
+        let inside = |range: Option<(u32, u32)>, key: u128| {
+            range.is_none_or(|(first, last)| {
+                key >> 32 == IPV4_FIRST >> 32 && (first..=last).contains(&(key as u32))
+            })
+        };
         self.protocol
             .is_none_or(|protocol| protocol == facts.protocol)
             && self.port.is_none_or(|(first, last)| {
                 facts.port.is_some_and(|port| first <= port && port <= last)
             })
+            && inside(self.source, facts.source)
+            && inside(self.destination, facts.destination)
+    }
+}
+
+/// The range of a set that is one range of IPv4.
+fn one_ipv4_range(wanted: &AddressMatch) -> Option<(u32, u32)> {
+    match wanted {
+        AddressMatch::Of { inline, sets } if sets.is_empty() => match inline.ranges() {
+            [(first, last)] if *first >= IPV4_FIRST && *last <= IPV4_LAST => {
+                Some((*first as u32, *last as u32))
+            }
+            _ => None,
+        },
+        AddressMatch::Any | AddressMatch::Of { .. } => None,
     }
 }
 
@@ -103,6 +133,7 @@ impl Index {
         let mut builder = Builder {
             plan,
             nodes: Vec::new(),
+            entries: Vec::new(),
             known: HashMap::new(),
             budget,
         };
@@ -113,6 +144,7 @@ impl Index {
             .collect();
         Self {
             nodes: builder.nodes,
+            entries: builder.entries,
             trees,
         }
     }
@@ -157,7 +189,13 @@ impl Index {
                 return &[];
             };
             at = match node {
-                Node::Leaf(rules) => return rules,
+                Node::Leaf { first, count } => {
+                    let first = *first as usize;
+                    return self
+                        .entries
+                        .get(first..first + *count as usize)
+                        .unwrap_or_default();
+                }
                 Node::Protocol(children) => children[usize::from(facts.protocol)],
                 Node::Port {
                     source,
@@ -257,6 +295,7 @@ impl Fields {
 struct Builder<'a> {
     plan: &'a Plan,
     nodes: Vec<Node>,
+    entries: Vec<Entry>,
     known: HashMap<(Vec<RuleId>, Fields), u32>,
     budget: usize,
 }
@@ -305,7 +344,15 @@ impl Builder<'_> {
                 self.budget -= parts.weight();
                 self.inner(parts, cut)
             }
-            _ => Node::Leaf(rules.iter().map(|&id| self.entry(id, cut)).collect()),
+            _ => {
+                let leaf: Vec<Entry> = rules.iter().map(|&id| self.entry(id, cut)).collect();
+                let first = self.entries.len() as u32;
+                self.entries.extend(leaf);
+                Node::Leaf {
+                    first,
+                    count: rules.len() as u32,
+                }
+            }
         };
         let at = self.nodes.len() as u32;
         self.nodes.push(node);
@@ -363,7 +410,7 @@ impl Builder<'_> {
     fn entry(&self, id: RuleId, cut: Fields) -> Entry {
         let rule = self.rule(id);
         let open = |field: Field| {
-            !self.is_free(rule, field) && !(cut.contains(field) && self.is_cuttable(rule, field))
+            !(self.is_free(rule, field) || cut.contains(field) && self.is_cuttable(rule, field))
         };
         let mut protocols = rule.protocols.iter();
         let protocol = match (open(Field::Protocol), protocols.next(), protocols.next()) {
@@ -374,19 +421,23 @@ impl Builder<'_> {
             (true, [one]) => Some(*one),
             _ => None,
         };
+        let source = open(Field::Source).then(|| one_ipv4_range(&rule.from));
+        let destination = open(Field::Destination).then(|| one_ipv4_range(&rule.to));
         let more = rule.content.is_some()
             || rule.expires.is_some()
             || rule.interface.is_some()
             || (open(Field::Protocol) && protocol.is_none())
             || (open(Field::Port) && port.is_none())
-            || [Field::SourcePort, Field::Source, Field::Destination]
-                .into_iter()
-                .any(open);
+            || open(Field::SourcePort)
+            || source == Some(None)
+            || destination == Some(None);
         Entry {
             id,
             protocol,
-            port,
             more,
+            port,
+            source: source.flatten(),
+            destination: destination.flatten(),
         }
     }
 

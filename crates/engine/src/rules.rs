@@ -15,7 +15,17 @@ pub(crate) struct Rules {
     /// `limit` rules that count packets or bytes, which see packets of established flows too.
     metered: [Index; 3],
     any_metered: bool,
+    /// What is asked of a rule each time that it matches, close together.
+    briefs: Vec<Brief>,
     buckets: Vec<Option<Buckets>>,
+}
+
+/// What is asked of a rule each time that it matches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Brief {
+    pub(crate) action: Action,
+    pub(crate) has_content: bool,
+    pub(crate) log: bool,
 }
 
 fn counts_every_packet(rule: &Rule) -> bool {
@@ -36,48 +46,58 @@ impl Rules {
             metered: Direction::ALL
                 .map(|direction| Index::build(plan, direction, counts_every_packet)),
             any_metered: plan.rules.iter().any(counts_every_packet),
+            briefs: plan
+                .rules
+                .iter()
+                .map(|rule| Brief {
+                    action: rule.action,
+                    has_content: rule.content.is_some(),
+                    log: rule.log,
+                })
+                .collect(),
             buckets: buckets.collect(),
         }
     }
 
     /// The first rule that matches; `content` says whether a content rule's content does.
     #[inline]
-    pub(crate) fn first_match<'p>(
+    pub(crate) fn first_match(
         &self,
-        plan: &'p Plan,
+        plan: &Plan,
         facts: &Facts<'_>,
         now: Timestamp,
         content: impl Fn(&Rule, &Content) -> bool,
-    ) -> Option<&'p Rule> {
+    ) -> Option<RuleId> {
         let rule = |id: RuleId| &plan.rules[id.0 as usize];
-        self.indexes[facts.direction as usize]
-            .first(facts, |id| {
-                let rule = rule(id);
-                header_matches(rule, facts, plan)
-                    && rule.expires.is_none_or(|expires| now < expires)
-                    && rule
-                        .content
-                        .as_ref()
-                        .is_none_or(|wanted| content(rule, wanted))
-            })
-            .map(rule)
+        self.indexes[facts.direction as usize].first(facts, |id| {
+            let rule = rule(id);
+            header_matches(rule, facts, plan)
+                && rule.expires.is_none_or(|expires| now < expires)
+                && rule
+                    .content
+                    .as_ref()
+                    .is_none_or(|wanted| content(rule, wanted))
+        })
+    }
+
+    /// What a rule does, in short. Rules are numbered by the plan that these indexes were built from.
+    pub(crate) fn brief(&self, id: RuleId) -> Brief {
+        self.briefs[id.0 as usize]
     }
 
     /// What the rule does with a packet that it matches; takes from its bucket.
     pub(crate) fn act(
         &mut self,
-        rule: &Rule,
+        id: RuleId,
         facts: &Facts<'_>,
         now: Timestamp,
     ) -> (Verdict, Reason) {
-        match rule.action {
-            Action::Allow => (Verdict::Allow, Reason::Rule(rule.id)),
-            Action::Deny | Action::Ban(_) => (Verdict::Drop, Reason::Rule(rule.id)),
-            Action::Reject => (Verdict::Reject, Reason::Rule(rule.id)),
-            Action::Limit if self.take(rule.id, facts, now) => {
-                (Verdict::Allow, Reason::Rule(rule.id))
-            }
-            Action::Limit => (Verdict::Drop, Reason::Limited(rule.id)),
+        match self.brief(id).action {
+            Action::Allow => (Verdict::Allow, Reason::Rule(id)),
+            Action::Deny | Action::Ban(_) => (Verdict::Drop, Reason::Rule(id)),
+            Action::Reject => (Verdict::Reject, Reason::Rule(id)),
+            Action::Limit if self.take(id, facts, now) => (Verdict::Allow, Reason::Rule(id)),
+            Action::Limit => (Verdict::Drop, Reason::Limited(id)),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use policy::{Action, Direction, Response, Rule, Timestamp, key_address};
+use policy::{Action, Direction, Response, RuleId, Timestamp, key_address};
 use wire::Packet;
 
 use super::decide::Decided;
@@ -17,24 +17,23 @@ use crate::facts::Facts;
 use crate::verdict::{Reason, Verdict};
 
 impl Engine {
-    pub(super) fn act_on_match(&mut self, rule: &Rule, facts: &Facts<'_>, now: Timestamp) {
-        if let Some(hits) = self.hits.get_mut(rule.id.0 as usize) {
+    pub(super) fn act_on_match(&mut self, id: RuleId, facts: &Facts<'_>, now: Timestamp) {
+        if let Some(hits) = self.hits.get_mut(id.0 as usize) {
             *hits += 1;
         }
-        if let Action::Ban(duration) = rule.action
-            && facts.direction != Direction::Out
-        {
+        let Action::Ban(duration) = self.rules.brief(id).action else {
+            return;
+        };
+        let Some(rule) = self.plan.rules.get(id.0 as usize) else {
+            return;
+        };
+        if facts.direction != Direction::Out {
             let prefix = source_prefix(key_address(facts.source));
             let reason = format!("matched rule \"{}\" ({})", rule.name, rule.position);
-            self.impose(
-                prefix,
-                Some(duration),
-                BanOrigin::Rule(rule.name.clone()),
-                reason,
-                None,
-                now,
-            )
-            .ok();
+            let origin = BanOrigin::Rule(rule.name.clone());
+            // A refusal is in the record as an event.
+            self.impose(prefix, Some(duration), origin, reason, None, now)
+                .ok();
         }
     }
 
@@ -147,11 +146,10 @@ impl Engine {
             self.infer_direction(packet, &located)
         });
         let facts = Facts::of(packet, direction, arrival.interface);
-        if let Some(rule) = reason.rule() {
-            let plan = Arc::clone(&self.plan);
-            if let Some(rule) = plan.rules.get(rule.0 as usize) {
-                self.act_on_match(rule, &facts, arrival.now);
-            }
+        if let Some(rule) = reason.rule()
+            && (rule.0 as usize) < self.plan.rules.len()
+        {
+            self.act_on_match(rule, &facts, arrival.now);
         }
         if let Reason::Flood(detector) = reason {
             self.observe_flood(&facts, detector, arrival.now);

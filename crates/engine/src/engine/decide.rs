@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use policy::{Action, DefaultAction, Direction, Rule, Timestamp};
+use policy::{Action, DefaultAction, Direction, Rule, RuleId, Timestamp};
 use wire::Packet;
 
 use super::{Arrival, Decision, Engine, Inspect, Known};
@@ -143,13 +143,7 @@ impl Engine {
             .inspect(state, packet, facts, reply, &plan, now)
         {
             Finding::Match(id) => {
-                return self.apply_content(
-                    &plan.rules[id.0 as usize],
-                    facts,
-                    Some(flow),
-                    handshake,
-                    now,
-                );
+                return self.apply_content(id, facts, Some(flow), handshake, now);
             }
             Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
             Finding::Nothing => Inspect::More,
@@ -197,8 +191,7 @@ impl Engine {
                     .inspect(state, packet, facts, false, &plan, now)
                 {
                     Finding::Match(id) => {
-                        let rule = &plan.rules[id.0 as usize];
-                        return self.apply_content(rule, facts, slot, false, now);
+                        return self.apply_content(id, facts, slot, false, now);
                     }
                     Finding::NoMemory => {
                         return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
@@ -227,12 +220,12 @@ impl Engine {
         let found = self.rules.first_match(&plan, facts, now, |rule, content| {
             inspector.matches_packet(rule, content, facts)
         });
-        if let Some(rule) = found {
-            if rule.content.is_some() {
-                return self.apply_content(rule, facts, None, facts.tcp_flags.is_none(), now);
+        if let Some(id) = found {
+            if self.rules.brief(id).has_content {
+                return self.apply_content(id, facts, None, facts.tcp_flags.is_none(), now);
             }
-            let (verdict, reason) = self.rules.act(rule, facts, now);
-            self.act_on_match(rule, facts, now);
+            let (verdict, reason) = self.rules.act(id, facts, now);
+            self.act_on_match(id, facts, now);
             return Decided {
                 verdict,
                 reason,
@@ -261,7 +254,7 @@ impl Engine {
     /// A content rule matched: its action, an alert, and a hit for the detector when no third party can have sent it.
     pub(super) fn apply_content(
         &mut self,
-        rule: &Rule,
+        rule: RuleId,
         facts: &Facts<'_>,
         flow: Option<FlowSlot>,
         handshake: bool,
@@ -275,10 +268,7 @@ impl Engine {
                 facts,
                 flow,
                 now,
-                EventBody::Alert(Alert::Content {
-                    rule: rule.id,
-                    verdict,
-                }),
+                EventBody::Alert(Alert::Content { rule, verdict }),
             );
             let plan = Arc::clone(&self.plan);
             if handshake && let Some(offence) = self.detectors.content_hit(&plan, facts, now) {
@@ -338,13 +328,13 @@ impl Engine {
         let content = |rule: &Rule, content: &policy::Content| {
             self.inspector.matches_packet(rule, content, facts)
         };
-        if let Some(rule) = self.rules.first_match(&self.plan, facts, now, content) {
-            let verdict = match rule.action {
+        if let Some(id) = self.rules.first_match(&self.plan, facts, now, content) {
+            let verdict = match self.rules.brief(id).action {
                 Action::Allow | Action::Limit => Verdict::Allow,
                 Action::Deny | Action::Ban(_) => Verdict::Drop,
                 Action::Reject => Verdict::Reject,
             };
-            return (verdict, Reason::Rule(rule.id));
+            return (verdict, Reason::Rule(id));
         }
         if self.plan.essentials
             && let Some(kind) = essential(facts)

@@ -37,11 +37,8 @@ impl Engine {
         if verdict != Verdict::Allow {
             self.settle_refused(facts, verdict, reason, flow, now);
         } else if let Reason::Rule(id) = reason
-            && self
-                .plan
-                .rules
-                .get(id.0 as usize)
-                .is_some_and(|rule| rule.log)
+            && (id.0 as usize) < self.plan.rules.len()
+            && self.rules.brief(id).log
         {
             self.push_limited(
                 facts,
