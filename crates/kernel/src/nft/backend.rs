@@ -12,7 +12,7 @@ use crate::netlink::Socket;
 use crate::tag::Cause;
 
 use super::message::{OBJECT_COUNTER, attribute, generation, list, table_exists};
-use super::shield::BAN_SETS;
+use super::shield::{BAN_SETS, BanSet};
 use super::state::{Detail, State, read};
 use super::table::comment_text;
 use super::xtables::{MARKER, Made, Wanted, Xtables};
@@ -220,11 +220,11 @@ fn hands_up(plan: &Plan) -> bool {
 }
 
 /// Deletes everything in our table but ban sets that can stay, in the same transaction that makes it anew.
-fn clearance(present: &State, new: &str) -> String {
+fn clearance(present: &State, capacity: u32) -> String {
     let mut text = format!("flush table inet {TABLE}\n");
     for (name, set) in &present.sets {
-        let stays = stays(present, name, new);
-        if !stays {
+        let ban_set = BAN_SETS.into_iter().find(|ban| ban.name == name);
+        if !ban_set.is_some_and(|set| stays(present, set, capacity)) {
             let kind = if set.is_map() { "map" } else { "set" };
             text.push_str(&format!("delete {kind} inet {TABLE} {name}\n"));
         }
@@ -243,22 +243,13 @@ fn clearance(present: &State, new: &str) -> String {
     text
 }
 
-/// Whether a ban set is there as the new script wants it. The kernel may not change the size of a set that exists.
-fn stays(present: &State, name: &str, new: &str) -> bool {
-    let held = present
+/// Whether a ban set is there and large enough. Not every kernel enlarges a set that exists; one that is larger than wanted
+/// may hold more than would fit.
+fn stays(present: &State, set: BanSet, capacity: u32) -> bool {
+    present
         .sets
-        .get(name)
-        .filter(|_| BAN_SETS.iter().any(|ban| ban.name == name));
-    held.is_some_and(|held| new.contains(&definition(name, held.size)))
-}
-
-/// The begin of a ban set's definition, as far as its size.
-fn definition(name: &str, size: u32) -> String {
-    let key = BAN_SETS
-        .iter()
-        .find(|set| set.name == name)
-        .map_or("", |set| set.family.key_type());
-    format!("\tset {name} {{\n\t\ttype {key}\n\t\tsize {size}\n")
+        .get(set.name)
+        .is_some_and(|held| held.size >= set.size(capacity))
 }
 
 impl Datapath for Nft {
@@ -275,17 +266,16 @@ impl Datapath for Nft {
 
         let mut whole = String::new();
         if let Some(present) = &present {
-            whole.push_str(&clearance(present, &text));
-        }
-        whole.push_str(&text);
-        if present
-            .as_ref()
-            .is_some_and(|present| BAN_SETS.iter().any(|set| !stays(present, set.name, &text)))
-        {
-            // What ban sets that are made anew held.
-            whole.push_str(&element::script(
-                &element::all(self.socket()?).or_else(none_applied)?,
-            ));
+            let capacity = request.plan.ban.capacity;
+            whole.push_str(&clearance(present, capacity));
+            whole.push_str(&text);
+            if !BAN_SETS.iter().all(|&set| stays(present, set, capacity)) {
+                // What ban sets that are made anew held.
+                let held = element::all(self.socket()?).or_else(none_applied)?;
+                whole.push_str(&element::script(&held));
+            }
+        } else {
+            whole.push_str(&text);
         }
         let noted = match wanted {
             Some(wanted) => self.prepare(wanted, made.clone())?,

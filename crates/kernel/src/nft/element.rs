@@ -216,36 +216,56 @@ fn error(why: NetlinkError) -> DatapathError {
     }
 }
 
-/// All bans that are in force.
+/// All bans that are in force. Sets that another version did not have hold none.
 pub(super) fn all(socket: &mut Socket) -> Result<Vec<HeldBan>, DatapathError> {
     let mut bans = Vec::new();
+    let mut there = false;
     for set in BAN_SETS {
-        if let Some(bits) = set.bits {
-            for (key, _, remaining) in patiently(|| read(socket, set))? {
-                bans.extend(prefix(key, bits).map(|prefix| HeldBan { prefix, remaining }));
-            }
-            continue;
+        match held_in(socket, set) {
+            Ok(held) => bans.extend(held),
+            Err(DatapathError::NotApplied) => continue,
+            Err(why) => return Err(why),
         }
-        for held in patiently(|| read_ranges(socket, set))? {
-            let remaining = held.remaining;
-            match (key_address(held.first), key_address(held.last)) {
-                (IpAddr::V4(first), IpAddr::V4(last)) => {
-                    bans.extend(Ipv4Subnets::new(first, last, 0).map(|net| HeldBan {
-                        prefix: net.into(),
-                        remaining,
-                    }));
-                }
-                (IpAddr::V6(first), IpAddr::V6(last)) => {
-                    bans.extend(Ipv6Subnets::new(first, last, 0).map(|net| HeldBan {
-                        prefix: net.into(),
-                        remaining,
-                    }));
-                }
-                _ => {}
-            }
-        }
+        there = true;
     }
     bans.sort_unstable();
+    if there {
+        Ok(bans)
+    } else {
+        Err(DatapathError::NotApplied)
+    }
+}
+
+fn held_in(socket: &mut Socket, set: BanSet) -> Result<Vec<HeldBan>, DatapathError> {
+    if let Some(bits) = set.bits {
+        let held = patiently(|| read(socket, set))?;
+        let ban = |(key, _, remaining)| {
+            Some(HeldBan {
+                prefix: prefix(key, bits)?,
+                remaining,
+            })
+        };
+        return Ok(held.into_iter().filter_map(ban).collect());
+    }
+    let mut bans = Vec::new();
+    for Held {
+        first,
+        last,
+        remaining,
+    } in patiently(|| read_ranges(socket, set))?
+    {
+        let mut push = |prefix: IpNet| bans.push(HeldBan { prefix, remaining });
+        match (key_address(first), key_address(last)) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                Ipv4Subnets::new(first, last, 0).for_each(|net| push(net.into()));
+            }
+            (IpAddr::V6(first), IpAddr::V6(last)) => {
+                Ipv6Subnets::new(first, last, 0).for_each(|net| push(net.into()));
+            }
+            // A range stays within its family.
+            _ => {}
+        }
+    }
     Ok(bans)
 }
 

@@ -64,18 +64,27 @@ impl BanSet {
         }
     }
 
-    fn definition(self, capacity: u32) -> Set {
-        let (flags, size) = match self.bits {
-            Some(_) => ("dynamic,timeout", capacity),
+    /// The size of the set for so many bans.
+    pub(super) fn size(self, capacity: u32) -> u32 {
+        match self.bits {
+            Some(_) => capacity.max(1),
             // Both ends of a range may count as elements.
-            None => ("interval,timeout", capacity.saturating_mul(2)),
+            None => capacity.max(1).saturating_mul(2),
+        }
+    }
+
+    fn definition(self, capacity: u32) -> Set {
+        let flags = if self.bits.is_some() {
+            "dynamic,timeout"
+        } else {
+            "interval,timeout"
         };
         Set {
             name: self.name.to_owned(),
             keyword: "set",
             attributes: vec![
                 format!("type {}", self.family.key_type()),
-                format!("size {}", size.max(2)),
+                format!("size {}", self.size(capacity)),
                 format!("flags {flags}"),
             ],
             elements: None,

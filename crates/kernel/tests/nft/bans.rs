@@ -38,10 +38,25 @@ fn bans_survive_another_policy_and_another_capacity() {
     );
     lab.apply(&plans::content_rules());
     assert_eq!(lab.bans(), wanted);
-    let mut larger = Plan::default();
-    larger.ban.capacity = 50;
-    lab.apply(&larger);
-    assert_eq!(lab.bans(), wanted);
+    for capacity in [500_000, 3, 50] {
+        let mut plan = Plan::default();
+        plan.ban.capacity = capacity;
+        lab.apply(&plan);
+        assert_eq!(lab.bans(), wanted, "{capacity}");
+    }
+    // A table of another version, without one of the sets.
+    lab.net
+        .server
+        .sh("nft flush table inet portcullis; nft delete set inet portcullis ban6")
+        .unwrap();
+    lab.apply(&plans::server());
+    let fewer: Vec<_> = wanted
+        .iter()
+        .filter(|(prefix, _)| !prefix.ends_with("/128"))
+        .cloned()
+        .collect();
+    assert_eq!(lab.bans(), fewer);
+    lab.ban("2001:db8:3::5/128", Some(100));
     // A second process takes over.
     lab.nft = Nft::new(Features { queue: false });
     assert!(matches!(
