@@ -23,7 +23,7 @@ pub(super) fn run(socket: &Path, asked: &args::Run, screen: &mut Screen) -> Resu
         .with_ansi(io::stderr().is_terminal() && crate::screen::colour_wanted())
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
         )
         .init();
     let mode = match (asked.observe, asked.enforce) {
