@@ -352,3 +352,6 @@ impl Guard {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

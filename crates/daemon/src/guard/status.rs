@@ -155,7 +155,7 @@ impl Guard {
         self.counts.stored = totals;
     }
 
-    /// [`Guard::count`] at once, for whoever asks.
+    /// Counts at once, for whoever asks.
     pub fn count_now(&mut self) {
         self.count(crate::clock::now());
     }

@@ -1,0 +1,548 @@
+//! The guard over a datapath in memory that fails when it is told to: what fails changes nothing, and what the kernel lacks it gets.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use engine::BanOrigin;
+use kernel::datapath::{Count, Counters, Drift};
+use kernel::fake::FakeDatapath;
+use kernel::tag::{Cause, LogTag, Outcome};
+use policy::{LogSettings, RuleId};
+use wire::Link;
+
+use super::*;
+use crate::api::{BanImport, BanRequest, Format, UnbanQuery};
+use crate::candidate::Source;
+use crate::clock::Step;
+use crate::record::recorder;
+
+const ENFORCE: &str = "mode = \"enforce\"\n[[rule]]\nname = \"web\"\naction = \"allow\"\ndirection = \"in\"\nprotocol = \"tcp\"\nport = 80\n\
+                       [detect.blocked]\npackets = 3\nwindow = \"60s\"\nban = \"10m\"\n";
+const OTHER: &str = "mode = \"enforce\"\n[[rule]]\nname = \"mail\"\naction = \"allow\"\ndirection = \"in\"\nprotocol = \"tcp\"\nport = 25\n";
+
+struct Stage {
+    guard: Guard,
+    kernel: FakeDatapath,
+    store: Store,
+    folder: tempfile::TempDir,
+}
+
+fn candidate(text: &str) -> Candidate {
+    let source = Source::Text {
+        format: Format::Toml,
+        text: text.to_owned(),
+    };
+    Candidate::load(&source, clock::now()).unwrap()
+}
+
+fn stage(text: &str, kernel: FakeDatapath, bans: Vec<engine::Ban>) -> Stage {
+    let folder = tempfile::tempdir().unwrap();
+    let candidate = candidate(text);
+    let opened = Store::open(&folder.path().join("store.db"), &LogSettings::default()).unwrap();
+    let (recorder, _) = Recorder::start(recorder::Settings {
+        folder: folder.path().to_owned(),
+        store: opened.store.clone(),
+        last_event: 0,
+        plan: Arc::clone(&candidate.plan),
+        enforced: true,
+    })
+    .unwrap();
+    let own: IpNet = "192.0.2.1/32".parse().unwrap();
+    let discovered = Discovered {
+        own: [own].into_iter().collect(),
+        protected: vec![(own, "own"), ("192.0.2.254/32".parse().unwrap(), "gateway")],
+        sessions: Vec::new(),
+    };
+    let guard = Guard::new(Setup {
+        candidate,
+        mode: None,
+        datapath: Ok(Box::new(kernel.clone())),
+        pump: Pump::idle(),
+        watch: Watch::none(),
+        recorder,
+        store: opened.store.clone(),
+        state: StateDir::open(&folder.path().join("state")).unwrap(),
+        // Starts, and does not say that it stands.
+        revert: Revert {
+            command: vec!["/bin/true".into()],
+            socket: folder.path().join("api.sock"),
+        },
+        discovered,
+        bans,
+        seed: 1,
+    });
+    Stage {
+        guard,
+        kernel,
+        store: opened.store,
+        folder,
+    }
+}
+
+fn started(text: &str) -> Stage {
+    let mut stage = stage(text, FakeDatapath::new(), Vec::new());
+    stage.guard.start().unwrap();
+    stage
+}
+
+fn by_hand(prefix: &str, seconds: u64) -> BanRequest {
+    BanRequest {
+        prefix: prefix.to_owned(),
+        for_s: Some(seconds),
+        reason: None,
+    }
+}
+
+fn asked(confirm: Option<Duration>) -> Asked {
+    Asked {
+        by: By::Apply,
+        confirm,
+        force: false,
+    }
+}
+
+fn passes(guard: &Guard, port: u16) -> bool {
+    let packet = api::TestPacket {
+        direction: "in".to_owned(),
+        protocol: "tcp".to_owned(),
+        source: "203.0.113.7".to_owned(),
+        source_port: Some(40_000),
+        destination: "192.0.2.1".to_owned(),
+        destination_port: Some(port),
+        ..api::TestPacket::default()
+    };
+    guard
+        .test(&api::TestRequest {
+            packets: vec![packet],
+        })
+        .unwrap()[0]
+        .decided
+        .verdict
+        == "allow"
+}
+
+/// A UDP packet from 203.0.113.`host`, as the kernel logs it.
+fn logged(host: u8, tag: LogTag) -> Batch {
+    let mut bytes = vec![
+        0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, 17, 0, 0, 203, 0, 113, host, 192, 0, 2, 1,
+    ];
+    let sum: u32 = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+        .sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+    bytes.extend([0x9c, 0x40, 0, 53, 0, 8, 0, 0]);
+    let mut batch = Batch::default();
+    let how = How {
+        at: clock::now(),
+        link: Some(Link::RawIp),
+        wire_len: bytes.len(),
+        direction: Some(policy::Direction::In),
+        interface: Some("eth0".into()),
+        tag: Some(tag),
+    };
+    batch.push(how, &bytes);
+    batch
+}
+
+const DENIED: LogTag = LogTag::new(Outcome::Drop, Cause::Default(policy::Direction::In));
+
+#[test]
+fn a_policy_that_the_kernel_refuses_changes_nothing() {
+    let mut stage = started(ENFORCE);
+    let (before, digest) = (stage.kernel.dump(), stage.guard.status().policy.digest);
+    // Counters are read before the transaction.
+    stage.kernel.fail(2);
+    let error = stage
+        .guard
+        .apply(candidate(OTHER), asked(None))
+        .unwrap_err();
+    assert!(matches!(error, ApplyError::Kernel(_)), "{error}");
+    assert_eq!(stage.kernel.dump(), before);
+    assert_eq!(stage.guard.status().policy.digest, digest);
+    assert!(passes(&stage.guard, 80) && !passes(&stage.guard, 25));
+    stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
+    assert!(!passes(&stage.guard, 80) && passes(&stage.guard, 25));
+    stage.guard.roll_back(None).unwrap();
+    assert!(passes(&stage.guard, 80));
+}
+
+#[test]
+fn a_policy_that_could_not_be_taken_back_is_not_applied() {
+    let mut stage = started(ENFORCE);
+    let before = stage.kernel.dump();
+    let error = stage
+        .guard
+        .apply(candidate(OTHER), asked(Some(Duration::from_secs(5))))
+        .unwrap_err();
+    assert!(
+        matches!(error, ApplyError::Hold(HoldError::Process(_))),
+        "{error}"
+    );
+    assert_eq!(stage.kernel.dump(), before);
+    assert!(!stage.folder.path().join("state/pending.json").exists());
+    assert!(passes(&stage.guard, 80));
+    assert_eq!(stage.guard.status().pending, None);
+}
+
+#[test]
+fn a_ban_is_in_the_engine_and_the_kernel_or_in_neither() {
+    let mut stage = started(ENFORCE);
+    stage.guard.ban(&by_hand("203.0.113.7", 60)).unwrap();
+    assert!(stage.kernel.dump().contains("ban 203.0.113.7/32"));
+    assert!(!passes(&stage.guard, 80));
+    stage.kernel.fail(1);
+    let error = stage.guard.ban(&by_hand("203.0.113.8", 60)).unwrap_err();
+    assert!(matches!(error, BanError::Kernel(_)), "{error}");
+    assert_eq!(stage.guard.bans().len(), 1);
+    // The one that stood before stands again.
+    stage.kernel.fail(1);
+    stage.guard.ban(&by_hand("203.0.113.7", 6_000)).unwrap_err();
+    let left = stage.guard.bans()[0].remaining_s.unwrap();
+    assert!((58..=60).contains(&left), "{left}");
+    let refused = stage.guard.ban(&by_hand("192.0.2.0/24", 60)).unwrap_err();
+    assert!(refused.to_string().contains("protected"), "{refused}");
+    assert!(!stage.kernel.dump().contains("192.0.2.0/24"));
+}
+
+#[test]
+fn what_a_detector_bans_reaches_the_kernel_at_once_or_with_the_next_check() {
+    let mut stage = started(ENFORCE);
+    for _ in 0..3 {
+        stage.guard.packets(&logged(7, DENIED));
+    }
+    assert_eq!(stage.guard.bans()[0].detector.as_deref(), Some("blocked"));
+    assert!(stage.kernel.dump().contains("ban 203.0.113.7/32"));
+    for _ in 0..2 {
+        stage.guard.packets(&logged(8, DENIED));
+    }
+    stage.kernel.fail(1);
+    stage.guard.packets(&logged(8, DENIED));
+    assert_eq!(stage.guard.bans().len(), 2);
+    assert!(!stage.kernel.dump().contains("ban 203.0.113.8/32"));
+    assert!(
+        stage
+            .guard
+            .status()
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("every ban"))
+    );
+    stage.guard.check(clock::now());
+    assert!(stage.kernel.dump().contains("ban 203.0.113.8/32"));
+    assert!(
+        !stage
+            .guard
+            .status()
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("every ban"))
+    );
+    assert_eq!(
+        stage.guard.status().drift.repaired,
+        0,
+        "our own delay is no drift"
+    );
+}
+
+#[test]
+fn what_the_kernel_banned_itself_is_known_to_the_engine() {
+    let text = format!("{ENFORCE}[detect.rate]\npackets = 100\nresponse = \"ban\"\n");
+    let mut stage = started(&text);
+    stage
+        .guard
+        .packets(&logged(9, LogTag::new(Outcome::Ban, Cause::Rate)));
+    let bans = stage.guard.bans();
+    assert_eq!(
+        (
+            bans[0].detector.as_deref(),
+            bans[0].prefix.to_string().as_str()
+        ),
+        (Some("rate"), "203.0.113.9/32")
+    );
+}
+
+#[test]
+fn the_store_and_the_kernel_are_one_at_the_start() {
+    let kernel = FakeDatapath::new();
+    let mut first = stage(ENFORCE, kernel.clone(), Vec::new());
+    first.guard.start().unwrap();
+    first.guard.ban(&by_hand("203.0.113.1", 600)).unwrap();
+    first.guard.ban(&by_hand("203.0.113.2", 600)).unwrap();
+    drop(first);
+    let now = clock::now();
+    let stored = |prefix: &str, expires| engine::Ban {
+        prefix: prefix.parse().unwrap(),
+        origin: BanOrigin::Manual,
+        reason: "stored".to_owned(),
+        since: now,
+        expires,
+        times_banned: 3,
+        evidence: None,
+    };
+    let bans = vec![
+        stored("203.0.113.2/32", now.after(Duration::from_secs(500))),
+        stored("203.0.113.3/32", Timestamp::MAX),
+        stored("203.0.113.4/32", Timestamp::from_secs(1)),
+        stored("192.0.2.1/32", Timestamp::MAX),
+    ];
+    let mut second = stage(ENFORCE, kernel, bans);
+    second.guard.start().unwrap();
+    let known: Vec<(String, String)> = second
+        .guard
+        .bans()
+        .iter()
+        .map(|ban| (ban.prefix.to_string(), ban.reason.clone()))
+        .collect();
+    let expected = [
+        (
+            "203.0.113.1/32",
+            "banned by the kernel while the daemon was away",
+        ),
+        ("203.0.113.2/32", "stored"),
+        ("203.0.113.3/32", "stored"),
+    ];
+    assert_eq!(
+        known,
+        expected.map(|(prefix, reason)| (prefix.to_owned(), reason.to_owned()))
+    );
+    for (prefix, _) in expected {
+        assert!(
+            second.kernel.dump().contains(&format!("ban {prefix}")),
+            "{prefix}"
+        );
+    }
+    assert!(!second.kernel.dump().contains("203.0.113.4"));
+}
+
+#[test]
+fn tampering_is_put_back_and_told_once() {
+    let mut stage = started(ENFORCE);
+    stage.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();
+    let before = stage.kernel.dump();
+    stage.kernel.flush();
+    stage.guard.check(clock::now());
+    let same = |left: &str, right: &str| {
+        let cut = |text: &str| {
+            text.lines()
+                .filter(|line| !line.starts_with("ban "))
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        cut(left) == cut(right)
+    };
+    assert!(
+        same(&stage.kernel.dump(), &before) && stage.kernel.dump().contains("ban 203.0.113.7/32")
+    );
+    stage.kernel.set_drift(Drift::Changed {
+        what: vec!["chain inbound".to_owned()],
+    });
+    stage.guard.check(clock::now());
+    assert_eq!(stage.guard.status().drift.repaired, 2);
+    assert!(
+        stage
+            .guard
+            .status()
+            .drift
+            .last
+            .unwrap()
+            .contains("chain inbound")
+    );
+    // It cannot be put back: told, and tried again.
+    stage.kernel.flush();
+    for operation in 1..=6 {
+        stage.kernel.fail(operation);
+    }
+    stage.guard.check(clock::now());
+    assert!(!stage.guard.status().drift.in_sync);
+    for _ in 0..10 {
+        stage.guard.check(clock::now());
+    }
+    assert!(stage.guard.status().drift.in_sync);
+    assert!(stage.kernel.dump().contains("ban 203.0.113.7/32"));
+}
+
+#[test]
+fn lifting_a_wide_ban_leaves_the_narrow_ones() {
+    let mut stage = started(ENFORCE);
+    for prefix in [
+        "203.0.113.0/24",
+        "203.0.113.128/25",
+        "203.0.0.0/16",
+        "203.0.113.7",
+        "198.51.100.0/24",
+    ] {
+        stage.guard.ban(&by_hand(prefix, 600)).unwrap();
+    }
+    let query = UnbanQuery {
+        prefix: Some("203.0.113.0/24".to_owned()),
+        all: false,
+    };
+    assert_eq!(stage.guard.unban(&query).unwrap().lifted.len(), 1);
+    // Both that overlap are put in anew; the single address and the stranger are not touched.
+    let operations = stage.kernel.operations();
+    assert_eq!(
+        operations[operations.len() - 2..],
+        ["unban 203.0.113.0/24", "bans_many 2"]
+    );
+    // An address is freed from every ban that covers it.
+    let query = UnbanQuery {
+        prefix: Some("203.0.113.200".to_owned()),
+        all: false,
+    };
+    assert_eq!(stage.guard.unban(&query).unwrap().lifted.len(), 2);
+    let query = UnbanQuery {
+        prefix: None,
+        all: true,
+    };
+    assert_eq!(stage.guard.unban(&query).unwrap().lifted.len(), 2);
+    assert!(!stage.kernel.dump().contains("\nban "));
+}
+
+#[test]
+fn a_set_clock_does_not_change_what_is_left_of_a_ban() {
+    let mut stage = started(ENFORCE);
+    stage.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();
+    stage.guard.ban(&by_hand("203.0.113.8", 0)).unwrap();
+    let now = clock::now();
+    let hour = Duration::from_secs(3_600);
+    stage.guard.shift_bans(Step::Forward(hour), now.after(hour));
+    let shifted: Vec<_> = stage
+        .guard
+        .engine
+        .bans()
+        .map(|ban| ban.remaining(now.after(hour)))
+        .collect();
+    assert!(shifted.contains(&None));
+    let left = shifted.iter().flatten().next().unwrap();
+    assert!(
+        (Duration::from_secs(598)..=Duration::from_secs(600)).contains(left),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn new_addresses_lift_bans_and_reach_the_kernel() {
+    let mut stage = started(ENFORCE);
+    stage.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();
+    let mut found = stage.guard.discovered.clone();
+    found
+        .protected
+        .push(("203.0.113.7/32".parse().unwrap(), "session"));
+    stage.guard.set_discovered(found.clone());
+    assert_eq!(stage.guard.bans(), []);
+    assert!(!stage.kernel.dump().contains("\nban 203.0.113.7"));
+    assert!(
+        stage.kernel.dump().contains("203.0.113.7"),
+        "among the protected"
+    );
+    let operations = stage.kernel.operations().len();
+    stage.guard.set_discovered(found);
+    assert_eq!(
+        stage.kernel.operations().len(),
+        operations,
+        "nothing new, nothing done"
+    );
+}
+
+#[test]
+fn counters_go_on_over_transactions() {
+    let mut stage = started(ENFORCE);
+    let mut counters = Counters::default();
+    let count = |packets| Count {
+        packets,
+        bytes: packets * 100,
+    };
+    counters.causes.insert(Cause::Rule(RuleId(0)), count(7));
+    counters
+        .causes
+        .insert(Cause::Default(policy::Direction::In), count(5));
+    counters.causes.insert(Cause::Banned, count(3));
+    stage.kernel.set_counters(counters);
+    let totals = stage.guard.status().totals;
+    assert_eq!(
+        (totals.packets, totals.bytes, totals.allowed, totals.dropped),
+        (15, 1_500, 7, 8)
+    );
+    stage.guard.apply(candidate(ENFORCE), asked(None)).unwrap();
+    stage.kernel.set_counters(Counters::default());
+    assert_eq!(
+        stage.guard.status().totals.packets,
+        15,
+        "what the transaction forgot is kept"
+    );
+    assert_eq!(stage.guard.rules()[0].hits, 7, "the same policy again");
+    stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
+    assert_eq!(stage.guard.rules()[0].hits, 0, "another policy's rule");
+}
+
+#[test]
+fn imports_say_what_became_of_each() {
+    let mut stage = started(ENFORCE);
+    let import: BanImport = serde_json::from_str(
+        r#"[{"prefix": "203.0.113.1"}, {"prefix": "203.0.113.2", "since": "2026-01-01T00:00:00Z", "expires": null},
+            {"prefix": "203.0.113.3", "expires": "2020-01-01T00:00:00Z"}, {"prefix": "192.0.2.1"}, {"prefix": "x"}]"#,
+    )
+    .unwrap();
+    let outcome = stage.guard.import_bans(&import);
+    assert_eq!(
+        (outcome.added, outcome.expired, outcome.refused_count),
+        (2, 1, 2)
+    );
+    let bans = stage.guard.bans();
+    assert_eq!(bans.len(), 2);
+    assert!(
+        (599..=600).contains(&bans[0].remaining_s.unwrap()),
+        "the policy's default"
+    );
+    assert_eq!(bans[1].expires, None, "as it was exported");
+    assert_eq!(stage.guard.totals().bans, 2);
+    assert!(stage.store.flush(Duration::from_secs(10)));
+}
+
+#[test]
+fn observing_touches_no_kernel() {
+    let mut stage = stage(
+        &ENFORCE.replace("enforce", "observe"),
+        FakeDatapath::new(),
+        Vec::new(),
+    );
+    stage.guard.start().unwrap();
+    stage.guard.ban(&by_hand("203.0.113.7", 60)).unwrap();
+    stage.guard.check(clock::now());
+    assert_eq!(stage.kernel.dump(), "");
+    assert!(
+        stage
+            .kernel
+            .operations()
+            .iter()
+            .all(|operation| operation == "bans"),
+        "{:?}",
+        stage.kernel.operations()
+    );
+    assert!(!passes(&stage.guard, 80), "the engine judges all the same");
+    // Over to enforcing, with the bans, and back.
+    stage.guard.apply(candidate(ENFORCE), asked(None)).unwrap();
+    assert!(stage.kernel.dump().contains("ban 203.0.113.7/32"));
+    stage
+        .guard
+        .apply(
+            candidate(&ENFORCE.replace("enforce", "observe")),
+            asked(None),
+        )
+        .unwrap();
+    assert_eq!(stage.kernel.dump(), "");
+}
+
+#[test]
+fn without_a_datapath_enforcing_is_refused_in_one_sentence() {
+    let mut stage = stage(ENFORCE, FakeDatapath::new(), Vec::new());
+    stage.guard.datapath = None;
+    stage.guard.no_datapath = Some("nft is not installed".to_owned());
+    let error = stage.guard.start().unwrap_err().to_string();
+    assert!(
+        error.contains("nft is not installed") && error.contains("--observe"),
+        "{error}"
+    );
+}
