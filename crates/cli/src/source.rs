@@ -1,15 +1,14 @@
 //! A policy file for the verbs that need no daemon: `check`, `compile`, `test`, `replay`.
 
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use indicatif::ProgressBar;
 use policy::{Diagnostic, Format, Policy, Timestamp};
 
 use crate::failure::Failure;
-use crate::screen::visible;
+use crate::screen::{spinner, visible};
 
 /// A policy that can be used.
 ///
@@ -39,25 +38,10 @@ pub(crate) fn examine(file: &Path) -> Result<(Option<Policy>, Vec<Diagnostic>), 
     {
         return Err(Failure::file("read", file, &why));
     }
-    let spinner = spinner(file);
+    let spinner = spinner(&format!("reading {} and its lists", file.display()));
     let loaded = policy::load_path(file);
     spinner.finish_and_clear();
     Ok((loaded.policy, loaded.diagnostics))
-}
-
-/// Turns on standard error while large lists are read, when a person looks at it.
-fn spinner(file: &Path) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let spinner = ProgressBar::new_spinner();
-    spinner.set_message(format!(
-        "reading {} and its lists",
-        visible(&file.display().to_string())
-    ));
-    // It first shows after this long: a small policy is read before.
-    spinner.enable_steady_tick(Duration::from_millis(200));
-    spinner
 }
 
 /// The time, as far as a policy needs it: for rules that expire.

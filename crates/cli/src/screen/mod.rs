@@ -2,9 +2,11 @@
 //! shown raw.
 
 mod duration;
+mod progress;
 mod table;
 
 pub(crate) use duration::{humane, humane_seconds, parse_duration};
+pub(crate) use progress::{bar, spinner};
 pub(crate) use table::{Cell, Table};
 
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};

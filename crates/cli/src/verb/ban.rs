@@ -13,7 +13,7 @@ use daemon::api::{
 use crate::args;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, visible, warn};
+use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, spinner, visible, warn};
 
 /// The largest import: a million bans with their evidence.
 const LARGEST_IMPORT: u64 = 512 << 20;
@@ -140,7 +140,10 @@ fn import(daemon: &Client, file: &Path, json: bool, screen: &mut Screen) -> Resu
             file.display()
         ))
     })?;
-    let imported: Imported = daemon.post("bans/import", &bans)?;
+    let spinner = spinner("taking bans in");
+    let imported = daemon.post("bans/import", &bans);
+    spinner.finish_and_clear();
+    let imported: Imported = imported?;
     if json {
         screen.json(&imported)?;
     } else {

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use daemon::record::eve::StatsLine;
 use daemon::record::{Context, Eve};
 use daemon::replay::{Options, Outcome, Sink};
 use engine::{Event, EventBody};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use kernel::replay::Replay;
 use kernel::source::{Captured, Losses, Source, SourceError};
 use policy::{AddressSet, Direction, Plan};
@@ -20,7 +20,7 @@ use policy::{AddressSet, Direction, Plan};
 use crate::args::{self, IpNetOrAddress};
 use crate::eve;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Cell as Field, Screen, Table, Tone, humane, warn};
+use crate::screen::{Cell as Field, Screen, Table, Tone, bar, humane, warn};
 use crate::source;
 
 /// Rows of each table of the summary.
@@ -55,7 +55,12 @@ pub(super) fn replay(asked: &args::Replay, screen: &mut Screen) -> Result<Exit, 
         json: asked.json,
         quiet: asked.quiet,
         denied: HashMap::new(),
-        progress: progress(events_scroll),
+        // Events that scroll by on the same terminal are progress enough.
+        progress: if events_scroll {
+            ProgressBar::hidden()
+        } else {
+            bar()
+        },
         failure: None,
         stop: &stop,
     };
@@ -88,16 +93,6 @@ fn failed(capture: &Path, why: &SourceError) -> Failure {
         return Failure::file("read", capture, source);
     }
     Failure::Failed(format!("{}: {why}", capture.display()))
-}
-
-/// Moves on standard error, when a person looks at it. Events that scroll by on the same terminal are progress enough.
-fn progress(events_scroll: bool) -> ProgressBar {
-    if events_scroll || !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style)
 }
 
 /// A capture that ends early when nobody reads what comes of it.
