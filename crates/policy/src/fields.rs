@@ -255,7 +255,7 @@ impl<'t> Fields<'t> {
     /// Reports what was never asked for.
     pub(crate) fn finish(&self, report: &mut Report) {
         for entry in self.table.entries() {
-            if self.known.iter().any(|known| *known == entry.key) {
+            if self.known.iter().any(|known| *known == entry.key) || entry.value.is_lost() {
                 continue;
             }
             let message = format!("{} has no key {}", self.what, quoted(&entry.key));

@@ -229,6 +229,7 @@ impl Parser<'_, '_> {
                 } else {
                     self.give_up_item();
                     self.separator("}");
+                    table.push_lost(vec![(key, span)], here);
                     continue;
                 }
             };

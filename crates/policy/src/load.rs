@@ -139,6 +139,8 @@ struct Loader {
     /// Canonical paths of the files that were read.
     seen: HashSet<PathBuf>,
     written: Written,
+    /// Whether an include could not be read.
+    is_incomplete: bool,
     /// Sets, and feeds marked with true.
     sets: Vec<(Entry, bool)>,
 }
@@ -167,7 +169,7 @@ impl Loader {
         for draft in &mut drafts {
             self.read_list(draft);
         }
-        let sets = Sets::new(drafts, &mut self.report);
+        let sets = Sets::new(drafts, self.is_incomplete, &mut self.report);
         let (plan, dns) = read::policy(&self.written, sets, &mut self.report);
         let policy = (!self.report.has_errors()).then(|| Policy {
             plan,

@@ -219,9 +219,8 @@ impl Statements<'_> {
         };
         let value = if line.peek_is("file") {
             let key = line.next().map_or(name.span, |word| word.span);
-            let Some(path) = self.value(&mut line, "the path of a file") else {
-                return;
-            };
+            let path = self.value(&mut line, "the path of a file");
+            let path = path.unwrap_or_else(|| Node::new(line.end(), Value::Damaged));
             let mut table = Table::new(Origin::Inline);
             let span = path.span;
             table.push("file".to_owned(), key, path);
@@ -234,10 +233,9 @@ impl Statements<'_> {
             self.end(&mut line);
             Node::new(span, Value::Table(table))
         } else {
-            let Some(items) = self.items(&mut line, "an address, or file PATH") else {
-                return;
-            };
-            items
+            // Without addresses the name is known all the same: that it is used is no second mistake.
+            let items = self.items(&mut line, "an address, or file PATH");
+            items.unwrap_or_else(|| Node::new(line.end(), Value::Damaged))
         };
         let sets = if first.text == "set" {
             &mut self.sets

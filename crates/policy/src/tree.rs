@@ -86,6 +86,11 @@ impl Node {
         }
     }
 
+    /// Whether the value got lost, and its key with it was perhaps never meant as one.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.value, Value::Damaged) && self.span.start == self.span.end
+    }
+
     /// The text, if it is one.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
@@ -195,6 +200,16 @@ impl Table {
             value,
         });
         &mut self.entries[place].value
+    }
+
+    /// Notes a key whose value got lost: whoever asks for it finds something that is reported already.
+    pub(crate) fn push_lost(&mut self, mut path: Vec<(String, Span)>, at: Span) {
+        if let Some((key, key_span)) = path.pop()
+            && path.is_empty()
+            && self.get(&key).is_none()
+        {
+            self.push(key, key_span, Node::new(at, Value::Damaged));
+        }
     }
 
     /// Adds an entry of another statement or another file: tables and lists grow together, anything else may be set once.

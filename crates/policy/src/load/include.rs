@@ -148,6 +148,7 @@ impl Loader {
         {
             Ok(entries) => entries,
             Err(error) => {
+                self.is_incomplete = true;
                 Unreadable::Io(error).tell(path, span, &mut self.report);
                 return;
             }
@@ -208,7 +209,10 @@ impl Loader {
                 self.text(path.display().to_string(), base, text, format);
                 self.open.pop();
             }
-            Err(unreadable) => unreadable.tell(path, span, &mut self.report),
+            Err(unreadable) => {
+                self.is_incomplete = true;
+                unreadable.tell(path, span, &mut self.report);
+            }
         }
     }
 }

@@ -50,9 +50,8 @@ pub(crate) fn sets(entries: &[(Entry, bool)], report: &mut Report) -> Vec<SetDra
             .expected(format!("at most {MOST_SETS}"));
     }
     for (entry, is_feed) in entries.iter().take(MOST_SETS) {
-        if !name_is_good(entry, report) {
-            continue;
-        }
+        // A set of a bad name is a set all the same: rules that use it make no mistake of their own.
+        check_name(entry, report);
         if let Some(&first) = first.get(entry.key.as_str()) {
             let first = report.place(first, entry.key_span.file);
             let message = format!(
@@ -75,17 +74,21 @@ pub(crate) fn sets(entries: &[(Entry, bool)], report: &mut Report) -> Vec<SetDra
     drafts
 }
 
-fn name_is_good(entry: &Entry, report: &mut Report) -> bool {
+fn is_name(name: &str) -> bool {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    !name.is_empty() && name.bytes().all(is_good)
+}
+
+fn check_name(entry: &Entry, report: &mut Report) {
     let name = entry.key.as_str();
     if name.len() > LONGEST_NAME {
         let message = format!("the name of the set has {} bytes", name.len());
         report
             .error(entry.key_span, "name-too-long", message)
             .expected(format!("at most {LONGEST_NAME} bytes"));
-        return false;
+        return;
     }
-    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    if name.is_empty() || !name.bytes().all(is_good) {
+    if !is_name(name) {
         let tidy: String = name
             .chars()
             .map(|c| {
@@ -101,10 +104,8 @@ fn name_is_good(entry: &Entry, report: &mut Report) -> bool {
         report
             .error(entry.key_span, "bad-set-name", message)
             .expected("letters, digits, _ and -")
-            .suggest(Some(stripped).filter(|name| !name.is_empty() && name.bytes().all(is_good)));
-        return false;
+            .suggest(Some(stripped).filter(|name| is_name(name)));
     }
-    true
 }
 
 fn content(entry: &Entry, report: &mut Report) -> (Vec<(u128, u128)>, Option<ListFile>) {
@@ -187,12 +188,18 @@ pub(crate) struct Sets {
     ids: HashMap<String, SetId>,
     /// Whether a set comes from a file, and may hold something else tomorrow.
     from_file: Vec<bool>,
+    /// Whether an include could not be read, which may define any set.
+    is_incomplete: bool,
 }
 
 impl Sets {
-    pub(crate) fn new(mut drafts: Vec<SetDraft>, report: &mut Report) -> Self {
+    /// The sets in full. `is_incomplete` says that an include could not be read: then an unknown set is no mistake.
+    pub(crate) fn new(mut drafts: Vec<SetDraft>, is_incomplete: bool, report: &mut Report) -> Self {
         drafts.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut sets = Self::default();
+        let mut sets = Self {
+            is_incomplete,
+            ..Self::default()
+        };
         let mut ranges_left = MOST_RANGES;
         for draft in drafts {
             let id = SetId(sets.named.len() as u32);
@@ -237,14 +244,23 @@ impl Sets {
         if let Some(id) = self.ids.get(name) {
             return Some(*id);
         }
+        if self.is_incomplete {
+            return None;
+        }
         let message = format!("there is no set called {}", quoted(name));
-        let guess = nearest(name, self.named.iter().map(|set| set.name.as_str()));
+        let valid = self.named.iter().map(|set| set.name.as_str());
+        let valid = valid.filter(|name| is_name(name));
+        let guess = nearest(name, valid.clone());
         let guess = guess.map(|name| format!("@{name}"));
-        let expected = if self.named.is_empty() {
+        let expected = if valid.clone().next().is_none() {
             "a set defined in [sets] or [feeds]; there are none".to_owned()
         } else {
-            let names = self.named.iter().take(8).map(|set| set.name.as_str());
-            let more = if self.named.len() > 8 { ", …" } else { "" };
+            let names = valid.clone().take(8);
+            let more = if valid.clone().count() > 8 {
+                ", …"
+            } else {
+                ""
+            };
             let names: Vec<String> = names.map(|name| format!("@{name}")).collect();
             format!("{}{more}", names.join(", "))
         };

@@ -130,6 +130,7 @@ fn section(entry: &Entry, plan: &mut Plan, dns: &mut Dns, sets: &Sets, report: &
         }
         "dns" => *dns = later::dns(entry, report),
         "web" | "watch" | "notify" | "runtime" => later::section(entry, sets, report),
+        _ if node.is_lost() => {}
         unknown => {
             let other = OTHER_KEYS.iter().find(|(other, _)| *other == unknown);
             let guess = other

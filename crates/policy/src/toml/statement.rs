@@ -104,6 +104,7 @@ impl Parser<'_, '_> {
             let message = format!("= is missing between {} and {found}", name.join("."));
             self.syntax(span, message).expected("key = value");
             table.damaged = true;
+            table.push_lost(path, span);
             self.tokens.skip_line();
             return;
         }

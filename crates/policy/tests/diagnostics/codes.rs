@@ -485,6 +485,65 @@ fn a_mistake_hides_no_other() {
     assert_eq!(found, places, "{}", lines(&loaded.diagnostics));
 }
 
+/// What is missing because of a mistake is no mistake of its own.
+#[test]
+fn one_mistake_is_one_diagnostic() {
+    for (format, marked) in [
+        (
+            Format::Toml,
+            "[sets]\noffice «[\"10.0.0.1\"]\n[[rule]]\naction = \"deny\"\nfrom = \"@office\"\n",
+        ),
+        (
+            Format::Toml,
+            "[sets]\n«\"my set\" = [\"10.0.0.1\"]\n[[rule]]\naction = \"deny\"\nfrom = \"@my set\"\n",
+        ),
+        (
+            Format::Toml,
+            "include = «\"gone.toml\"\n[[rule]]\naction = \"deny\"\nfrom = \"@defined there\"\n",
+        ),
+        (Format::Toml, "[[rule]]\naction «\"deny\"\nport = 22\n"),
+        (
+            Format::Toml,
+            "[[rule]]\naction = \"deny\"\nsource «port = 22\n",
+        ),
+        (Format::Toml, "[[rule]]\naction = \"limit\"\nrate = «20/s\n"),
+        (
+            Format::Json,
+            "{\"sets\": {\n\"office\" «ten\n}, \"rules\": [\n{\"action\": \"deny\", \"from\": \"@office\"}]}",
+        ),
+        (Format::Json, "[{\"action\": «allow, \"port\": 22}]"),
+        (Format::RulesTxt, "set office«\ndeny from @office\n"),
+        (Format::RulesTxt, "feed office file«\ndeny from @office\n"),
+        (Format::RulesTxt, "limit tcp rate «20\n"),
+    ] {
+        let (text, places) = unmark(marked);
+        let found = load(&text, format).diagnostics;
+        let found_places: Vec<_> = found.iter().map(place).collect();
+        assert_eq!(found_places, places, "{text}\n{}", lines(&found));
+    }
+}
+
+#[test]
+fn dates_of_toml_may_have_a_blank() {
+    for written in [
+        "2027-01-01 00:00:00Z",
+        "2027-01-01t00:00:00z",
+        "2027-01-01T02:00:00+02:00",
+    ] {
+        let text = format!("{RULE}expires = {written}\n");
+        let loaded = load(&text, Format::Toml);
+        let policy = loaded
+            .policy
+            .unwrap_or_else(|| panic!("{}", lines(&loaded.diagnostics)));
+        let expires = policy.plan().rules[0].expires.unwrap();
+        assert_eq!(
+            expires.to_string(),
+            "2027-01-01T00:00:00.000000Z",
+            "{written}"
+        );
+    }
+}
+
 #[test]
 fn long_names_and_patterns() {
     for (code, text) in [
