@@ -10,7 +10,8 @@ use policy::{
 };
 
 use super::packets::Frame;
-use super::{median, timed};
+use super::report::{Figure, Target, median};
+use super::timed;
 
 const SIZES: [u32; 4] = [10, 100, 1_000, 10_000];
 const PACKETS: u32 = 200_000;
@@ -126,7 +127,7 @@ fn first_packets() -> Vec<Vec<u8>> {
         .collect()
 }
 
-pub(super) fn run() {
+pub(super) fn run() -> Vec<Figure> {
     let frames = first_packets();
     let mut engines: Vec<Engine> = SIZES.iter().map(|&size| engine(size)).collect();
     let mut costs: Vec<Vec<f64>> = vec![Vec::new(); SIZES.len()];
@@ -144,8 +145,16 @@ pub(super) fn run() {
         "rules", "ns/packet", "× of 10 rules"
     );
     let base = median(costs[0].clone());
+    let mut growth = f64::NAN;
     for (size, costs) in SIZES.iter().zip(costs) {
         let cost = median(costs);
-        println!("{size:>8}  {cost:>10.1}  {:>12.2}", cost / base);
+        growth = cost / base;
+        println!("{size:>8}  {cost:>10.1}  {growth:>12.2}");
     }
+    vec![Figure::new(
+        "decide: cost of 10,000 rules beside 10",
+        growth,
+        "×",
+        Target::Below(2.0),
+    )]
 }

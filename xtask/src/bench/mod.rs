@@ -1,35 +1,109 @@
 //! Benchmarks beside peers: every figure is a ratio of two things measured in turn in the same run (A B A B …, medians).
 
+mod ban;
+mod connections;
 mod decide;
+mod firewalls;
+mod flood;
+mod load;
+mod nfqueue;
 mod packets;
+mod peer;
+mod plans;
 mod replay;
+mod report;
+mod tcp;
+mod worker;
 
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::Subcommand;
+use report::Figure;
 
 /// What to measure.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
+    /// Everything, and one table of figures and targets.
+    All,
+    /// From the call to ban a source to its first dropped packet.
+    Ban,
+    /// New TCP connections a second with 1,000 rules of ours, none, ufw's and linear nftables rules.
+    Connections,
     /// Cost of a decision with 10 to 10,000 rules.
     Decide,
+    /// Time to load 100,000 and 1,000,000 addresses of a feed, and that nothing passes meanwhile.
+    Load,
+    /// Packets a second of our queue worker, beside a C loop and Python with Scapy.
+    Nfqueue,
+    /// TCP throughput with every packet through our queue worker, beside unqueued.
+    NfqueueTcp,
     /// Packets a second of replay on one core, beside Scapy and tcpdump.
     Replay {
         /// Packets in the capture that is made for it.
         #[arg(long, default_value_t = 2_000_000)]
         packets: u64,
     },
+    /// TCP throughput with 1,000 rules, beside none.
+    Throughput,
 }
 
 /// Runs one benchmark and prints its table.
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
-    match bench {
-        Bench::Decide => {
-            decide::run();
-            Ok(())
-        }
-        Bench::Replay { packets } => replay::run(*packets),
+    report::watch_for_interrupt()?;
+    let figures = figures(bench)?;
+    println!();
+    report::print(&figures);
+    Ok(())
+}
+
+fn figures(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let offline = matches!(bench, Bench::Decide | Bench::Replay { .. });
+    if !offline && let Err(why) = lab::available() {
+        bail!("{why}");
     }
+    match bench {
+        Bench::All => all(),
+        Bench::Ban => ban::run(),
+        Bench::Connections => connections::run(),
+        Bench::Decide => Ok(decide::run()),
+        Bench::Load => load::run(),
+        Bench::Nfqueue => nfqueue::run(),
+        Bench::NfqueueTcp => tcp::queued(),
+        Bench::Replay { packets } => replay::run(*packets),
+        Bench::Throughput => tcp::throughput(),
+    }
+}
+
+/// Every benchmark. One that fails does not keep the others from running; its failure is told and is the outcome.
+fn all() -> anyhow::Result<Vec<Figure>> {
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for (name, bench) in [
+        ("decide", Bench::Decide),
+        ("replay", Bench::Replay { packets: 2_000_000 }),
+        ("nfqueue", Bench::Nfqueue),
+        ("nfqueue-tcp", Bench::NfqueueTcp),
+        ("throughput", Bench::Throughput),
+        ("connections", Bench::Connections),
+        ("load", Bench::Load),
+        ("ban", Bench::Ban),
+    ] {
+        println!("\n== {name}");
+        match figures(&bench) {
+            Ok(some) => found.extend(some),
+            Err(why) => {
+                report::go_on()?;
+                eprintln!("{name} FAILED: {why:#}");
+                failed.push(name);
+            }
+        }
+    }
+    if !failed.is_empty() {
+        println!();
+        report::print(&found);
+        bail!("not everything was measured: {} failed", failed.join(", "));
+    }
+    Ok(found)
 }
 
 /// Times `work` and gives the seconds.
@@ -37,10 +111,4 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let result = work();
     (result, start.elapsed())
-}
-
-/// The middle one.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -16,7 +16,8 @@ use policy::{
 };
 
 use super::packets::conversation;
-use super::{median, timed};
+use super::report::{Figure, Target, median};
+use super::timed;
 
 const ROUNDS: usize = 5;
 /// Scapy is given a part: it takes minutes for the whole.
@@ -150,7 +151,7 @@ fn peer(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn run(packets: u64) -> anyhow::Result<()> {
+pub(super) fn run(packets: u64) -> anyhow::Result<Vec<Figure>> {
     let folder = std::env::temp_dir().join(format!("portcullis-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let outcome = compare(&folder, packets);
@@ -158,7 +159,7 @@ pub(super) fn run(packets: u64) -> anyhow::Result<()> {
     outcome
 }
 
-fn compare(folder: &Path, packets: u64) -> anyhow::Result<()> {
+fn compare(folder: &Path, packets: u64) -> anyhow::Result<Vec<Figure>> {
     let (capture, small) = (folder.join("all.pcap"), folder.join("part.pcap"));
     write_capture(&capture, packets)?;
     write_capture(&small, SCAPY_PACKETS)?;
@@ -202,5 +203,24 @@ fn compare(folder: &Path, packets: u64) -> anyhow::Result<()> {
         ours / tcpdump
     );
     println!("{:>24}  {scapy:>12.0}  {:>7.0}×", "Scapy", ours / scapy);
-    Ok(())
+    Ok(vec![
+        Figure::new(
+            "replay: packets/s on one core",
+            ours / 1e6,
+            "M/s",
+            Target::AtLeast(3.0),
+        ),
+        Figure::new(
+            "replay: packets/s beside Scapy",
+            ours / scapy,
+            "×",
+            Target::AtLeast(300.0),
+        ),
+        Figure::new(
+            "replay: packets/s beside tcpdump -r with a filter",
+            ours / tcpdump,
+            "×",
+            Target::Open,
+        ),
+    ])
 }
