@@ -13,6 +13,7 @@ pub(crate) fn line(event: &Value, screen: &Screen) -> String {
     let mut line = screen.paint(Tone::Faint, &time(event));
     line.push(' ');
     line.push_str(&screen.paint(tone, &format!("{action:<12}")));
+    let before = line.len();
     for field in ["direction", "in_iface"] {
         if let Some(text) = event[field].as_str() {
             line.push(' ');
@@ -24,7 +25,8 @@ pub(crate) fn line(event: &Value, screen: &Screen) -> String {
         line.push_str(&visible(&packet));
     }
     if !why.is_empty() {
-        line.push_str(&screen.paint(Tone::Faint, ": "));
+        let separator = if line.len() > before { ": " } else { " " };
+        line.push_str(&screen.paint(Tone::Faint, separator));
         line.push_str(&visible(&why));
     }
     line
@@ -187,15 +189,15 @@ mod tests {
             (
                 json!({"timestamp": stamp, "event_type": "ban", "src_ip": "203.0.113.7",
                     "ban": {"prefix": "203.0.113.7/32", "remaining_s": 600, "reason": "50 denied packets"}}),
-                "2027-01-01 10:20:30.123 BAN         : 203.0.113.7 for 10m: 50 denied packets",
+                "2027-01-01 10:20:30.123 BAN          203.0.113.7 for 10m: 50 denied packets",
             ),
             (
                 json!({"timestamp": stamp, "event_type": "unban", "ban": {"prefix": "2001:db8::7/128", "ended": "expired"}}),
-                "2027-01-01 10:20:30.123 UNBAN       : 2001:db8::7, it ran out",
+                "2027-01-01 10:20:30.123 UNBAN        2001:db8::7, it ran out",
             ),
             (
                 json!({"timestamp": stamp, "event_type": "daemon", "engine": {"message": "it began"}}),
-                "2027-01-01 10:20:30.123 DAEMON      : it began",
+                "2027-01-01 10:20:30.123 DAEMON       it began",
             ),
             (json!({}), " ?           "),
         ] {

@@ -2,10 +2,12 @@
 //! shown raw.
 
 mod duration;
+mod moment;
 mod progress;
 mod table;
 
 pub(crate) use duration::{humane, humane_seconds, parse_duration};
+pub(crate) use moment::{moment, plain_times};
 pub(crate) use progress::{bar, spinner};
 pub(crate) use table::{Cell, Table};
 

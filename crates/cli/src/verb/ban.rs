@@ -13,7 +13,7 @@ use daemon::api::{
 use crate::args;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, spinner, visible, warn};
+use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, moment, spinner, visible, warn};
 
 /// The largest import: a million bans with their evidence.
 const LARGEST_IMPORT: u64 = 512 << 20;
@@ -118,13 +118,7 @@ fn list(daemon: &Client, json: bool, screen: &mut Screen) -> Result<Exit, Failur
             ),
             Cell::number(u64::from(ban.times_banned)),
             Cell::new(ban.detector.as_deref().unwrap_or(&ban.origin)),
-            Cell::new(
-                ban.since
-                    .to_string()
-                    .get(..19)
-                    .unwrap_or_default()
-                    .replace('T', " "),
-            ),
+            Cell::new(moment(ban.since)),
             Cell::new(&ban.reason),
         ]);
     }
@@ -227,14 +221,7 @@ pub(super) fn allow(
             for entry in &list {
                 table.row([
                     Cell::new(args::IpNetOrAddress(entry.prefix).to_string()).tone(Tone::Good),
-                    Cell::new(
-                        entry
-                            .since
-                            .to_string()
-                            .get(..19)
-                            .unwrap_or_default()
-                            .replace('T', " "),
-                    ),
+                    Cell::new(moment(entry.since)),
                     Cell::new(if entry.persist {
                         ""
                     } else {

@@ -5,7 +5,7 @@ use daemon::api::{Flow, FlowQuery, Rule, Set, SetAddresses, Stats, StatsQuery, T
 use crate::args;
 use crate::client::{Client, percent};
 use crate::failure::{Exit, Failure};
-use crate::screen::{Cell, Screen, Table, Tone, humane};
+use crate::screen::{Cell, Screen, Table, Tone, humane, moment};
 
 /// The rules in order.
 pub(super) fn rules(
@@ -178,10 +178,10 @@ pub(super) fn stats(
     ];
     let mut table = Table::new(COUNTERS);
     for minute in &stats.minutes {
-        // `2027-01-01T00:00:00.000000Z` to the minute.
-        let at = minute.at.to_string();
-        let label = at.get(..16).unwrap_or(&at).replace('T', " ");
-        table.row(counters(&label, &minute.counts));
+        // Without the seconds: it is the begin of a minute.
+        let label = moment(minute.at);
+        let label = label.strip_suffix(":00").unwrap_or(&label);
+        table.row(counters(label, &minute.counts));
     }
     table.row(counters("since the begin", &stats.totals));
     screen.table(&table, "")?;

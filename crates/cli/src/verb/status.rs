@@ -5,7 +5,7 @@ use daemon::api::{Backend, Losses, Record, Sink, Status};
 use crate::args::Plain;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, visible};
+use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, moment, visible};
 
 /// Shows it.
 pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -115,7 +115,10 @@ fn policy(status: &Status) -> String {
     let policy = &status.policy;
     format!(
         "{}, {} rules, {} sets, in force since {}",
-        policy.source, policy.rules, policy.sets, policy.applied
+        policy.source,
+        policy.rules,
+        policy.sets,
+        moment(policy.applied)
     )
 }
 
@@ -136,8 +139,9 @@ fn drift(status: &Status) -> String {
     };
     if let (Some(what), Some(at)) = (&drift.last, drift.last_at) {
         text.push_str(&format!(
-            "; put back {} times, last at {at}: {what}",
-            drift.repaired
+            "; put back {} times, last at {}: {what}",
+            drift.repaired,
+            moment(at)
         ));
     }
     text
