@@ -121,7 +121,7 @@ fn alert(event: &Value) -> String {
     {
         text.push_str(&format!(": {count} in {window} s"));
         if let Some(threshold) = evidence["threshold"].as_u64() {
-            text.push_str(&format!(", {threshold} are no offence"));
+            text.push_str(&format!(" (threshold {threshold})"));
         }
     } else if alert["action"] == "blocked" {
         text.push_str(" (stopped)");
