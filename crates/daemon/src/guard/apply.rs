@@ -58,6 +58,9 @@ pub enum ApplyError {
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] DatapathError),
+    /// Another daemon enforces here.
+    #[error("another portcullis enforces in this network namespace ({0}); stop it first")]
+    Taken(String),
     /// It would cut an administrator off.
     #[error(
         "the policy would not let {peer} open the SSH session anew that it has now ({why}); add a rule for it, or use --force or --confirm 60s"
@@ -217,6 +220,8 @@ impl Guard {
                 if let Some(hold) = self.hold.take() {
                     hold.end(&self.state);
                 }
+                // Sources that were begun for it end.
+                self.pump.switch(self.mode());
                 return Err(error);
             }
         }
@@ -281,6 +286,8 @@ impl Guard {
                 .datapath
                 .as_mut()
                 .ok_or_else(|| ApplyError::NoDatapath(missing()))?;
+            // Whoever has the log has the firewall: two of them would undo each other's rules for ever.
+            self.pump.claim_log().map_err(ApplyError::Taken)?;
             let (queues, without) = self.pump.queues(plan, &self.discovered);
             warnings.extend(without);
             self.counts
@@ -291,7 +298,9 @@ impl Guard {
                 protected: &protected,
                 queues,
             })?;
-            self.enforcing = true;
+            if !self.enforcing {
+                self.change_judge(true);
+            }
         } else if self.enforcing {
             let datapath = self.datapath.as_mut();
             if let Some(datapath) = datapath {
@@ -299,7 +308,7 @@ impl Guard {
                     .keep(datapath.as_mut(), &self.in_force.plan, true);
                 datapath.remove()?;
             }
-            self.enforcing = false;
+            self.change_judge(false);
         }
         self.flushed = false;
         self.drift.in_sync = true;
@@ -409,12 +418,16 @@ impl Guard {
     /// When something of ours is left.
     pub fn flush(&mut self) -> Result<api::Flushed, ApplyError> {
         if let Some(datapath) = &mut self.datapath {
+            self.counts
+                .keep(datapath.as_mut(), &self.in_force.plan, self.enforcing);
             datapath.remove()?;
         }
         if let Some(hold) = self.hold.take() {
             hold.end(&self.state);
         }
-        self.enforcing = false;
+        if self.enforcing {
+            self.change_judge(false);
+        }
         self.flushed = true;
         self.recorder
             .set_policy(Arc::clone(&self.in_force.plan), false);

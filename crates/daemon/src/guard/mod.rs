@@ -45,13 +45,15 @@ use crate::store::Store;
 use crate::watch::Watch;
 
 /// Messages that may wait. A batch holds up to some hundred packets.
-const CHANNEL: usize = 128;
+const CHANNEL: usize = 64;
 /// How often time passes for the engine when no packet comes.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the kernel is compared with what was applied.
 const CHECK: Duration = Duration::from_secs(1);
 /// How often the counters of the current minute are brought up to date.
 const COUNT: Duration = Duration::from_secs(5);
+/// How often the record says how much was seen.
+const STATS: Duration = Duration::from_secs(60);
 
 /// The engine, the datapath, and what is known about both.
 pub struct Guard {
@@ -85,6 +87,7 @@ pub struct Guard {
     began: (Timestamp, Instant),
     last_check: Instant,
     last_count: Instant,
+    last_stats: Instant,
 }
 
 /// The policy in force.
@@ -265,6 +268,7 @@ impl Guard {
             began: (now, Instant::now()),
             last_check: Instant::now(),
             last_count: Instant::now(),
+            last_stats: Instant::now(),
         };
         guard.restore_bans(bans, now);
         guard
@@ -313,6 +317,11 @@ impl Guard {
         if self.last_count.elapsed() >= COUNT {
             self.last_count = Instant::now();
             self.count(now);
+        }
+        if self.last_stats.elapsed() >= STATS {
+            self.last_stats = Instant::now();
+            let sums = self.sums();
+            self.recorder.stats(now, sums);
         }
     }
 

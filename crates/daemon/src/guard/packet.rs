@@ -45,9 +45,9 @@ pub(crate) struct How {
 
 impl Batch {
     /// Packets in one batch at most.
-    pub(crate) const PACKETS: usize = 512;
+    pub(crate) const PACKETS: usize = 256;
     /// Bytes after which a batch is full.
-    pub(crate) const BYTES: usize = 512 * 1024;
+    pub(crate) const BYTES: usize = 128 * 1024;
 
     pub(crate) fn push(&mut self, how: How, bytes: &[u8]) {
         let start = self.bytes.len();

@@ -9,10 +9,15 @@ use policy::{Action, DefaultAction, Plan, RuleId, Timestamp};
 use super::Guard;
 use super::apply::mode_name;
 use crate::api::{self, Totals};
+use crate::record::Sums;
 
 /// What was counted beside the engine's own counts.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
+    /// What the engine judged while it observed, up to the last time it began to enforce.
+    judged: Totals,
+    /// The engine's sums when it last began to observe: what it has counted since it has judged.
+    judging_since: Totals,
     /// What the kernel counted under earlier transactions: each begins anew.
     kernel: Totals,
     /// Rules' matches in the kernel under earlier transactions of the same policy.
@@ -120,19 +125,14 @@ impl Guard {
     pub fn totals(&mut self) -> Totals {
         let engine = Totals::from(*self.engine.totals());
         let mut totals = self.counts.kernel;
-        if self.enforcing
-            && let Some(datapath) = &mut self.datapath
-        {
+        add(&mut totals, &self.counts.judged);
+        if !self.enforcing {
+            add(&mut totals, &minus(&engine, &self.counts.judging_since));
+        } else if let Some(datapath) = &mut self.datapath {
             // An error shows as drift; the sums then stand still until it is put back.
             if let Ok(counters) = datapath.counters() {
                 add(&mut totals, &totals_of(&counters, &self.in_force.plan));
             }
-        }
-        if self.counts.kernel == Totals::default() && !self.enforcing {
-            return Totals {
-                bans: engine.bans + self.counts.imported,
-                ..engine
-            };
         }
         let inspected = self.pump.inspected();
         totals.dropped += inspected.dropped;
@@ -143,6 +143,29 @@ impl Guard {
         totals.alerts = engine.alerts + self.counts.worker_alerts;
         totals.bans = engine.bans + self.counts.imported;
         totals
+    }
+
+    /// The engine stops or begins to be the one that judges.
+    pub(super) fn change_judge(&mut self, enforcing: bool) {
+        let engine = Totals::from(*self.engine.totals());
+        if enforcing {
+            let judged = minus(&engine, &self.counts.judging_since);
+            add(&mut self.counts.judged, &judged);
+        } else {
+            self.counts.judging_since = engine;
+        }
+        self.enforcing = enforcing;
+    }
+
+    /// What is told each minute.
+    pub(super) fn sums(&mut self) -> Sums {
+        let lost = self.pump.losses();
+        Sums {
+            totals: self.totals(),
+            uptime_s: self.began.1.elapsed().as_secs(),
+            lost: lost.capture + lost.nflog + lost.nfqueue,
+            flows: self.flow_count(),
+        }
     }
 
     /// Brings the counters of this minute up to date.

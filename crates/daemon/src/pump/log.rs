@@ -19,19 +19,29 @@ use crate::guard::{Batch, How, Input};
 
 pub(super) const NAME: &str = "nflog";
 
+/// Why verdicts are not seen.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BeginError {
+    /// The kernel refuses.
+    #[error("verdicts hold, but detectors and the record see nothing: {0}")]
+    Open(#[from] LogError),
+    /// No thread.
+    #[error("verdicts hold, but detectors and the record see nothing: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
 /// Opens the group, in the network namespace of the calling thread, and begins the thread.
-pub(super) fn begin(group: u16, outlet: Outlet) -> Result<JoinHandle<()>, String> {
+pub(super) fn begin(group: u16, outlet: Outlet) -> Result<JoinHandle<()>, BeginError> {
     let settings = Settings {
         group,
         // At once: a ban that waits for company is a ban that comes late.
         gather: 1,
         ..Settings::default()
     };
-    let log = open(&settings).map_err(|error| error.to_string())?;
-    std::thread::Builder::new()
+    let log = open(&settings)?;
+    Ok(std::thread::Builder::new()
         .name("nflog".to_owned())
-        .spawn(move || run(log, &outlet))
-        .map_err(|error| error.to_string())
+        .spawn(move || run(log, &outlet))?)
 }
 
 /// The thread that had the group before may still be on its way out.

@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kernel::datapath::Queues;
+use kernel::nflog::LogError;
 use policy::{Mode, Plan};
 
 use crate::addresses::Discovered;
@@ -26,7 +27,7 @@ pub use flow::{Tracked, tracked};
 pub(crate) use inspect::Inspected;
 
 /// Emptied batches that wait for packets again.
-const SPARE: usize = 32;
+const SPARE: usize = 16;
 /// How long a thread waits for a packet before it looks whether it shall end.
 const WAIT: Duration = Duration::from_millis(100);
 
@@ -139,19 +140,48 @@ impl Pump {
         if mode == Mode::Observe {
             self.end_inspectors();
         }
-        if !self.sources.is_empty() {
-            return Vec::new();
-        }
         lock(&self.failures).clear();
-        let begun = match mode {
-            Mode::Observe => self.begin_captures(&handle),
-            Mode::Enforce => self
-                .begin_log(&handle)
-                .and_then(|()| self.begin_flows(&handle)),
-        };
+        let missing = |what: &str| self.sources.iter().all(|thread| thread.what != what);
+        let wanted: Vec<&str> = wanted
+            .iter()
+            .copied()
+            .filter(|what| missing(what))
+            .collect();
+        let mut failures = Vec::new();
+        for what in wanted {
+            let begun = match what {
+                capture::NAME => self.begin_captures(&handle),
+                log::NAME => self.begin_log(&handle).map_err(|error| error.to_string()),
+                _ => self.begin_flows(&handle),
+            };
+            failures.extend(begun.err());
+        }
         // Kept, so that it stays in sight.
-        lock(&self.failures).extend(begun.clone().err());
-        begun.err().into_iter().collect()
+        lock(&self.failures).extend(failures.iter().cloned());
+        failures
+    }
+
+    /// Takes the kernel's log, which one process alone can have. Where the kernel has none that is no failure.
+    ///
+    /// # Errors
+    ///
+    /// When another process has it.
+    pub fn claim_log(&mut self) -> Result<(), String> {
+        let Some(handle) = self.handle.clone() else {
+            return Ok(());
+        };
+        if self
+            .sources
+            .iter()
+            .any(|thread| thread.what == log::NAME && !thread.join.is_finished())
+        {
+            return Ok(());
+        }
+        match self.begin_log(&handle) {
+            Err(log::BeginError::Open(error @ LogError::Taken { .. })) => Err(error.to_string()),
+            // `switch` tries again, and tells.
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn begin_captures(&mut self, handle: &Handle) -> Result<(), String> {
@@ -179,12 +209,10 @@ impl Pump {
         Ok(())
     }
 
-    fn begin_log(&mut self, handle: &Handle) -> Result<(), String> {
+    fn begin_log(&mut self, handle: &Handle) -> Result<(), log::BeginError> {
         let outlet = self.outlet(handle);
         let (stop, counts) = (Arc::clone(&outlet.stop), Arc::clone(&outlet.counts));
-        let join = log::begin(self.settings.log_group, outlet).map_err(|error| {
-            format!("verdicts hold, but detectors and the record see nothing: {error}")
-        })?;
+        let join = log::begin(self.settings.log_group, outlet)?;
         self.sources.push(Thread {
             name: format!("group {}", self.settings.log_group),
             what: log::NAME,

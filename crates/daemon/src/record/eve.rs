@@ -26,6 +26,19 @@ pub struct Context<'a> {
     pub enforced: bool,
 }
 
+/// What is told each minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Since the begin.
+    pub totals: api::Totals,
+    /// Seconds since the begin.
+    pub uptime_s: u64,
+    /// Packets that nobody saw.
+    pub lost: u64,
+    /// Flows tracked now.
+    pub flows: usize,
+}
+
 /// One EVE object. Fields in the order Suricata writes them.
 #[derive(Debug, Serialize)]
 pub struct Eve {
@@ -112,6 +125,20 @@ impl Eve {
             ),
         ]);
         Self::bare(notice.at, notice.kind.name(), body)
+    }
+
+    /// The sums since the begin, as Suricata tells them each minute: where a SIEM looks whether the sensor lives and loses packets.
+    pub fn of_stats(at: Timestamp, sums: &Sums) -> Self {
+        let totals = &sums.totals;
+        let stats = json!({
+            "uptime": sums.uptime_s,
+            "capture": { "kernel_packets": totals.packets, "kernel_drops": sums.lost },
+            "decoder": { "pkts": totals.packets, "bytes": totals.bytes, "invalid": totals.anomalies },
+            "ips": { "accepted": totals.allowed, "blocked": totals.dropped, "rejected": totals.rejected },
+            "flow": { "total": totals.flows, "active": sums.flows },
+            "detect": { "alert": totals.alerts },
+        });
+        Self::bare(at, "stats", object([("stats", stats)]))
     }
 
     /// Gives the event the number that `why` takes, where the schema leaves room for it.

@@ -12,7 +12,7 @@ pub mod recorder;
 pub mod text;
 pub mod writer;
 
-pub use eve::{Context, Eve, StatsLine};
+pub use eve::{Context, Eve, StatsLine, Sums};
 pub use explain::decided;
 pub use notice::{Notice, NoticeKind};
 pub use recorder::Recorder;

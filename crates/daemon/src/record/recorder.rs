@@ -10,17 +10,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use engine::Event;
-use policy::{LogSettings, Plan};
+use policy::{LogSettings, Plan, Timestamp};
 use tokio::sync::broadcast;
 
 use super::escape::write_json;
 use super::writer::LogFile;
-use super::{Context, Eve, Notice, text};
+use super::{Context, Eve, Notice, Sums, text};
 use crate::api;
 use crate::store::{Entry, Store};
 
 /// Events that may wait.
-const CHANNEL: usize = 16_384;
+const CHANNEL: usize = 8_192;
 /// Events that a follower may be behind.
 const FOLLOWERS: usize = 4_096;
 /// How long a line waits in memory before it is in its file.
@@ -46,6 +46,7 @@ struct Shared {
 enum Message {
     Event(Box<Event>),
     Notice(Box<Notice>),
+    Stats(Timestamp, Box<Sums>),
     Policy(Arc<Plan>, bool),
     Reopen,
     Flush(SyncSender<()>),
@@ -97,6 +98,11 @@ impl Recorder {
     /// Records what happened to the firewall itself.
     pub fn notice(&self, notice: Notice) {
         self.send(Message::Notice(Box::new(notice)));
+    }
+
+    /// Records the sums so far, in `eve.json` alone.
+    pub fn stats(&self, at: Timestamp, sums: Sums) {
+        self.send(Message::Stats(at, Box::new(sums)));
     }
 
     /// From here on events belong to this plan.
@@ -227,6 +233,9 @@ impl Thread {
             match message {
                 Message::Event(event) => self.record_event(&event, now),
                 Message::Notice(notice) => self.record_notice(&notice, now),
+                Message::Stats(at, sums) => {
+                    self.write_eve(&Eve::of_stats(at, &sums), now);
+                }
                 Message::Policy(plan, enforced) => {
                     let log = &plan.log;
                     self.eve.set_limits(log.rotate_bytes, log.rotate_keep);
@@ -329,7 +338,6 @@ mod tests {
     use super::*;
     use crate::record::{NoticeKind, samples};
     use crate::store::EventFilter;
-    use policy::Timestamp;
 
     #[test]
     fn an_event_is_in_both_files_in_the_store_and_with_followers_under_one_number() {

@@ -35,6 +35,17 @@ fn objects() -> Vec<(String, Value)> {
             text: "text\u{1b}\n".to_owned(),
         }));
     }
+    let totals = crate::api::Totals {
+        packets: 7,
+        ..Default::default()
+    };
+    let sums = super::Sums {
+        totals,
+        uptime_s: 60,
+        lost: 1,
+        flows: 2,
+    };
+    eves.push(Eve::of_stats(Timestamp::from_secs(1), &sums));
     eves.iter()
         .map(|eve| {
             let mut bytes = Vec::new();
@@ -97,6 +108,7 @@ fn events_follow_suricatas_schema() {
             "firewall",
             "flow",
             "policy",
+            "stats",
             "unban"
         ]
     );

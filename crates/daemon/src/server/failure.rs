@@ -76,7 +76,8 @@ impl From<ApplyError> for Failure {
             | ApplyError::Pending
             | ApplyError::NothingPending
             | ApplyError::NoPrevious
-            | ApplyError::NoDatapath(_) => StatusCode::CONFLICT,
+            | ApplyError::NoDatapath(_)
+            | ApplyError::Taken(_) => StatusCode::CONFLICT,
             ApplyError::Kernel(_) | ApplyError::Hold(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)

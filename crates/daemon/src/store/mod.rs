@@ -29,7 +29,7 @@ use policy::{LogSettings, Timestamp};
 use crate::api;
 
 /// What the channel to the writing thread holds at most.
-const CHANNEL: usize = 16_384;
+const CHANNEL: usize = 8_192;
 
 /// A handle on the writing thread. Cheap to clone.
 #[derive(Clone, Debug)]

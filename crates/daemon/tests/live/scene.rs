@@ -60,8 +60,13 @@ impl Scene {
 
     /// Starts the daemon.
     pub(crate) fn spawn(&self, mode: &str, config: &str) -> Guard {
+        self.spawn_in(self.folder.path(), mode, config)
+    }
+
+    /// Starts the daemon with another folder.
+    pub(crate) fn spawn_in(&self, folder: &std::path::Path, mode: &str, config: &str) -> Guard {
         let program = std::env::current_exe().unwrap();
-        let folder = self.folder.path().display().to_string();
+        let folder = folder.display().to_string();
         let arguments = ["__daemon", &folder, mode, config];
         self.net
             .server
