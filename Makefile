@@ -22,10 +22,10 @@ lab:
 	@$(MAKE) --no-print-directory build
 	@cargo run --quiet --release --locked -p xtask -- lab
 
-# Measurements.
+# Measurements beside peers, live in network namespaces (as root) and offline; a table of figures and targets at the end.
 bench:
-	@packaging/deps.sh test
-	@cargo bench --workspace --locked
+	@packaging/deps.sh bench
+	@cargo run --quiet --release --locked -p xtask -- bench all
 
 # A minute for each fuzz target. Needs a nightly toolchain and cargo-fuzz.
 FUZZ_SECONDS ?= 60

@@ -4,9 +4,10 @@
 #
 #   packaging/deps.sh run    a C compiler (SQLite is built in) and nft, which enforcing needs
 #   packaging/deps.sh test   also the real tools that the namespace tests drive
+#   packaging/deps.sh bench  also what the peers of the benchmarks are built from
 set -euo pipefail
 
-# command:package
+# command:package, or /file:package
 run=(cc:build-essential nft:nftables ip:iproute2)
 test=(
   "${run[@]}"
@@ -14,17 +15,25 @@ test=(
   nmap:nmap hping3:hping3 curl:curl nc:netcat-openbsd python3:python3 iperf3:iperf3
   tcpdump:tcpdump capinfos:tshark tshark:tshark
 )
+bench=(
+  "${test[@]}"
+  /usr/include/libnetfilter_queue/libnetfilter_queue.h:libnetfilter-queue-dev
+  /usr/lib/python3/dist-packages/scapy/__init__.py:python3-scapy
+  /usr/share/doc/python3-dev:python3-dev /usr/share/doc/python3-venv:python3-venv
+)
 
 case "${1:-}" in
   run) wanted=("${run[@]}") ;;
   test) wanted=("${test[@]}") ;;
-  *) echo "usage: $0 run|test" >&2; exit 2 ;;
+  bench) wanted=("${bench[@]}") ;;
+  *) echo "usage: $0 run|test|bench" >&2; exit 2 ;;
 esac
 
 # Administrators' tools live where a plain user's PATH may not lead.
 PATH="$PATH:/usr/sbin:/sbin"
 missing=()
 for pair in "${wanted[@]}"; do
+  if [[ "$pair" == /* ]] && [ -e "${pair%%:*}" ]; then continue; fi
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 if ! command -v cargo >/dev/null; then

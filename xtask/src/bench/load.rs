@@ -11,15 +11,44 @@ use lab::Topology;
 use policy::{Action, AddressSet, NamedSet, Plan, SetId};
 
 use super::flood::Flood;
+use super::peer::Folder;
 use super::plans::{UDP, plan, rule};
-use super::report::{Figure, Target, go_on, median};
+use super::report::{Figure, Target, go_on, median, ratio};
+use super::timed;
 
 const PORT: u16 = 9_000;
 const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 1, 1), PORT);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 2);
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 2, 2);
-/// Of 100,000 and of 1,000,000 addresses.
-const LOADS: [(u32, usize, f64); 2] = [(100_000, 10, 1.0), (1_000_000, 3, f64::NAN)];
+/// Threads that flood.
+const FLOODS: usize = 1;
+/// nft with a million elements may take its time on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A feed of one size.
+struct Case {
+    count: u32,
+    /// Loads of each kind on a quiet network.
+    rounds: usize,
+    /// Loads while the attacker sends.
+    flooded: usize,
+    target: Target,
+}
+
+const CASES: [Case; 2] = [
+    Case {
+        count: 100_000,
+        rounds: 5,
+        flooded: 5,
+        target: Target::Below(1.0),
+    },
+    Case {
+        count: 1_000_000,
+        rounds: 1,
+        flooded: 1,
+        target: Target::Open,
+    },
+];
 
 /// Single addresses and a tenth `/24`s, none next to another, and the attacker.
 fn feed(count: u32) -> AddressSet {
@@ -46,91 +75,142 @@ fn with_feed(count: u32) -> Plan {
 
 pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
     let lab = Topology::new()?;
+    let mut nft = Nft::new(lab.server.enter(Features::probe)??);
+    let mut figures = Vec::new();
+    for case in &CASES {
+        figures.extend(times(&lab, &mut nft, case)?);
+        no_window(&lab, &mut nft, case)?;
+    }
+    lab.server.enter(|| nft.remove())??;
+    Ok(figures)
+}
+
+/// Puts the plan in force and gives the seconds that it took.
+fn apply(lab: &Topology, nft: &mut Nft, plan: &Plan, count: u32) -> anyhow::Result<f64> {
+    go_on()?;
+    let request = Apply {
+        plan,
+        protected: &AddressSet::default(),
+        queues: None,
+    };
+    let applied = lab.server.enter(|| nft.apply(&request))??;
+    ensure!(
+        applied.elements == count as usize,
+        "{} of {count} addresses are loaded",
+        applied.elements
+    );
+    Ok(applied.took.as_secs_f64())
+}
+
+/// Into an empty kernel, over the same feed, and the same addresses in two bare sets by `nft -f` alone, in turn.
+fn times(lab: &Topology, nft: &mut Nft, case: &Case) -> anyhow::Result<Vec<Figure>> {
+    let count = case.count;
+    let (plan, folder) = (with_feed(count), Folder::new("feed")?);
+    let bare = folder.path().join("bare.nft");
+    std::fs::write(&bare, bare_sets(&plan))?;
+    let (mut empty, mut anew, mut peer) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..case.rounds {
+        lab.server.enter(|| nft.remove())??;
+        empty.push(apply(lab, nft, &plan, count)?);
+        anew.push(apply(lab, nft, &plan, count)?);
+        go_on()?;
+        let arguments = ["-f", &bare.display().to_string()];
+        let (loaded, took) = timed(|| lab.client.output_within(PATIENCE, "nft", &arguments));
+        ensure!(loaded?.status.success(), "nft does not load the bare sets");
+        peer.push(took.as_secs_f64());
+        lab.client
+            .output_within(PATIENCE, "nft", &["delete", "table", "inet", "bare"])?;
+    }
+    let beside = ratio(&empty, &peer);
+    let [empty, anew, peer] = [empty, anew, peer].map(median);
+    println!(
+        "load: {count} addresses, medians of {}: {empty:.2} s into an empty kernel, {anew:.2} s anew, {peer:.2} s as bare sets by nft -f",
+        case.rounds
+    );
+    Ok(vec![
+        Figure::new(
+            format!("load: {count} addresses into an empty kernel"),
+            empty,
+            "s",
+            case.target,
+        ),
+        Figure::new(
+            format!("load: {count} addresses over the same, one transaction"),
+            anew,
+            "s",
+            case.target,
+        ),
+        Figure::new(
+            format!("load: time for {count} addresses beside nft -f of bare sets"),
+            beside,
+            "×",
+            Target::Open,
+        ),
+    ])
+}
+
+/// The feed as a script without anything else: single addresses and prefixes apart.
+fn bare_sets(plan: &Plan) -> String {
+    let addresses = plan.sets.iter().flat_map(|set| set.addresses.prefixes());
+    let (single, prefixes): (Vec<IpNet>, Vec<IpNet>) =
+        addresses.partition(|prefix| prefix.prefix_len() == 32);
+    let list = |of: &[IpNet]| {
+        let texts: Vec<String> = of.iter().map(IpNet::to_string).collect();
+        texts.join(",\n")
+    };
+    let single = list(&single).replace("/32", "");
+    format!(
+        "table inet bare {{\n\tset single {{ type ipv4_addr; elements = {{ {single} }} }}\n\
+         \tset prefixes {{ type ipv4_addr; flags interval; elements = {{ {} }} }}\n}}\n",
+        list(&prefixes)
+    )
+}
+
+/// Loads the feed anew while the attacker, who is on it, floods the port: nothing of it may arrive, and the client must.
+fn no_window(lab: &Topology, nft: &mut Nft, case: &Case) -> anyhow::Result<()> {
+    let (count, plan) = (case.count, with_feed(case.count));
     let receiver = lab.server.enter(|| UdpSocket::bind(SERVER))??;
     receiver.set_nonblocking(true)?;
     let friend = lab.client.enter(|| UdpSocket::bind("0.0.0.0:0"))??;
     friend.connect(SERVER)?;
-    let features = lab.server.enter(Features::probe)??;
-    let mut nft = Nft::new(features);
-    let mut figures = Vec::new();
-    for (count, rounds, target) in LOADS {
-        let plan = with_feed(count);
-        let request = Apply {
-            plan: &plan,
-            protected: &AddressSet::default(),
-            queues: None,
-        };
-        let mut times = Vec::new();
-        let apply = |nft: &mut Nft| -> anyhow::Result<f64> {
-            go_on()?;
-            let applied = lab.server.enter(|| nft.apply(&request))??;
-            ensure!(
-                applied.elements == count as usize,
-                "{} of {count} addresses are loaded",
-                applied.elements
-            );
-            Ok(applied.took.as_secs_f64())
-        };
-        // Before the feed is there, the attacker is heard: the check below can fail.
-        lab.server.enter(|| nft.remove())??;
-        let foe = lab.attacker.enter(|| UdpSocket::bind("0.0.0.0:0"))??;
-        foe.connect(SERVER)?;
-        let (from_attacker, from_client) = speak(&receiver, &[&foe, &friend])?;
-        ensure!(
-            from_attacker > 0 && from_client > 0,
-            "without a ruleset both should be heard"
-        );
-        let first = apply(&mut nft)?;
-        arrived(&receiver);
-        let flood = Flood::start(&lab.attacker, SERVER, 1)?;
-        let (mut passed, mut friendly) = (0, 0);
-        for _ in 0..rounds {
-            times.push(apply(&mut nft)?);
-            let (from_attacker, from_client) = speak(&receiver, &[&friend])?;
-            passed += from_attacker;
-            friendly += usize::from(from_client > 0);
-        }
-        let sent = flood.sent();
-        drop(flood);
-        passed += arrived(&receiver).0;
-        ensure!(sent > 0, "the attacker sent nothing");
-        ensure!(
-            passed == 0,
-            "{passed} of {sent} packets of a listed address came through while its feed was loaded anew"
-        );
-        ensure!(
-            friendly == rounds,
-            "a friend was heard after {friendly} of {rounds} loads"
-        );
-        let took = median(times.clone());
-        println!(
-            "load: {count} addresses: {first:.2} s into an empty kernel, {took:.2} s anew (median of {rounds}, worst {:.2} s), \
-             under a flood; 0 of {sent} packets of a listed address came through meanwhile",
-            times.iter().copied().fold(0.0, f64::max)
-        );
-        figures.push(Figure::new(
-            format!("load: {count} addresses anew, under a flood, no accept window"),
-            took,
-            "s",
-            if target.is_nan() {
-                Target::Open
-            } else {
-                Target::Below(target)
-            },
-        ));
-        figures.push(Figure::new(
-            format!("load: {count} addresses into an empty kernel"),
-            first,
-            "s",
-            if target.is_nan() {
-                Target::Open
-            } else {
-                Target::Below(target)
-            },
-        ));
-    }
+    // Before the feed is there, the attacker is heard: the check below can fail.
     lab.server.enter(|| nft.remove())??;
-    Ok(figures)
+    let foe = lab.attacker.enter(|| UdpSocket::bind("0.0.0.0:0"))??;
+    foe.connect(SERVER)?;
+    let (from_attacker, from_client) = speak(&receiver, &[&foe, &friend])?;
+    ensure!(
+        from_attacker > 0 && from_client > 0,
+        "without a ruleset both should be heard"
+    );
+    apply(lab, nft, &plan, count)?;
+    arrived(&receiver);
+    let flood = Flood::start(&lab.attacker, SERVER, FLOODS)?;
+    let (mut passed, mut friendly, mut took) = (0, 0, Vec::new());
+    for _ in 0..case.flooded {
+        took.push(apply(lab, nft, &plan, count)?);
+        let (from_attacker, from_client) = speak(&receiver, &[&friend])?;
+        passed += from_attacker;
+        friendly += usize::from(from_client > 0);
+    }
+    let sent = flood.sent();
+    drop(flood);
+    passed += arrived(&receiver).0;
+    ensure!(sent > 0, "the attacker sent nothing");
+    ensure!(
+        passed == 0,
+        "{passed} of {sent} packets of a listed address came through while its feed was loaded anew"
+    );
+    ensure!(
+        friendly == case.flooded,
+        "a friend was heard after {friendly} of {} loads",
+        case.flooded
+    );
+    println!(
+        "load: {count} addresses anew under a flood: {:.2} s (median of {}); none of {sent} packets of a listed address came through",
+        median(took),
+        case.flooded
+    );
+    Ok(())
 }
 
 /// Sends a few packets from each, and counts what arrives from attacker and client meanwhile.

@@ -106,7 +106,10 @@ pub(super) fn queued() -> anyhow::Result<Vec<Figure>> {
         let decided = worker.decided() - before;
         // Segments of at most 64 KiB: fewer packets than this and some went by.
         let least = rate * 1e9 / 8.0 * 2.0 / 65_536.0 * 0.95;
-        worker.let_all_pass()?;
+        if let Err(why) = worker.let_all_pass() {
+            eprintln!("FAILED, counted as 0 Gbit/s: {why:#}");
+            return Ok(0.0);
+        }
         ensure!(
             if arm == 0 {
                 decided as f64 >= least
