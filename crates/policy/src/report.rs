@@ -133,7 +133,7 @@ impl Report {
         code: &'static str,
         message: impl Into<String>,
     ) -> &mut Diagnostic {
-        let position = self.position(span);
+        let position = self.position_if_shown(span);
         self.add(span, Severity::Error, code, message.into(), position)
     }
 
@@ -143,7 +143,7 @@ impl Report {
         code: &'static str,
         message: impl Into<String>,
     ) -> &mut Diagnostic {
-        let position = self.position(span);
+        let position = self.position_if_shown(span);
         self.add(span, Severity::Warning, code, message.into(), position)
     }
 
@@ -166,13 +166,26 @@ impl Report {
             suggestion: None,
             witness: None,
         };
-        if self.found.len() >= MOST_DIAGNOSTICS {
+        if self.is_full() {
             self.left_out += 1;
             return self.spare.insert(diagnostic);
         }
         let place = self.found.len();
         self.found.push((near, diagnostic));
         &mut self.found[place].1
+    }
+
+    /// Whether what is found from now on is only counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.found.len() >= MOST_DIAGNOSTICS
+    }
+
+    fn position_if_shown(&self, span: Span) -> Position {
+        if self.is_full() {
+            Position::default()
+        } else {
+            self.position(span)
+        }
     }
 
     pub(crate) fn has_errors(&self) -> bool {

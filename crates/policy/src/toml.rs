@@ -246,7 +246,9 @@ impl Parser<'_, '_> {
             self.tokens.next();
             return true;
         }
-        let unclosed = self.tokens.statement_begins() && !self.tokens.closes_before_header(close);
+        // Which of the two is missing is worth a look ahead only where it is told.
+        let unclosed = self.tokens.statement_begins()
+            && (self.report.is_full() || !self.tokens.closes_before_header(close));
         let (opened, close) = match close {
             Kind::CloseBracket => ("[", "]"),
             _ => ("{", "}"),

@@ -237,7 +237,11 @@ impl Table {
 
 /// Reports a key that is there already.
 pub(crate) fn duplicate_key(key: &str, span: Span, first: Span, report: &mut Report) {
-    let first = report.place(first, span.file);
+    let first = if report.is_full() {
+        String::new()
+    } else {
+        report.place(first, span.file)
+    };
     report.error(
         span,
         "duplicate-key",
