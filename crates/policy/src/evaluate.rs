@@ -77,3 +77,89 @@ pub fn content_matches(content: &Content, payload: &[u8], has_stream: bool) -> b
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a test that cannot load its own text has failed"
+    )]
+    use std::path::Path;
+
+    use super::*;
+    use crate::load::{Format, load_text};
+
+    /// Whether `deny CONDITION` matches the payload, with and without a stream.
+    fn matches(condition: &str, payload: &[u8]) -> (bool, bool) {
+        let text = format!("deny {condition}");
+        let loaded = load_text("t", &text, Format::RulesTxt, Path::new(""));
+        let plan = loaded.policy.unwrap().into_plan();
+        let content = plan.rules[0].content.as_ref().unwrap();
+        (
+            content_matches(content, payload, true),
+            content_matches(content, payload, false),
+        )
+    }
+
+    #[test]
+    fn contents() {
+        for (condition, payload, expected) in [
+            ("at 0 bytes \"68 ?? 00\"", "h\x7f\0x", (true, true)),
+            ("at 0 bytes \"68 ?? 00\"", "h\x7f\x01x", (false, false)),
+            ("at 0 bytes \"68 ?? 00\"", "h\x7f", (false, false)),
+            ("at 2 bytes \"6?\"", "xxa", (true, true)),
+            ("at 2 bytes \"6?\"", "xxq", (false, false)),
+            ("at 2 bytes \"?1\"", "xxa", (true, true)),
+            ("contains \"b\\x63d\"", "abcde", (true, true)),
+            ("contains \"BCD\"", "abcde", (false, false)),
+            ("contains \"BCD\" ignore-case", "abcde", (true, true)),
+            ("contains \"abcdef\"", "abcde", (false, false)),
+            ("hex \"6263\"", "abcde", (true, true)),
+            ("regex \"^a.c\"", "abcde", (true, true)),
+            ("regex \"^A.C\" ignore-case", "abcde", (true, true)),
+            ("regex \"e$\" depth 3", "abcde", (false, true)),
+            ("contains \"de\" stream depth 4", "abcde", (false, true)),
+            ("contains \"cd\" stream depth 4", "abcde", (true, true)),
+            ("min-len 5", "abcde", (true, true)),
+            ("min-len 6", "abcde", (false, false)),
+            ("max-len 5", "abcde", (true, true)),
+            ("max-len 4", "abcde", (false, false)),
+            // Without a payload nothing matches, whatever is asked.
+            ("max-len 4", "", (false, false)),
+            ("regex \"a*\"", "", (false, false)),
+        ] {
+            assert_eq!(
+                matches(condition, payload.as_bytes()),
+                expected,
+                "{condition} {payload:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn witnesses_print_as_test_reads_them() {
+        let mut packet = Witness {
+            direction: crate::Direction::In,
+            protocol: 6,
+            source: "203.0.113.7".parse().unwrap(),
+            destination: "192.0.2.1".parse().unwrap(),
+            source_port: Some(40_000),
+            destination_port: Some(22),
+            interface: Some("eth0".to_owned()),
+            payload: vec![0x68, 0],
+        };
+        assert_eq!(
+            packet.to_string(),
+            "in tcp 203.0.113.7:40000 to 192.0.2.1:22 on eth0 payload 68 00"
+        );
+        packet.source = "2001:db8::7".parse().unwrap();
+        packet.destination = "2001:db8::1".parse().unwrap();
+        (packet.interface, packet.payload) = (None, Vec::new());
+        assert_eq!(
+            packet.to_string(),
+            "in tcp [2001:db8::7]:40000 to [2001:db8::1]:22"
+        );
+        (packet.source_port, packet.destination_port, packet.protocol) = (None, None, 200);
+        assert_eq!(packet.to_string(), "in 200 2001:db8::7 to 2001:db8::1");
+    }
+}
