@@ -35,13 +35,14 @@ pub(crate) struct Index {
     trees: Vec<(RuleId, u32)>,
 }
 
+/// What a child number says: a node, or with this bit the place of a leaf in the entries. Leaves are most of a tree, and so
+/// cost a packet no look at a node.
+const LEAF_BIT: u32 = 1 << 31;
+/// The leaf without rules.
+const EMPTY: u32 = u32::MAX;
+
 #[derive(Debug)]
 enum Node {
-    /// `entries[first..first + count]`.
-    Leaf {
-        first: u32,
-        count: u32,
-    },
     Protocol(Box<[u32; 256]>),
     /// `starts[i]..starts[i + 1]` goes to `children[i]`; packets without ports to `without`.
     Port {
@@ -70,25 +71,22 @@ struct Entry {
     port: Option<(u16, u16)>,
     /// The one range of IPv4 sources, when it is one and was not cut.
     source: Option<(u32, u32)>,
-    /// The one range of IPv4 destinations, when it is one and was not cut.
-    destination: Option<(u32, u32)>,
+    /// Whether it is the last of its leaf.
+    last: bool,
 }
 
 impl Entry {
     #[inline]
     fn may_match(&self, facts: &Facts<'_>) -> bool {
-        let inside = |range: Option<(u32, u32)>, key: u128| {
-            range.is_none_or(|(first, last)| {
-                key >> 32 == IPV4_FIRST >> 32 && (first..=last).contains(&(key as u32))
-            })
-        };
         self.protocol
             .is_none_or(|protocol| protocol == facts.protocol)
             && self.port.is_none_or(|(first, last)| {
                 facts.port.is_some_and(|port| first <= port && port <= last)
             })
-            && inside(self.source, facts.source)
-            && inside(self.destination, facts.destination)
+            && self.source.is_none_or(|(first, last)| {
+                facts.source >> 32 == IPV4_FIRST >> 32
+                    && (first..=last).contains(&(facts.source as u32))
+            })
     }
 }
 
@@ -164,7 +162,6 @@ impl Index {
             }
             let found = self
                 .leaf(root, facts)
-                .iter()
                 .take_while(|entry| best.is_none_or(|best| entry.id < best))
                 .find(|entry| entry.may_match(facts) && (!entry.more || matches(entry.id)))
                 .map(|entry| entry.id);
@@ -182,20 +179,26 @@ impl Index {
     }
 
     #[inline]
-    fn leaf(&self, root: u32, facts: &Facts<'_>) -> &[Entry] {
+    fn leaf(&self, root: u32, facts: &Facts<'_>) -> impl Iterator<Item = &Entry> {
+        let first = self.leaf_place(root, facts);
+        let mut rest = self.entries.get(first..).unwrap_or_default().iter();
+        let mut ended = false;
+        std::iter::from_fn(move || {
+            let entry = rest.next().filter(|_| !ended)?;
+            ended = entry.last;
+            Some(entry)
+        })
+    }
+
+    /// Where the packet's leaf begins in the entries; beyond them for the empty one.
+    #[inline]
+    fn leaf_place(&self, root: u32, facts: &Facts<'_>) -> usize {
         let mut at = root;
-        loop {
+        while at & LEAF_BIT == 0 {
             let Some(node) = self.nodes.get(at as usize) else {
-                return &[];
+                return usize::MAX;
             };
             at = match node {
-                Node::Leaf { first, count } => {
-                    let first = *first as usize;
-                    return self
-                        .entries
-                        .get(first..first + *count as usize)
-                        .unwrap_or_default();
-                }
                 Node::Protocol(children) => children[usize::from(facts.protocol)],
                 Node::Port {
                     source,
@@ -227,6 +230,7 @@ impl Index {
                 }
             };
         }
+        (at & !LEAF_BIT) as usize
     }
 }
 
@@ -339,25 +343,28 @@ impl Builder<'_> {
             return known;
         }
         let (rules, _) = &list;
-        let node = match self.best_cut(rules, cut) {
+        let child = match self.best_cut(rules, cut) {
             Some(parts) if self.budget > parts.weight() => {
                 self.budget -= parts.weight();
-                self.inner(parts, cut)
+                let node = self.inner(parts, cut);
+                self.nodes.push(node);
+                (self.nodes.len() - 1) as u32
             }
-            _ => {
-                let leaf: Vec<Entry> = rules.iter().map(|&id| self.entry(id, cut)).collect();
-                let first = self.entries.len() as u32;
-                self.entries.extend(leaf);
-                Node::Leaf {
-                    first,
-                    count: rules.len() as u32,
-                }
-            }
+            _ => self.new_leaf(rules, cut),
         };
-        let at = self.nodes.len() as u32;
-        self.nodes.push(node);
-        self.known.insert(list, at);
-        at
+        self.known.insert(list, child);
+        child
+    }
+
+    fn new_leaf(&mut self, rules: &[RuleId], cut: Fields) -> u32 {
+        let mut leaf: Vec<Entry> = rules.iter().map(|&id| self.entry(id, cut)).collect();
+        let Some(end) = leaf.last_mut() else {
+            return EMPTY;
+        };
+        end.last = true;
+        let first = self.entries.len() as u32;
+        self.entries.extend(leaf);
+        first | LEAF_BIT
     }
 
     fn inner(&mut self, parts: Parts, cut: Fields) -> Node {
@@ -376,7 +383,7 @@ impl Builder<'_> {
             }
             Borders::Port(starts) => {
                 // The last list is that of packets without ports.
-                let without = children.pop().unwrap_or_default();
+                let without = children.pop().unwrap_or(EMPTY);
                 Node::Port {
                     source: field == Field::SourcePort,
                     starts: starts.into(),
@@ -422,22 +429,21 @@ impl Builder<'_> {
             _ => None,
         };
         let source = open(Field::Source).then(|| one_ipv4_range(&rule.from));
-        let destination = open(Field::Destination).then(|| one_ipv4_range(&rule.to));
         let more = rule.content.is_some()
             || rule.expires.is_some()
             || rule.interface.is_some()
             || (open(Field::Protocol) && protocol.is_none())
             || (open(Field::Port) && port.is_none())
             || open(Field::SourcePort)
-            || source == Some(None)
-            || destination == Some(None);
+            || open(Field::Destination)
+            || source == Some(None);
         Entry {
             id,
             protocol,
             more,
             port,
             source: source.flatten(),
-            destination: destination.flatten(),
+            last: false,
         }
     }
 
