@@ -9,6 +9,7 @@ pub mod addresses;
 pub mod api;
 pub mod candidate;
 pub mod clock;
+mod discovery;
 pub mod guard;
 pub mod pump;
 pub mod record;

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kernel::datapath::{Datapath, Queues};
-use kernel::interfaces::{Changes, HostAddresses, host_addresses};
 use kernel::nft::{Features, LOG_GROUP, Nft};
 use policy::{DefaultAction, Mode};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,19 +18,13 @@ use crate::api;
 use crate::candidate::{Candidate, Invalid, Source};
 use crate::guard::{self, ApplyError, Guard, Handle, Inbox, REJECTED, Revert, Saved};
 use crate::pump::{self, Pump};
-use crate::record::{NoticeKind, Recorder, recorder};
+use crate::record::{Recorder, recorder};
 use crate::server::{self, Listener, Service, SocketError};
 use crate::state::{StateDir, StateError};
 use crate::store::Store;
 use crate::watch::Watch;
-use crate::{clock, revert, sessions};
+use crate::{clock, discovery, revert};
 
-/// How often sessions are looked for.
-const LOOK: Duration = Duration::from_secs(3);
-/// How often addresses and routes are listed though the kernel told of no change: a router has a million of them.
-const RELIST: Duration = Duration::from_secs(60);
-/// Changes come in flocks.
-const SETTLE: Duration = Duration::from_millis(300);
 /// How long the last lines of the record may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// The first NFQUEUE number.
@@ -246,7 +239,7 @@ impl Parts {
             plan: Arc::clone(&candidate.plan),
             enforced: false,
         })?;
-        let discovered = discover().unwrap_or_else(|error| {
+        let discovered = discovery::discover().unwrap_or_else(|error| {
             warnings.push(format!(
                 "own addresses, gateways and resolvers are not protected: {error}"
             ));
@@ -293,7 +286,7 @@ impl Parts {
         match parts.put_in_force() {
             Ok(started) => {
                 parts.started = started;
-                parts.others.push(start_discovery(
+                parts.others.push(discovery::start(
                     parts.handle.clone(),
                     Arc::clone(&parts.stop),
                 )?);
@@ -468,82 +461,5 @@ fn reverter(options: &RunOptions) -> Revert {
     Revert {
         command: options.revert.clone().unwrap_or_else(revert::command),
         socket: std::path::absolute(&options.socket).unwrap_or_else(|_| options.socket.clone()),
-    }
-}
-
-fn discover() -> Result<Discovered, kernel::interfaces::HostError> {
-    Ok(Discovered::new(&host_addresses()?, sessions::live()))
-}
-
-/// Looks for other addresses and sessions, off the guard's thread.
-fn start_discovery(handle: Handle, stop: Arc<AtomicBool>) -> std::io::Result<JoinHandle<()>> {
-    let mut discovery = Discovery {
-        changes: Changes::open().ok(),
-        host: HostAddresses::default(),
-        told: None,
-    };
-    std::thread::Builder::new()
-        .name("discover".to_owned())
-        .spawn(move || {
-            let (mut looked, mut listed) = (Instant::now(), None);
-            while !stop.load(Ordering::Relaxed) {
-                let changed = discovery.wait();
-                if changed {
-                    std::thread::sleep(SETTLE);
-                    listed = None;
-                } else if looked.elapsed() < LOOK {
-                    continue;
-                }
-                looked = Instant::now();
-                let stale = listed.is_none_or(|at: Instant| at.elapsed() >= RELIST);
-                let outcome = discovery.look(stale, &handle);
-                if stale {
-                    listed = Some(looked);
-                }
-                if outcome.is_err() {
-                    return;
-                }
-            }
-        })
-}
-
-struct Discovery {
-    changes: Option<Changes>,
-    host: HostAddresses,
-    told: Option<String>,
-}
-
-impl Discovery {
-    /// Waits a little; returns whether addresses or routes changed.
-    fn wait(&mut self) -> bool {
-        let step = Duration::from_millis(250);
-        let changed = self.changes.as_mut().map(|changes| changes.changed(step));
-        match changed {
-            Some(Ok(changed)) => changed,
-            // The regular look still comes.
-            Some(Err(_)) | None => {
-                std::thread::sleep(step);
-                false
-            }
-        }
-    }
-
-    /// Tells the guard what is found; fails when it is gone.
-    fn look(&mut self, list: bool, handle: &Handle) -> Result<(), guard::Silent> {
-        if list {
-            match host_addresses() {
-                Ok(host) => (self.host, self.told) = (host, None),
-                Err(error) => {
-                    let text = format!("changed addresses are not seen: {error}");
-                    if self.told.as_ref() != Some(&text) {
-                        self.told = Some(text.clone());
-                        handle.ask(move |guard| guard.notice(NoticeKind::Daemon, text))?;
-                    }
-                    return Ok(());
-                }
-            }
-        }
-        let found = Discovered::new(&self.host, sessions::live());
-        handle.ask(move |guard| guard.set_discovered(found))
     }
 }

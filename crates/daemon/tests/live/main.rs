@@ -4,12 +4,45 @@
 //! No test harness: the same program is also the daemon (`__daemon`) and what reverts (`__revert`), as the product is.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod ban;
+mod block;
 mod daemon;
+mod policy;
+mod record;
 mod scene;
-mod tests;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+
+macro_rules! all {
+    ($($module:ident::$name:ident,)*) => {
+        /// Every test with its name.
+        const ALL: &[(&str, fn())] = &[$((stringify!($name), $module::$name),)*];
+    };
+}
+
+all! {
+    block::observing_blocks_nothing_and_says_what_it_would,
+    block::a_rule_in_a_file_blocks_and_the_record_says_why,
+    ban::denied_packets_ban_their_source_in_the_kernel,
+    ban::bans_by_hand_survive_kill_and_restart,
+    policy::a_changed_file_comes_into_force_and_a_wrong_one_does_not,
+    block::what_a_stranger_flushes_is_put_back_within_two_seconds,
+    policy::an_unconfirmed_policy_goes_back,
+    policy::an_unconfirmed_policy_goes_back_though_the_daemon_was_killed,
+    policy::a_confirmed_policy_stays_and_rolls_back_on_request,
+    block::content_rules_drop_and_reject_what_they_name,
+    ban::allow_lifts_and_prevents_bans,
+    ban::bans_are_exported_and_imported_in_both_forms,
+    record::followers_hear_events_as_they_come,
+    block::flush_takes_everything_out_and_apply_puts_it_back,
+    policy::a_second_daemon_and_a_wrong_policy_are_refused,
+    policy::a_policy_that_cuts_an_ssh_session_is_refused,
+    record::the_api_says_what_is_wrong_with_a_request,
+    ban::from_the_threshold_packet_to_the_drop_in_the_kernel_is_a_moment,
+    record::a_full_disk_stops_the_record_alone,
+    record::a_hang_up_reopens_the_files_and_reads_the_policy,
+}
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -32,7 +65,7 @@ fn run_tests(arguments: &[OsString]) -> ExitCode {
     let wanted =
         |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
     if words.contains(&"--list") {
-        for (name, _) in tests::ALL {
+        for (name, _) in ALL {
             println!("{name}: test");
         }
         return ExitCode::SUCCESS;
@@ -42,7 +75,7 @@ fn run_tests(arguments: &[OsString]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut failed = Vec::new();
-    for (name, test) in tests::ALL.iter().filter(|(name, _)| wanted(name)) {
+    for (name, test) in ALL.iter().filter(|(name, _)| wanted(name)) {
         let begun = std::time::Instant::now();
         let passed = std::panic::catch_unwind(test).is_ok();
         let verdict = if passed { "ok" } else { "FAILED" };

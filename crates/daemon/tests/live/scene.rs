@@ -187,3 +187,70 @@ pub(crate) fn datagram(from: &Netns, to: &str, port: u16, payload: &[u8]) {
     })
     .unwrap();
 }
+
+/// A policy of two rules that keeps the attacker from one of two services.
+pub(crate) const POLICY: &str = r#"mode = "enforce"
+
+[default]
+inbound = "deny"
+outbound = "allow"
+
+[[rule]]
+name = "no back door for strangers"
+action = "deny"
+direction = "in"
+protocol = "tcp"
+from = ["10.77.2.0/24", "fd77:2::/64"]
+port = "2222"
+
+[[rule]]
+name = "services"
+action = "allow"
+direction = "in"
+protocol = "tcp"
+port = "2222,8080"
+log = true
+"#;
+
+/// A policy that lets the attacker in where [`POLICY`] does not, and nobody else.
+pub(crate) const OTHER: &str = r#"mode = "enforce"
+[[rule]]
+name = "the other policy"
+action = "allow"
+direction = "in"
+protocol = "tcp"
+from = "10.77.2.2"
+port = "2222"
+"#;
+
+/// Waits until what is written on a connection is acknowledged by the listener's end.
+pub(crate) fn passes(scene: &Scene, stream: &std::net::TcpStream) {
+    use std::io::Write as _;
+    let mut stream = stream;
+    stream.write_all(b"still there?").unwrap();
+    scene.wait("acknowledgement", || {
+        let sockets = scene
+            .net
+            .client
+            .run("ss", &["-Htn", "state", "established"])
+            .unwrap();
+        let port = stream.local_addr().unwrap().port();
+        let line = sockets
+            .lines()
+            .find(|line| line.contains(&format!(":{port} ")))
+            .unwrap_or_default()
+            .to_owned();
+        // Receive queue, send queue: empty once the other end has acknowledged.
+        (line.split_ascii_whitespace().nth(1) == Some("0")).then_some(())
+    });
+}
+
+pub(crate) fn other_is_in_force(scene: &Scene) -> bool {
+    connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222)
+        && !connects(&scene.net.client, SERVER_FOR_CLIENT, 8080)
+}
+
+pub(crate) fn first_is_in_force(scene: &Scene) -> bool {
+    !connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222)
+        && connects(&scene.net.client, SERVER_FOR_CLIENT, 8080)
+}

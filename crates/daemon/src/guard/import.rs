@@ -1,0 +1,143 @@
+//! Bans that come as a list: what an export wrote, or what an older tool kept.
+
+use engine::{Ban, BanOrigin, Event, EventBody};
+use policy::Timestamp;
+
+use super::Guard;
+use super::ban::{Change, parse_prefix};
+use crate::api;
+use crate::clock;
+use crate::record::NoticeKind;
+
+/// Bans of one import that get an event each; a larger import gets one notice.
+const IMPORT_EVENTS: usize = 1_000;
+/// How many refusals an import tells.
+const REFUSALS: usize = 100;
+
+impl Guard {
+    /// Takes in a list of bans.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses; the engine then tries again with each check.
+    pub fn import_bans(&mut self, import: &api::BanImport) -> api::Imported {
+        let now = clock::now();
+        let mut outcome = api::Imported::default();
+        let mut made = Vec::new();
+        for wanted in import_list(import) {
+            let refuse = |outcome: &mut api::Imported, error: String| {
+                outcome.refused_count += 1;
+                if outcome.refused.len() < REFUSALS {
+                    outcome.refused.push(api::NotImported {
+                        prefix: wanted.prefix.clone(),
+                        error,
+                    });
+                }
+            };
+            let prefix = match parse_prefix(&wanted.prefix) {
+                Ok(prefix) => prefix,
+                Err(error) => {
+                    refuse(&mut outcome, error.to_string());
+                    continue;
+                }
+            };
+            let default = self.in_force.plan.ban.duration;
+            let since = wanted.since.map_or(now, |time| time.0);
+            let expires = match (wanted.expires, wanted.lasts) {
+                (Some(expires), _) => expires.0,
+                (None, Lasts::ForGood) => Timestamp::MAX,
+                (None, Lasts::Default) => since.after(default),
+            };
+            if expires <= now {
+                outcome.expired += 1;
+                continue;
+            }
+            let reason = wanted.reason.as_deref().unwrap_or("imported");
+            let ban = Ban {
+                prefix,
+                origin: BanOrigin::Import,
+                reason: crate::record::escape::Escaped(reason).to_string(),
+                since,
+                expires,
+                times_banned: wanted.times_banned.unwrap_or(1).max(1),
+                evidence: None,
+            };
+            match self.engine.restore_ban(ban.clone(), now) {
+                Ok(()) => made.push(ban),
+                Err(refused) => refuse(&mut outcome, refused.to_string()),
+            }
+        }
+        outcome.added = made.len();
+        self.counts.imported += made.len() as u64;
+        let changes: Vec<Change> = made.iter().map(Change::from).collect();
+        self.carry_out(&changes, now);
+        if made.len() <= IMPORT_EVENTS {
+            for ban in made {
+                self.store.ban(ban.clone());
+                self.recorder.event(Event {
+                    at: now,
+                    tuple: None,
+                    direction: None,
+                    interface: None,
+                    flow_id: None,
+                    body: EventBody::Ban(ban),
+                });
+            }
+        } else {
+            self.notice(
+                NoticeKind::Daemon,
+                format!("{} bans were imported", made.len()),
+            );
+            let bans = self.engine.bans().cloned().collect();
+            self.store.replace_bans(bans);
+        }
+        outcome
+    }
+}
+
+/// One wanted ban, whatever form it came in.
+struct Wanted {
+    prefix: String,
+    reason: Option<String>,
+    since: Option<api::Time>,
+    expires: Option<api::Time>,
+    lasts: Lasts,
+    times_banned: Option<u32>,
+}
+
+/// How long, when no end is named.
+enum Lasts {
+    ForGood,
+    Default,
+}
+
+fn import_list(import: &api::BanImport) -> Vec<Wanted> {
+    match import {
+        api::BanImport::Full(bans) => bans
+            .iter()
+            .map(|ban| Wanted {
+                prefix: ban.prefix.clone(),
+                reason: ban.reason.clone(),
+                since: ban.since,
+                expires: ban.expires,
+                lasts: if ban.since.is_some() {
+                    Lasts::ForGood
+                } else {
+                    Lasts::Default
+                },
+                times_banned: ban.times_banned,
+            })
+            .collect(),
+        api::BanImport::Plain(bans) => bans
+            .iter()
+            .map(|(address, begin)| Wanted {
+                prefix: address.clone(),
+                reason: None,
+                since: Some(Timestamp::from_nanos((begin.max(0.0) * 1e9) as u64).into()),
+                expires: None,
+                lasts: Lasts::Default,
+                times_banned: None,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,246 @@
+//! Policies that come into force, wait, go back, and are refused.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::scene::*;
+
+pub(crate) fn a_changed_file_comes_into_force_and_a_wrong_one_does_not() {
+    let mut scene = Scene::new();
+    let config = scene.write("policy.toml", POLICY);
+    scene.start("", &config);
+    let held = connect(&scene.net.client, SERVER_FOR_CLIENT, 8080).unwrap();
+    scene.write("policy.toml", OTHER);
+    scene.log_line(&["POLICY: ", "1 rules", "(reload)"]);
+    assert!(connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222));
+    assert!(
+        !connects(&scene.net.client, SERVER_FOR_CLIENT, 8080),
+        "new connections follow the new policy"
+    );
+    passes(&scene, &held);
+
+    scene.write("policy.toml", "[[rule]]\naction = \"alow\"\n");
+    scene.log_line(&["POLICY: the changed policy is not used", "policy.toml:2:"]);
+    assert!(
+        connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222),
+        "the old one stays"
+    );
+    let status = scene.get("status");
+    assert!(
+        status["policy"]["rejected"]
+            .as_str()
+            .unwrap()
+            .contains("policy.toml:2:"),
+        "{status}"
+    );
+    let (code, error) = scene.ask("POST", "policy/reload", &Value::Null);
+    assert_eq!(code, 422);
+    assert_eq!(error["findings"][0]["suggestion"], "allow", "{error}");
+
+    // A restart with the wrong file: what was in force before is better than nothing.
+    scene.kill();
+    scene.start("", &config);
+    assert!(connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222));
+    assert!(!connects(&scene.net.client, SERVER_FOR_CLIENT, 8080));
+    // And mended, it is taken up.
+    scene.write("policy.toml", POLICY);
+    scene.wait("mended policy", || {
+        (!connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222)).then_some(())
+    });
+    assert_eq!(scene.get("status")["policy"]["rejected"], Value::Null);
+}
+
+pub(crate) fn an_unconfirmed_policy_goes_back() {
+    let mut scene = Scene::new();
+    let config = scene.write("policy.toml", POLICY);
+    scene.start("", &config);
+    let other = scene.write("other.toml", OTHER);
+    let begun = Instant::now();
+    let applied = scene.post("policy/apply", json!({"path": other, "confirm_s": 3}));
+    assert_eq!(applied["pending"]["previous"], config.as_str());
+    assert!(other_is_in_force(&scene));
+    assert_eq!(scene.get("status")["pending"]["source"], other.as_str());
+    let (code, _) = scene.ask("POST", "policy/apply", &json!({"path": config}));
+    assert_eq!(code, 409, "one at a time");
+    scene.wait("return", || first_is_in_force(&scene).then_some(()));
+    let took = begun.elapsed();
+    assert!(
+        (Duration::from_secs(3)..Duration::from_secs(5)).contains(&took),
+        "{took:?}"
+    );
+    scene.log_line(&["nobody confirmed"]);
+    assert_eq!(scene.get("status")["pending"], Value::Null);
+    assert_eq!(scene.get("status")["policy"]["source"], config.as_str());
+    scene.wait("end of the reverting process", || {
+        (!reverter_runs(&scene)).then_some(())
+    });
+    assert!(first_is_in_force(&scene));
+}
+
+/// Whether a process waits to revert in this scene.
+fn reverter_runs(scene: &Scene) -> bool {
+    let folder = scene.folder.path().display().to_string();
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .any(|process| {
+            let words = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words).into_owned();
+            words.contains("__revert") && words.contains(&folder)
+        })
+}
+
+pub(crate) fn an_unconfirmed_policy_goes_back_though_the_daemon_was_killed() {
+    let mut scene = Scene::new();
+    let config = scene.write("policy.toml", POLICY);
+    scene.start("", &config);
+    scene.post("bans", json!({"prefix": "203.0.113.9"}));
+    let other = scene.write("other.toml", OTHER);
+    let begun = Instant::now();
+    scene.post("policy/apply", json!({"path": other, "confirm_s": 3}));
+    assert!(other_is_in_force(&scene));
+    scene.kill();
+    assert!(other_is_in_force(&scene), "a kill changes nothing");
+    scene.wait("return", || first_is_in_force(&scene).then_some(()));
+    let took = begun.elapsed();
+    assert!(
+        (Duration::from_secs(3)..Duration::from_secs(6)).contains(&took),
+        "{took:?}"
+    );
+    assert!(
+        scene.table().contains("203.0.113.9"),
+        "bans are part of the state"
+    );
+    scene.wait("end of the reverting process", || {
+        (!reverter_runs(&scene)).then_some(())
+    });
+    assert!(!scene.path("state/pending.json").exists());
+    // The next daemon begins with the first policy too, and without a word of the other.
+    scene.start("", &config);
+    assert!(first_is_in_force(&scene));
+    assert_eq!(scene.get("status")["pending"], Value::Null);
+
+    // From observing to enforcing and back: then nothing of ours is left.
+    scene.stop();
+    scene
+        .net
+        .server
+        .run("nft", &["delete", "table", "inet", "portcullis"])
+        .unwrap();
+    let observing = scene.write("observing.toml", "mode = \"observe\"\n");
+    scene.start("", &observing);
+    scene.post("policy/apply", json!({"path": other, "confirm_s": 2}));
+    assert!(other_is_in_force(&scene));
+    scene.kill();
+    scene.wait("empty kernel", || scene.table().is_empty().then_some(()));
+    assert!(connects(&scene.net.client, SERVER_FOR_CLIENT, 8080));
+}
+
+pub(crate) fn a_confirmed_policy_stays_and_rolls_back_on_request() {
+    let mut scene = Scene::new();
+    let config = scene.write("policy.toml", POLICY);
+    scene.start("", &config);
+    let (code, error) = scene.ask("POST", "policy/confirm", &Value::Null);
+    assert_eq!(code, 409, "{error}");
+    let (code, error) = scene.ask("POST", "policy/rollback", &Value::Null);
+    assert_eq!(code, 409, "{error}");
+    scene.post("policy/apply", json!({"text": OTHER, "confirm_s": 2}));
+    let confirmed = scene.post("policy/confirm", Value::Null);
+    assert_eq!(confirmed["source"], "<text>");
+    std::thread::sleep(Duration::from_millis(3_200));
+    assert!(other_is_in_force(&scene));
+    assert!(!reverter_runs(&scene));
+    scene.post("policy/rollback", Value::Null);
+    assert!(first_is_in_force(&scene));
+    // Rolled back while it waits.
+    scene.post("policy/apply", json!({"text": OTHER, "confirm_s": 60}));
+    scene.post("policy/rollback", Value::Null);
+    assert!(first_is_in_force(&scene));
+    scene.wait("end of the reverting process", || {
+        (!reverter_runs(&scene)).then_some(())
+    });
+    let history = scene.get("policy/history");
+    let how: Vec<&str> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|version| version["by"].as_str().unwrap())
+        .collect();
+    assert_eq!(how, ["rollback", "apply", "rollback", "apply", "start"]);
+    let (code, error) = scene.ask(
+        "POST",
+        "policy/apply",
+        &json!({"text": "[[rule]]\naction = 3\n"}),
+    );
+    assert_eq!(code, 422, "{error}");
+    assert!(first_is_in_force(&scene));
+}
+
+pub(crate) fn a_second_daemon_and_a_wrong_policy_are_refused() {
+    let mut scene = Scene::new();
+    let config = scene.write("policy.toml", POLICY);
+    scene.start("", &config);
+    let mut second = scene.spawn("", &config);
+    assert!(!second.wait(Duration::from_secs(20)).unwrap().success());
+    assert!(
+        second.stdout().contains("REFUSED another portcullis"),
+        "{}",
+        second.stdout()
+    );
+    assert_eq!(
+        scene.get("status")["mode"],
+        "enforce",
+        "the first is unharmed"
+    );
+    scene.stop();
+
+    let fresh = Scene::new();
+    let wrong = fresh.write("policy.toml", "[[rule]]\naction = \"alow\"\n");
+    let mut refused = fresh.spawn("", &wrong);
+    assert!(!refused.wait(Duration::from_secs(20)).unwrap().success());
+    assert!(
+        refused.stdout().contains("REFUSED the policy has 1 error"),
+        "{}",
+        refused.stdout()
+    );
+    assert_eq!(fresh.table(), "");
+}
+
+pub(crate) fn a_policy_that_cuts_an_ssh_session_is_refused() {
+    let mut scene = Scene::new();
+    let config = scene.write("policy.toml", "mode = \"enforce\"\n[[rule]]\nname = \"ssh\"\naction = \"allow\"\ndirection = \"in\"\nprotocol = \"tcp\"\nport = 22\n");
+    let _sshd = scene
+        .net
+        .server
+        .enter(|| std::net::TcpListener::bind("0.0.0.0:22").unwrap())
+        .unwrap();
+    scene.start("", &config);
+    let session = connect(&scene.net.client, SERVER_FOR_CLIENT, 22).unwrap();
+    scene.wait("session among the protected", || {
+        let status = scene.get("status");
+        status["protected"]
+            .to_string()
+            .contains("10.77.1.2/32")
+            .then_some(())
+    });
+    let (code, error) = scene.ask("POST", "policy/apply", &json!({"text": OTHER}));
+    assert_eq!(code, 409);
+    assert!(error["error"].as_str().unwrap().contains(CLIENT), "{error}");
+    assert!(connects(&scene.net.client, SERVER_FOR_CLIENT, 22));
+    let (code, _) = scene.ask("POST", "bans", &json!({"prefix": CLIENT}));
+    assert_eq!(code, 409, "the peer of a session is protected");
+    let applied = scene.post("policy/apply", json!({"text": OTHER, "confirm_s": 60}));
+    assert!(
+        applied["warnings"].to_string().contains(CLIENT),
+        "{applied}"
+    );
+    passes(&scene, &session);
+    scene.post("policy/rollback", Value::Null);
+    let applied = scene.post("policy/apply", json!({"text": OTHER, "force": true}));
+    assert!(
+        applied["warnings"].to_string().contains(CLIENT),
+        "{applied}"
+    );
+    assert!(!connects(&scene.net.client, SERVER_FOR_CLIENT, 22));
+}
