@@ -1,4 +1,8 @@
 //! The command line as types: one definition that parses, prints help, and makes the manual page and the completions.
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "the comments are the help text, where [brackets] are brackets"
+)]
 
 use std::ffi::OsString;
 use std::net::IpAddr;

@@ -65,7 +65,10 @@ pub(crate) fn bans(random: &mut Random) -> Vec<IpNet> {
     let mut bans: Vec<IpNet> = Vec::new();
     for _ in 0..count {
         let new = prefix(random, false);
-        if bans.iter().all(|ban| !ban.contains(&new) && !new.contains(ban)) {
+        if bans
+            .iter()
+            .all(|ban| !ban.contains(&new) && !new.contains(ban))
+        {
             bans.push(new);
         }
     }
