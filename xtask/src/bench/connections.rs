@@ -13,7 +13,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::firewalls::{load_linear, load_ours, load_ufw};
 use super::plans::{Allow, allows};
-use super::report::{Figure, Target, alternate, median, ratio};
+use super::report::{Figure, MANY, Target, alternate, median, ratio};
 
 const RULES: u32 = 1_000;
 const WANTED: Allow = Allow {
@@ -24,7 +24,7 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
 /// Nobody allows this one.
 const CLOSED: u16 = 8_081;
 const CLIENTS: usize = 2;
-const WINDOW: Duration = Duration::from_secs(2);
+const WINDOW: Duration = Duration::from_secs(1);
 
 /// A thread that takes connections and ends each at once by a reset, so that neither side keeps its port in TIME_WAIT.
 struct Acceptor {
@@ -102,7 +102,7 @@ pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
             if reachable { "open" } else { "closed" }
         );
     }
-    let arms: [Vec<f64>; 4] = alternate(|arm| rate(&labs[arm]).context(names[arm]))?;
+    let arms: [Vec<f64>; 4] = alternate(MANY, |arm| rate(&labs[arm]).context(names[arm]))?;
     println!("connections: opened and reset by {CLIENTS} clients, {RULES} rules, the last allows");
     for (name, rates) in names.iter().zip(&arms) {
         println!("{name:>24}  {:>8.0} connections/s", median(rates.clone()));

@@ -13,7 +13,7 @@ use lab::{Netns, Topology};
 use super::flood::{Flood, sink};
 use super::peer::{self, Folder, Scapy};
 use super::plans::{self, UDP, plan, rule};
-use super::report::{Figure, Target, alternate, median, pause, ratio};
+use super::report::{FEW, Figure, Target, alternate, median, pause, ratio};
 use super::worker::Worker;
 
 const PORT: u16 = 9_000;
@@ -40,7 +40,7 @@ pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
     let _sink = sink(&lab.server, target)?;
     let flood = Flood::start(&lab.client, target, SENDERS)?;
     let (sent, begun) = (flood.sent(), Instant::now());
-    let rates: [Vec<f64>; 3] = alternate(|arm| match arm {
+    let rates: [Vec<f64>; 3] = alternate(FEW, |arm| match arm {
         0 => ours(&lab.server),
         1 => process(&lab.server, &c_loop, &["0", "accept"]),
         _ => scapy.as_ref().map_or(Ok(f64::NAN), |scapy| {

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-/// Turns of each comparison.
-pub(super) const ROUNDS: usize = 5;
+/// Turns of a comparison whose measurements take seconds.
+pub(super) const FEW: usize = 5;
+/// Turns of a comparison whose measurements take a second: on a busy machine many short ones tell more than few long ones.
+pub(super) const MANY: usize = 11;
 
 /// What a figure should be.
 #[derive(Clone, Copy)]
@@ -89,15 +91,16 @@ pub(super) fn print(figures: &[Figure]) {
     }
 }
 
-/// Measures each of `N` arms once a turn, in turn, for [`ROUNDS`] turns; `measure` is given the arm.
+/// Measures each of `N` arms once a turn, in turn; `measure` is given the arm.
 ///
 /// # Errors
 /// A measurement failed, or Ctrl-C was pressed.
 pub(super) fn alternate<const N: usize>(
+    turns: usize,
     mut measure: impl FnMut(usize) -> anyhow::Result<f64>,
 ) -> anyhow::Result<[Vec<f64>; N]> {
     let mut arms = [const { Vec::new() }; N];
-    for _ in 0..ROUNDS {
+    for _ in 0..turns {
         for (arm, values) in arms.iter_mut().enumerate() {
             go_on()?;
             values.push(measure(arm)?);

@@ -11,13 +11,13 @@ use policy::{Action, AddressSet, Direction, Directions, Plan, PortSet, Rule};
 
 use super::firewalls::load_ours;
 use super::plans::{self, Allow, TCP, allows, plan, rule};
-use super::report::{Figure, Target, alternate, median, ratio};
+use super::report::{Figure, MANY, Target, alternate, median, ratio};
 use super::worker::Worker;
 
 const PORT: u16 = 5_201;
 const SERVER: &str = "10.77.1.1";
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 2);
-const SECONDS: &str = "2";
+const SECONDS: u32 = 1;
 
 /// Namespaces with an iperf3 server.
 struct Stage {
@@ -39,7 +39,15 @@ impl Stage {
     fn gigabits(&self) -> anyhow::Result<f64> {
         let text = self.lab.client.run(
             "iperf3",
-            &["-c", SERVER, "-p", &PORT.to_string(), "-t", SECONDS, "-J"],
+            &[
+                "-c",
+                SERVER,
+                "-p",
+                &PORT.to_string(),
+                "-t",
+                &SECONDS.to_string(),
+                "-J",
+            ],
         )?;
         let report: serde_json::Value = serde_json::from_str(&text)?;
         let bits = report["end"]["sum_received"]["bits_per_second"]
@@ -56,93 +64,96 @@ fn print(title: &str, names: &[&str], arms: &[Vec<f64>]) {
     }
 }
 
-/// A content rule that looks at the stream's packets both ways; or the same plan without it.
-fn inspecting(content: Option<policy::Content>) -> Plan {
-    let inbound = Rule {
-        content,
-        ..rule(Action::Deny, TCP, PORT)
-    };
-    let outbound = Rule {
-        directions: Directions::one(Direction::Out),
-        port: PortSet::Any,
-        source_port: PortSet::from_ranges([(PORT, PORT)]),
-        ..inbound.clone()
-    };
-    let looking = inbound.content.is_some();
-    let content = [inbound, outbound].into_iter().filter(|_| looking);
-    plan(content.chain([rule(Action::Allow, TCP, PORT)]))
+/// What is looked at of the stream.
+#[derive(Clone, Copy, PartialEq)]
+enum Look {
+    /// Every packet, both ways, by a rule that says so.
+    Always,
+    /// The first bytes both ways. The receiver of iperf3 answers nothing, so that the flow is never settled: every packet of
+    /// both directions is queued here too, but nothing beyond the first bytes is kept.
+    BothBegins,
+    /// The first bytes of what comes in: settled after them, as most rules are.
+    Begin,
+    Never,
+}
+
+const LOOKS: [(Look, &str); 4] = [
+    (Look::Always, "every packet, by `every_packet` rules"),
+    (Look::BothBegins, "every packet, by rules never settled"),
+    (Look::Begin, "queued until the flow is settled"),
+    (Look::Never, "nothing queued"),
+];
+
+impl Look {
+    fn plan(self) -> Plan {
+        let inbound = Rule {
+            content: plans::content(self == Self::Always),
+            ..rule(Action::Deny, TCP, PORT)
+        };
+        let outbound = Rule {
+            directions: Directions::one(Direction::Out),
+            port: PortSet::Any,
+            source_port: PortSet::from_ranges([(PORT, PORT)]),
+            ..inbound.clone()
+        };
+        let looking = match self {
+            Self::Always | Self::BothBegins => vec![inbound, outbound],
+            Self::Begin => vec![inbound],
+            Self::Never => vec![],
+        };
+        plan(looking.into_iter().chain([rule(Action::Allow, TCP, PORT)]))
+    }
+
+    fn queues(self) -> Option<Queues> {
+        (self != Self::Never).then_some(Queues { first: 0, count: 1 })
+    }
 }
 
 /// Every packet queued, a flow settled after its begin, and nothing queued.
 pub(super) fn queued() -> anyhow::Result<Vec<Figure>> {
-    let every = inspecting(plans::content(true));
-    let begin = inspecting(plans::content(false));
-    let stages = [Stage::new()?, Stage::new()?, Stage::new()?];
-    let plans = [Some(&every), Some(&begin), None];
+    let stages = [Stage::new()?, Stage::new()?, Stage::new()?, Stage::new()?];
     let mut workers = Vec::new();
-    for (stage, plan) in stages.iter().zip(plans) {
-        let without = inspecting(None);
-        let queues = plan.map(|_| Queues { first: 0, count: 1 });
+    for (stage, (look, _)) in stages.iter().zip(LOOKS) {
+        let (plan, server) = (look.plan(), &stage.lab.server);
         let request = Apply {
-            plan: plan.unwrap_or(&without),
+            plan: &plan,
             protected: &AddressSet::default(),
-            queues,
+            queues: look.queues(),
         };
-        stage
-            .lab
-            .server
-            .enter(|| Nft::new(Features::probe()?).apply(&request))??;
-        workers.push(
-            plan.map(|plan| Worker::start(&stage.lab.server, plan.clone()))
-                .transpose()?,
-        );
+        server.enter(|| Nft::new(Features::probe()?).apply(&request))??;
+        let worker = look.queues().map(|_| Worker::start(server, plan.clone()));
+        workers.push(worker.transpose()?);
     }
-    let arms: [Vec<f64>; 3] = alternate(|arm| {
+    let arms: [Vec<f64>; 4] = alternate(MANY, |arm| {
         let before = workers[arm].as_ref().map_or(0, Worker::decided);
         let rate = stages[arm].gigabits()?;
         let Some(worker) = &workers[arm] else {
             return Ok(rate);
         };
         let decided = worker.decided() - before;
-        // Segments of at most 64 KiB: fewer packets than this and some went by.
-        let least = rate * 1e9 / 8.0 * 2.0 / 65_536.0 * 0.95;
         if let Err(why) = worker.let_all_pass() {
-            eprintln!("FAILED, counted as 0 Gbit/s: {why:#}");
+            eprintln!("FAILED, counted as 0 Gbit/s: {}: {why:#}", LOOKS[arm].1);
             return Ok(0.0);
         }
+        // Segments are at most 64 KiB: fewer packets than this, and some went by.
+        let least = (rate * 1e9 / 8.0 * f64::from(SECONDS) / 65_536.0 * 0.95) as u64;
+        let every = LOOKS[arm].0 != Look::Begin;
         ensure!(
-            if arm == 0 {
-                decided as f64 >= least
-            } else {
-                decided > 0
-            },
-            "{decided} packets came through the queue, where {least:.0} or more should have"
+            decided > 0 && (decided >= least) == every,
+            "{}: {decided} packets came through the queue of at least {least}",
+            LOOKS[arm].1
         );
         Ok(rate)
     })?;
-    print(
-        "nfqueue-tcp",
-        &[
-            "every packet, both ways, queued",
-            "queued until the flow is settled",
-            "nothing queued",
-        ],
-        &arms,
-    );
-    Ok(vec![
-        Figure::new(
-            "nfqueue-tcp: every packet queued beside none",
-            ratio(&arms[0], &arms[2]),
-            "×",
-            Target::AtLeast(0.9),
-        ),
-        Figure::new(
-            "nfqueue-tcp: queued until settled (the default) beside none",
-            ratio(&arms[1], &arms[2]),
-            "×",
-            Target::Open,
-        ),
-    ])
+    print("nfqueue-tcp", &LOOKS.map(|(_, name)| name), &arms);
+    let wanted = [Target::AtLeast(0.9), Target::AtLeast(0.9), Target::Open];
+    let figures = LOOKS.iter().zip(&arms).zip(wanted);
+    Ok(figures
+        .map(|(((_, name), rates), target)| {
+            let what = format!("nfqueue-tcp: {name}");
+            Figure::new(what, ratio(rates, &arms[3]), "×", target)
+        })
+        .collect())
 }
 
 /// 1,000 rules of ours beside no ruleset at all, so that connection tracking is in the price.
@@ -153,7 +164,7 @@ pub(super) fn throughput() -> anyhow::Result<Vec<Figure>> {
         port: PORT,
     };
     load_ours(&stages[0].lab.server, &allows(1_000, wanted))?;
-    let arms: [Vec<f64>; 2] = alternate(|arm| stages[arm].gigabits())?;
+    let arms: [Vec<f64>; 2] = alternate(MANY, |arm| stages[arm].gigabits())?;
     print("throughput", &["1,000 rules", "no ruleset"], &arms);
     Ok(vec![Figure::new(
         "throughput: 1,000 rules beside no ruleset",
