@@ -72,7 +72,10 @@ pub(super) fn compile(asked: &args::Compile, screen: &mut Screen) -> Result<Exit
     let plan = source::load(&asked.file)?.into_plan();
     let context = Context {
         protected: &AddressSet::default(),
-        queues: Some(Queues { first: 0, count: 1 }),
+        queues: Some(Queues {
+            first: 1_117,
+            count: 1,
+        }),
         hand_up: HandUp::Queue,
         log_group: LOG_GROUP,
     };

@@ -12,4 +12,5 @@ mod filtering;
 mod firewall;
 mod network;
 mod policies;
+mod showing;
 mod teardown;

@@ -1,0 +1,200 @@
+//! What the read verbs show of a firewall that has something to show, to people and to programs.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::common::command;
+use crate::firewall::{Firewall, eventually};
+use crate::network::{Attempt, CLIENT, Echo, SERVER, connect, echoes, topology};
+
+const POLICY: &str = r#"
+mode = "enforce"
+[default]
+inbound = "deny"
+outbound = "allow"
+[sets]
+office = ["10.77.1.0/24", "2001:db8::/48"]
+[[rule]]
+name = "web for the office"
+action = "allow"
+direction = "in"
+protocol = "tcp"
+from = "@office"
+port = 8080
+"#;
+
+/// The fields of each answer that programs rely on.
+const CONTRACT: &[(&str, &[&str])] = &[
+    (
+        "status",
+        &[
+            "mode", "backends", "policy", "drift", "losses", "queues", "uptime_s",
+        ],
+    ),
+    ("stats", &["totals", "minutes", "top_sources", "top_ports"]),
+    (
+        "rules",
+        &[
+            "id",
+            "name",
+            "action",
+            "directions",
+            "protocol",
+            "from",
+            "to",
+            "port",
+            "file",
+            "line",
+            "hits",
+        ],
+    ),
+    ("sets", &["name", "prefixes", "feed", "used_by"]),
+    ("sets office", &["name", "prefixes", "count"]),
+    (
+        "flows",
+        &[
+            "src_ip",
+            "src_port",
+            "dest_ip",
+            "dest_port",
+            "proto",
+            "direction",
+            "start",
+            "end",
+            "decided",
+        ],
+    ),
+    (
+        "bans",
+        &[
+            "prefix",
+            "family",
+            "detector",
+            "origin",
+            "reason",
+            "since",
+            "expires",
+            "remaining_s",
+            "times_banned",
+            "evidence",
+        ],
+    ),
+    (
+        "why 10.77.1.2",
+        &["subject", "story", "ban", "denied", "events"],
+    ),
+    ("allow", &[]),
+];
+
+#[test]
+fn every_read_verb_speaks_to_people_and_to_programs() {
+    let Some(lab) = topology() else { return };
+    let _services = Echo::start(&lab.server, &[8080]);
+    let firewall = Firewall::start(&lab.server, POLICY);
+    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 8080) else {
+        panic!("not open")
+    };
+    assert!(echoes(&mut stream, b"hello"));
+    assert!(connect(&lab.client, SERVER, 23).is_silent());
+    firewall.ask("ban 192.0.2.7 --reason because");
+    eventually(
+        "the flow and the drop are on record",
+        Duration::from_secs(5),
+        || {
+            firewall.json("flows") != serde_json::json!([])
+                && firewall.ask("events --kind drop").stdout.contains(CLIENT)
+        },
+    );
+    for (verb, fields) in CONTRACT {
+        let answer = firewall.json(verb);
+        let one = answer.as_array().map_or(&answer, |all| {
+            all.first().unwrap_or(&serde_json::Value::Null)
+        });
+        for field in *fields {
+            assert!(
+                one.get(field).is_some(),
+                "{verb}: {field} is not in {answer}"
+            );
+        }
+        let told = firewall.ask(verb).stdout;
+        assert!(
+            !told.is_empty() && !told.contains('\x1b') && !told.contains(['{', '"'])
+                || verb.starts_with("why"),
+            "{verb}: {told}"
+        );
+    }
+    // Times are RFC 3339 in UTC with microseconds.
+    let since = firewall.json("bans")[0]["since"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        since.len() == 27 && since.ends_with('Z') && since.contains('T'),
+        "{since}"
+    );
+    let events = firewall.ask("events --json").stdout;
+    assert!(events.lines().count() > 1, "{events}");
+    let times: Vec<String> = events
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["timestamp"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    let mut ordered = times.clone();
+    ordered.sort();
+    assert_eq!(times, ordered, "oldest first");
+    assert_eq!(
+        firewall
+            .ask("events --limit 1 --json")
+            .stdout
+            .lines()
+            .count(),
+        1
+    );
+    firewall
+        .call(&["sets", "nobody"])
+        .expect(1)
+        .one_sentence("nobody");
+}
+
+#[test]
+fn a_reader_of_events_may_go_away() {
+    let Some(lab) = topology() else { return };
+    let firewall = Firewall::start(&lab.server, POLICY);
+    let socket = firewall.policy().with_file_name("api.sock");
+    let mut child = command()
+        .args(["events", "--follow", "--socket"])
+        .arg(&socket)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let reader = std::thread::spawn(move || lines.next());
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while child.try_wait().unwrap().is_none() {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "it goes on without a reader"
+        );
+        firewall.ask("ban 192.0.2.9 --for 1m");
+        firewall.ask("unban 192.0.2.9");
+    }
+    assert!(
+        reader
+            .join()
+            .unwrap()
+            .unwrap()
+            .unwrap()
+            .contains("192.0.2.9")
+    );
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), output.stderr.as_slice()),
+        (Some(0), &b""[..])
+    );
+}
