@@ -1,4 +1,5 @@
-//! What this host is, and whom it must not lose: own addresses, gateways, resolvers, the peers of live administrator sessions.
+//! What this host is, and whom it must not lose: own addresses, gateways, resolvers, DHCP and NTP servers, the peers of
+//! live administrator sessions.
 
 use std::net::IpAddr;
 
@@ -7,6 +8,7 @@ use kernel::interfaces::HostAddresses;
 use policy::AddressSet;
 use policy::address::host_prefix;
 
+use crate::leases::Server;
 use crate::sessions::Session;
 
 /// Addresses that were found, with why each needs protection.
@@ -14,7 +16,8 @@ use crate::sessions::Session;
 pub struct Discovered {
     /// This host's own addresses.
     pub own: AddressSet,
-    /// Prefixes that nothing may ban, and why: `own`, `gateway`, `resolver`, `session`. Sorted.
+    /// Prefixes that nothing may ban, and why: `own`, `gateway`, `resolver`, `dhcp server`, `ntp server`,
+    /// `session`. Sorted.
     pub protected: Vec<(IpNet, &'static str)>,
     /// Live sessions of administrators.
     pub sessions: Vec<Session>,
@@ -22,7 +25,7 @@ pub struct Discovered {
 
 impl Discovered {
     /// From what the kernel and the system tell.
-    pub fn new(host: &HostAddresses, sessions: Vec<Session>) -> Self {
+    pub fn new(host: &HostAddresses, servers: &[Server], sessions: Vec<Session>) -> Self {
         let single = |address: &IpAddr| host_prefix(*address);
         let own: Vec<IpNet> = host.own.iter().map(|net| host_prefix(net.addr())).collect();
         let mut protected: Vec<(IpNet, &'static str)> = Vec::new();
@@ -41,6 +44,11 @@ impl Discovered {
             sessions
                 .iter()
                 .map(|session| (single(&session.peer.ip()), "session")),
+        );
+        protected.extend(
+            servers
+                .iter()
+                .map(|server| (single(&server.address), server.what)),
         );
         protected.sort();
         // The first reason stands for an address with several.

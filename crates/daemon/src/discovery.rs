@@ -10,7 +10,7 @@ use kernel::interfaces::{Changes, HostAddresses, HostError, host_addresses};
 use crate::addresses::Discovered;
 use crate::guard::{Handle, Silent};
 use crate::record::NoticeKind;
-use crate::sessions;
+use crate::{leases, sessions};
 
 /// How often sessions are looked for.
 const LOOK: Duration = Duration::from_secs(3);
@@ -25,7 +25,11 @@ const SETTLE: Duration = Duration::from_millis(300);
 ///
 /// When the kernel or the resolver's configuration does not tell.
 pub(crate) fn discover() -> Result<Discovered, HostError> {
-    Ok(Discovered::new(&host_addresses()?, sessions::live()))
+    Ok(Discovered::new(
+        &host_addresses()?,
+        &leases::servers(),
+        sessions::live(),
+    ))
 }
 
 /// Looks for other addresses and sessions, off the guard's thread.
@@ -33,6 +37,7 @@ pub(crate) fn start(handle: Handle, stop: Arc<AtomicBool>) -> std::io::Result<Jo
     let mut discovery = Discovery {
         changes: Changes::open().ok(),
         host: HostAddresses::default(),
+        servers: Vec::new(),
         told: None,
     };
     std::thread::Builder::new()
@@ -63,6 +68,7 @@ pub(crate) fn start(handle: Handle, stop: Arc<AtomicBool>) -> std::io::Result<Jo
 struct Discovery {
     changes: Option<Changes>,
     host: HostAddresses,
+    servers: Vec<leases::Server>,
     told: Option<String>,
 }
 
@@ -85,7 +91,10 @@ impl Discovery {
     fn look(&mut self, list: bool, handle: &Handle) -> Result<(), Silent> {
         if list {
             match host_addresses() {
-                Ok(host) => (self.host, self.told) = (host, None),
+                Ok(host) => {
+                    (self.host, self.told) = (host, None);
+                    self.servers = leases::servers();
+                }
                 Err(error) => {
                     let text = format!("changed addresses are not seen: {error}");
                     if self.told.as_ref() != Some(&text) {
@@ -96,7 +105,7 @@ impl Discovery {
                 }
             }
         }
-        let found = Discovered::new(&self.host, sessions::live());
+        let found = Discovered::new(&self.host, &self.servers, sessions::live());
         handle.ask(move |guard| guard.set_discovered(found))
     }
 }

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use engine::{Engine, Probe, Verdict};
-use policy::{Direction, Timestamp, protocol};
+use engine::{Decision, Engine, Probe, Verdict};
+use policy::{Direction, Interface, Timestamp, protocol};
 
 /// The port of SSH.
 const SSH: u16 = 22;
@@ -71,28 +71,44 @@ fn end(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, port))
 }
 
-/// The sessions whose like could not be begun anew under the engine's plan, each with the verdict in words.
-pub fn cut(
-    engine: &Engine,
-    sessions: &[Session],
-    now: Timestamp,
-) -> Vec<(Session, engine::Decision)> {
+/// The sessions whose like could not be begun anew under the engine's plan, each with what decides. Which interface a session
+/// came by is not known: it counts as cut when no interface that the plan names would let it in.
+pub fn cut(engine: &Engine, sessions: &[Session], now: Timestamp) -> Vec<(Session, Decision)> {
+    let mut interfaces = vec![None];
+    for rule in &engine.plan().rules {
+        let name = match &rule.interface {
+            Some(Interface::Named(name)) => name.clone(),
+            Some(Interface::Prefix(begin)) => format!("{begin}0"),
+            None => continue,
+        };
+        if !interfaces.contains(&Some(name.clone())) {
+            interfaces.push(Some(name));
+        }
+    }
+    let decide = |session: &Session, interface: &Option<String>| {
+        let probe = Probe {
+            direction: Direction::In,
+            protocol: protocol::TCP,
+            source: session.peer.ip(),
+            destination: session.local.ip(),
+            source_port: Some(session.peer.port()),
+            destination_port: Some(session.local.port()),
+            icmp: None,
+            interface: interface.clone(),
+            payload: Vec::new(),
+        };
+        engine.test(now, &probe)
+    };
     sessions
         .iter()
         .filter_map(|session| {
-            let probe = Probe {
-                direction: Direction::In,
-                protocol: protocol::TCP,
-                source: session.peer.ip(),
-                destination: session.local.ip(),
-                source_port: Some(session.peer.port()),
-                destination_port: Some(session.local.port()),
-                icmp: None,
-                interface: None,
-                payload: Vec::new(),
-            };
-            let decision = engine.test(now, &probe);
-            (decision.verdict != Verdict::Allow).then_some((*session, decision))
+            let mut decisions = interfaces
+                .iter()
+                .map(|interface| decide(session, interface));
+            let first = decisions.next()?;
+            let denied = |decision: &Decision| decision.verdict != Verdict::Allow;
+            (denied(&first) && decisions.all(|decision| denied(&decision)))
+                .then_some((*session, first))
         })
         .collect()
 }
@@ -123,6 +139,37 @@ mod tests {
             peer: "[2001:db8::7]:40000".parse().unwrap(),
         };
         assert_eq!(parse(v6), [expected, native]);
+    }
+
+    #[test]
+    fn a_rule_for_one_interface_is_given_the_benefit_of_the_doubt() {
+        let session = Session {
+            local: "192.0.2.10:22".parse().unwrap(),
+            peer: "203.0.113.7:40000".parse().unwrap(),
+        };
+        let cut_by = |text: &str| {
+            let loaded =
+                policy::load_text("p", text, policy::Format::Toml, std::path::Path::new("/"));
+            let plan = std::sync::Arc::new(loaded.policy.unwrap().into_plan());
+            let engine = Engine::new(engine::Setup {
+                plan,
+                own: policy::AddressSet::default(),
+                protected: policy::AddressSet::default(),
+                seed: 0,
+            });
+            cut(&engine, &[session], Timestamp::default()).len()
+        };
+        let rule =
+            "[[rule]]\naction = \"allow\"\ndirection = \"in\"\nprotocol = \"tcp\"\nport = 22\n";
+        assert_eq!(cut_by(""), 1);
+        assert_eq!(cut_by(rule), 0);
+        assert_eq!(cut_by(&format!("{rule}interface = \"wg*\"\n")), 0);
+        assert_eq!(
+            cut_by(&format!(
+                "{rule}interface = \"wg*\"\nfrom = \"198.51.100.0/24\"\n"
+            )),
+            1
+        );
     }
 
     #[test]

@@ -192,6 +192,7 @@ impl Thread {
                 let text = format!("the changed policy is not used: {error}");
                 let told = lock(&self.rejected).replace(error.to_string());
                 if told.as_ref() != Some(&error.to_string()) {
+                    tracing::warn!("{text}");
                     // An error says that the guard is gone, and with it whoever would want to know.
                     let _ = self
                         .handle

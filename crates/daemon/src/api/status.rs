@@ -139,7 +139,7 @@ pub struct Essential {
 pub struct Protected {
     /// The prefix.
     pub prefix: String,
-    /// Why: `own`, `gateway`, `resolver`, `policy`, `allowed`, `session`.
+    /// Why: `own`, `gateway`, `resolver`, `dhcp server`, `ntp server`, `policy`, `allowed`, `session`.
     pub why: String,
 }
 

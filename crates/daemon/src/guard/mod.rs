@@ -355,7 +355,11 @@ impl Guard {
 
     pub(crate) fn notice(&self, kind: NoticeKind, text: impl Into<String>) {
         let text = text.into();
-        tracing::info!("{text}");
+        // What somebody has to know who only looks at the service's output.
+        match kind {
+            NoticeKind::Drift | NoticeKind::Daemon => tracing::warn!("{text}"),
+            NoticeKind::Policy => tracing::info!("{text}"),
+        }
         self.recorder.notice(Notice {
             at: clock::now(),
             kind,
