@@ -286,3 +286,30 @@ fn a_source_over_its_packet_rate_is_banned() {
         Allow
     );
 }
+
+#[test]
+fn a_rule_for_every_packet_holds_no_stream_and_never_ends() {
+    let mut policy = game(contains("EVIL"), Scope::Packet);
+    if let Some(content) = policy.rules[0].content.as_mut() {
+        content.every_packet = true;
+    }
+    policy.limits.stream_bytes = 4_096;
+    policy.on_failure = policy::OnFailure::Closed;
+    let mut bench = Bench::new(policy);
+    open(&mut bench, CLIENT, 5_000);
+    for n in 0..1_000 {
+        let segment = tcp(
+            CLIENT,
+            5_000,
+            HOST,
+            4_000,
+            ACK,
+            100 + n * 1_000,
+            &[b'.'; 1_000],
+        );
+        let decision = bench.packet(In, &segment);
+        assert_eq!((decision.verdict, decision.inspect), (Allow, Inspect::More));
+    }
+    let late = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 2_000_000, b"EVIL");
+    assert_eq!(bench.verdict(In, &late), Drop);
+}

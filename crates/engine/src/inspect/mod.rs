@@ -20,6 +20,8 @@ use stream::Stream;
 pub(crate) struct Inspection {
     /// Payload bytes that must be seen in each direction until it is settled; `u32::MAX` for "every packet", 0 for none.
     need: [u32; 2],
+    /// Bytes of stream that a rule wants in order; 0 when none looks at the stream, and then nothing is held.
+    depth: [u32; 2],
     seen: [u32; 2],
     streams: [Option<Stream>; 2],
     /// The rule that dropped a segment of the stream: what the same side sends from then on is dropped too, as it is the
@@ -96,32 +98,37 @@ impl Inspector {
             ..*facts
         };
         // A rule after the one that let the flow in is never reached by the side that began it.
-        let need = [
+        let sides = [
             self.need(facts, plan, decided_by),
             self.need(&back, plan, None),
         ];
-        (need != [0, 0]).then(|| {
+        (sides != [(0, 0); 2]).then(|| {
             Box::new(Inspection {
-                need,
+                need: sides.map(|(need, _)| need),
+                depth: sides.map(|(_, depth)| depth),
                 ..Inspection::default()
             })
         })
     }
 
-    fn need(&self, facts: &Facts<'_>, plan: &Plan, before: Option<RuleId>) -> u32 {
+    /// Payload bytes to see until one side is settled, and bytes of its stream to hold.
+    fn need(&self, facts: &Facts<'_>, plan: &Plan, before: Option<RuleId>) -> (u32, u32) {
         self.index(facts.direction)
             .candidates(facts)
             .filter(|&id| before.is_none_or(|before| id < before))
             .map(|id| &plan.rules[id.0 as usize])
             .filter(|rule| header_matches(rule, facts, plan))
             .filter_map(|rule| rule.content.as_ref())
-            .map(|content| match (content.every_packet, content.scope) {
-                (true, _) => u32::MAX,
-                (false, Scope::Packet) => Content::SETTLE_BYTES,
-                (false, Scope::Stream { depth }) => depth,
+            .map(|content| {
+                let (bytes, depth) = match content.scope {
+                    Scope::Packet => (Content::SETTLE_BYTES, 0),
+                    Scope::Stream { depth } => (depth, depth),
+                };
+                (if content.every_packet { u32::MAX } else { bytes }, depth)
             })
-            .max()
-            .unwrap_or(0)
+            .fold((0, 0), |(need, deepest), (bytes, depth)| {
+                (need.max(bytes), deepest.max(depth))
+            })
     }
 
     /// Looks at a packet of a flow that is not settled.
@@ -147,13 +154,13 @@ impl Inspector {
         }
         let held = inspection.memory();
         let grown = match packet.transport() {
-            Transport::Tcp(segment) if inspection.need[side] > 0 => {
+            Transport::Tcp(segment) if inspection.depth[side] > 0 => {
                 let stream = inspection.streams[side].get_or_insert_default();
                 stream.take(
                     segment.sequence(),
                     segment.flags(),
                     segment.payload(),
-                    inspection.need[side],
+                    inspection.depth[side],
                 )
             }
             _ => 0..0,
