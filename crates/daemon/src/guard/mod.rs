@@ -333,12 +333,19 @@ impl Guard {
         self.engine.finish(now);
         self.settle(now);
         self.count(now);
-        let text = if self.enforcing {
-            "stopped; rules and bans stay in the kernel (`portcullis flush` takes them out)"
+        if self.enforcing {
+            self.notice(
+                NoticeKind::Daemon,
+                "stopped; rules and bans stay in the kernel (`portcullis flush` takes them out)",
+            );
         } else {
-            "stopped; nothing of ours is in the kernel"
-        };
-        self.notice(NoticeKind::Daemon, text);
+            // Nothing that somebody would have to know: for the record alone.
+            self.recorder.notice(Notice {
+                at: now,
+                kind: NoticeKind::Daemon,
+                text: "stopped; nothing of ours is in the kernel".to_owned(),
+            });
+        }
     }
 
     /// Takes the engine's events to the record, and bans to the kernel.
