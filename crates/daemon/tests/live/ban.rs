@@ -106,6 +106,16 @@ pub(crate) fn bans_by_hand_survive_kill_and_restart() {
         left <= 598 && left + begun.elapsed().as_secs() >= 560,
         "{left}"
     );
+
+    scene.post("bans", json!({"prefix": "192.0.2.10", "for_s": 1}));
+    scene.log_line(&[" UNBAN: 192.0.2.10: it ran out"]);
+    std::thread::sleep(Duration::from_millis(1_200));
+    let status = scene.get("status");
+    assert!(
+        !status["warnings"].to_string().contains("every ban"),
+        "{status}"
+    );
+    assert_eq!(status["drift"]["repaired"], 0, "{status}");
 }
 
 pub(crate) fn allow_lifts_and_prevents_bans() {
