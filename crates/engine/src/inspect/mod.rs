@@ -124,7 +124,14 @@ impl Inspector {
                     Scope::Packet => (Content::SETTLE_BYTES, 0),
                     Scope::Stream { depth } => (depth, depth),
                 };
-                (if content.every_packet { u32::MAX } else { bytes }, depth)
+                (
+                    if content.every_packet {
+                        u32::MAX
+                    } else {
+                        bytes
+                    },
+                    depth,
+                )
             })
             .fold((0, 0), |(need, deepest), (bytes, depth)| {
                 (need.max(bytes), deepest.max(depth))
