@@ -192,7 +192,7 @@ pub(crate) struct Compile {
 
 #[derive(Args)]
 pub(crate) struct Test {
-    /// DIRECTION PROTOCOL SOURCE[:PORT] to DESTINATION[:PORT]; an IPv6 address with a port stands in brackets.
+    /// `DIRECTION PROTOCOL SOURCE[:PORT] to DESTINATION[:PORT]`; an IPv6 address with a port stands in brackets.
     #[arg(value_name = "PACKET", required_unless_present = "file")]
     pub(crate) packet: Vec<String>,
     /// Judge by this policy file instead of asking the daemon.
@@ -298,7 +298,7 @@ pub(crate) struct Stats {
 pub(crate) struct Ban {
     /// An address or a prefix.
     pub(crate) address: IpNetOrAddress,
-    /// How long, such as 10m; without it as [ban] says.
+    /// How long, such as 10m; without it as `[ban]` says.
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
     /// Until it is lifted.
