@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -85,12 +85,24 @@ pub(crate) fn line(words: &str) -> Called {
 
 /// Runs a command to its end with this standard input; kills it and fails when it takes longer than [`PATIENCE`].
 pub(crate) fn call(mut command: Command, input: &[u8]) -> Called {
-    let mut child = command
+    let deadline = Instant::now() + PATIENCE;
+    command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the command starts");
+        .stderr(Stdio::piped());
+    let mut child = loop {
+        match command.spawn() {
+            Ok(child) => break child,
+            // A program that was just copied is busy as long as a child that another test forked holds on to the file that
+            // was written.
+            Err(why)
+                if why.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(why) => panic!("{command:?} does not start: {why}"),
+        }
+    };
     let mut stdin = child.stdin.take().expect("it is piped");
     let (mut stdout, mut stderr) = (
         child.stdout.take().expect("it is piped"),
@@ -103,7 +115,6 @@ pub(crate) fn call(mut command: Command, input: &[u8]) -> Called {
         });
         let out = scope.spawn(move || read(&mut stdout));
         let err = scope.spawn(move || read(&mut stderr));
-        let deadline = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = child.try_wait().expect("it can be waited for") {
                 break status;
