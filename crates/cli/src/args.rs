@@ -159,7 +159,7 @@ pub(crate) struct Run {
 pub(crate) struct Replay {
     /// A pcap or pcapng file; - reads standard input.
     pub(crate) capture: PathBuf,
-    /// The policy to judge by; without it the built-in one.
+    /// The policy to judge by; without it the one that `run` has without a policy: inbound is denied, no detectors.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Addresses that are this host's own, which tells in from out; several with commas.

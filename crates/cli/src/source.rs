@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use policy::{Diagnostic, Format, Policy, Timestamp};
+use policy::{Diagnostic, Policy, Timestamp};
 
 use crate::failure::Failure;
 use crate::screen::{spinner, visible};
@@ -17,15 +17,6 @@ use crate::screen::{spinner, visible};
 pub(crate) fn load(file: &Path) -> Result<Policy, Failure> {
     let (policy, diagnostics) = examine(file)?;
     policy.ok_or_else(|| invalid(&diagnostics, &file.display().to_string()))
-}
-
-/// What is used when nobody names a policy: every default of the language.
-pub(crate) fn built_in() -> Result<Policy, Failure> {
-    let loaded = policy::load_text("<built in>", "", Format::Toml, Path::new("/"));
-    let diagnostics = loaded.diagnostics;
-    loaded
-        .policy
-        .ok_or_else(|| invalid(&diagnostics, "<built in>"))
 }
 
 /// A policy, if it can be used, and everything that is wrong with it.

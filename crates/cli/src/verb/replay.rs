@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::candidate::Candidate;
 use daemon::record::eve::StatsLine;
 use daemon::record::{Context, Eve};
 use daemon::replay::{Options, Outcome, Sink};
@@ -31,11 +32,10 @@ const MOST_REMOTES: usize = 1 << 20;
 
 /// Replays a capture.
 pub(super) fn replay(asked: &args::Replay, screen: &mut Screen) -> Result<Exit, Failure> {
-    let policy = match &asked.config {
-        Some(file) => source::load(file)?,
-        None => source::built_in()?,
+    let plan = match &asked.config {
+        Some(file) => Arc::new(source::load(file)?.into_plan()),
+        None => Candidate::built_in().plan,
     };
-    let plan = Arc::new(policy.into_plan());
     let capture = if asked.capture == Path::new("-") {
         Replay::read(io::stdin())
     } else {

@@ -73,7 +73,8 @@ fn an_unconfirmed_policy_goes_back_without_the_daemon() {
     std::fs::write(&new, policy(8081)).unwrap();
     let begun = Instant::now();
     let applied = firewall.json(&format!("apply {} --confirm 5s --force", new.display()));
-    assert_eq!(applied["pending"]["remaining_s"], 5, "{applied}");
+    let remaining = applied["pending"]["remaining_s"].as_u64().unwrap();
+    assert!((1..=5).contains(&remaining), "{applied}");
     assert!(
         connect(&lab.client, SERVER, 8080).is_silent(),
         "the way is shut"

@@ -40,7 +40,7 @@ pub(crate) fn denied_packets_ban_their_source_in_the_kernel() {
 
     let (status, _) = scene.ask("DELETE", "bans?prefix=10.77.2.2", &Value::Null);
     assert_eq!(status, 200);
-    assert!(connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 8080));
+    assert!(reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 8080));
     let why = scene.get("why/10.77.2.2");
     assert_eq!(why["past_bans"][0]["prefix"], "10.77.2.2/32", "{why}");
 }
@@ -80,7 +80,7 @@ pub(crate) fn bans_by_hand_survive_kill_and_restart() {
         .server
         .run("nft", &["delete", "table", "inet", "portcullis"])
         .unwrap();
-    assert!(connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 8080));
+    assert!(reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 8080));
     let begun = Instant::now();
     scene.start("", &config);
     assert!(
@@ -126,7 +126,7 @@ pub(crate) fn allow_lifts_and_prevents_bans() {
     assert!(!connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 8080));
     let allowed = scene.post("allow", json!({"prefix": ATTACKER}));
     assert_eq!(allowed["lifted"][0]["prefix"], "10.77.2.2/32");
-    assert!(connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 8080));
+    assert!(reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 8080));
     assert!(
         !connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222),
         "rules still apply"
@@ -173,7 +173,7 @@ pub(crate) fn bans_are_exported_and_imported_in_both_forms() {
     );
     let (code, lifted) = scene.ask("DELETE", "bans?all=true", &Value::Null);
     assert_eq!((code, lifted["lifted"].as_array().unwrap().len()), (200, 1));
-    assert!(connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 8080));
+    assert!(reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 8080));
     let outcome = scene.post("bans/import", exported.clone());
     assert_eq!(outcome["added"], 1);
     assert_eq!(scene.get("bans")[0]["expires"], exported[0]["expires"]);

@@ -9,7 +9,7 @@ use crate::scene::*;
 pub(crate) fn observing_blocks_nothing_and_says_what_it_would() {
     let mut scene = Scene::new();
     scene.start("", "");
-    assert!(connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222));
+    assert!(reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222));
     let line = scene.log_line(&["WOULD-DROP", ATTACKER, ":2222", "default inbound"]);
     assert!(line.contains(" in a0 TCP "), "{line}");
     assert_eq!(scene.table(), "");
@@ -46,11 +46,11 @@ pub(crate) fn a_rule_in_a_file_blocks_and_the_record_says_why() {
         "in IPv6 too"
     );
     assert!(
-        connects(&scene.net.client, SERVER_FOR_CLIENT, 2222),
+        reaches(&scene.net.client, SERVER_FOR_CLIENT, 2222),
         "the next rule allows it"
     );
     assert!(
-        connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 8080),
+        reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 8080),
         "another port"
     );
     assert!(
@@ -344,7 +344,7 @@ pub(crate) fn flush_takes_everything_out_and_apply_puts_it_back() {
     assert_eq!(scene.table(), "");
     std::thread::sleep(Duration::from_millis(1_500));
     assert_eq!(scene.table(), "", "it is not taken for drift");
-    assert!(connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222));
+    assert!(reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222));
     let status = scene.get("status");
     assert_eq!(status["mode"], "observe");
     assert!(status["warnings"].to_string().contains("flush"), "{status}");

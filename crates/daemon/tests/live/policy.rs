@@ -13,7 +13,7 @@ pub(crate) fn a_changed_file_comes_into_force_and_a_wrong_one_does_not() {
     let held = connect(&scene.net.client, SERVER_FOR_CLIENT, 8080).unwrap();
     scene.write("policy.toml", OTHER);
     scene.log_line(&["POLICY: ", "1 rules", "(reload)"]);
-    assert!(connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222));
+    assert!(reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222));
     assert!(
         !connects(&scene.net.client, SERVER_FOR_CLIENT, 8080),
         "new connections follow the new policy"
@@ -23,7 +23,7 @@ pub(crate) fn a_changed_file_comes_into_force_and_a_wrong_one_does_not() {
     scene.write("policy.toml", "[[rule]]\naction = \"alow\"\n");
     scene.log_line(&["POLICY: the changed policy is not used", "policy.toml:2:"]);
     assert!(
-        connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222),
+        reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222),
         "the old one stays"
     );
     let status = scene.get("status");
@@ -41,7 +41,7 @@ pub(crate) fn a_changed_file_comes_into_force_and_a_wrong_one_does_not() {
     // A restart with the wrong file: what was in force before is better than nothing.
     scene.kill();
     scene.start("", &config);
-    assert!(connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222));
+    assert!(reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222));
     assert!(!connects(&scene.net.client, SERVER_FOR_CLIENT, 8080));
     // And mended, it is taken up.
     scene.write("policy.toml", POLICY);
@@ -57,7 +57,7 @@ pub(crate) fn an_unconfirmed_policy_goes_back() {
     scene.start("", &config);
     let other = scene.write("other.toml", OTHER);
     let begun = Instant::now();
-    let applied = scene.post("policy/apply", json!({"path": other, "confirm_s": 3}));
+    let applied = scene.post("policy/apply", json!({"path": other, "confirm_s": 6}));
     assert_eq!(applied["pending"]["previous"], config.as_str());
     assert!(other_is_in_force(&scene));
     assert_eq!(scene.get("status")["pending"]["source"], other.as_str());
@@ -66,7 +66,7 @@ pub(crate) fn an_unconfirmed_policy_goes_back() {
     scene.wait("return", || first_is_in_force(&scene).then_some(()));
     let took = begun.elapsed();
     assert!(
-        (Duration::from_secs(3)..Duration::from_secs(5)).contains(&took),
+        (Duration::from_secs(6)..Duration::from_secs(16)).contains(&took),
         "{took:?}"
     );
     scene.log_line(&["nobody confirmed"]);
@@ -98,14 +98,14 @@ pub(crate) fn an_unconfirmed_policy_goes_back_though_the_daemon_was_killed() {
     scene.post("bans", json!({"prefix": "203.0.113.9"}));
     let other = scene.write("other.toml", OTHER);
     let begun = Instant::now();
-    scene.post("policy/apply", json!({"path": other, "confirm_s": 3}));
+    scene.post("policy/apply", json!({"path": other, "confirm_s": 6}));
     assert!(other_is_in_force(&scene));
     scene.kill();
     assert!(other_is_in_force(&scene), "a kill changes nothing");
     scene.wait("return", || first_is_in_force(&scene).then_some(()));
     let took = begun.elapsed();
     assert!(
-        (Duration::from_secs(3)..Duration::from_secs(6)).contains(&took),
+        (Duration::from_secs(6)..Duration::from_secs(16)).contains(&took),
         "{took:?}"
     );
     assert!(
@@ -130,11 +130,11 @@ pub(crate) fn an_unconfirmed_policy_goes_back_though_the_daemon_was_killed() {
         .unwrap();
     let observing = scene.write("observing.toml", "mode = \"observe\"\n");
     scene.start("", &observing);
-    scene.post("policy/apply", json!({"path": other, "confirm_s": 2}));
+    scene.post("policy/apply", json!({"path": other, "confirm_s": 5}));
     assert!(other_is_in_force(&scene));
     scene.kill();
     scene.wait("empty kernel", || scene.table().is_empty().then_some(()));
-    assert!(connects(&scene.net.client, SERVER_FOR_CLIENT, 8080));
+    assert!(reaches(&scene.net.client, SERVER_FOR_CLIENT, 8080));
 }
 
 pub(crate) fn a_confirmed_policy_stays_and_rolls_back_on_request() {
@@ -145,10 +145,10 @@ pub(crate) fn a_confirmed_policy_stays_and_rolls_back_on_request() {
     assert_eq!(code, 409, "{error}");
     let (code, error) = scene.ask("POST", "policy/rollback", &Value::Null);
     assert_eq!(code, 409, "{error}");
-    scene.post("policy/apply", json!({"text": OTHER, "confirm_s": 2}));
+    scene.post("policy/apply", json!({"text": OTHER, "confirm_s": 4}));
     let confirmed = scene.post("policy/confirm", Value::Null);
     assert_eq!(confirmed["source"], "<text>");
-    std::thread::sleep(Duration::from_millis(3_200));
+    std::thread::sleep(Duration::from_millis(5_200));
     assert!(other_is_in_force(&scene));
     assert!(!reverter_runs(&scene));
     scene.post("policy/rollback", Value::Null);
@@ -227,7 +227,7 @@ pub(crate) fn a_policy_that_cuts_an_ssh_session_is_refused() {
     let (code, error) = scene.ask("POST", "policy/apply", &json!({"text": OTHER}));
     assert_eq!(code, 409);
     assert!(error["error"].as_str().unwrap().contains(CLIENT), "{error}");
-    assert!(connects(&scene.net.client, SERVER_FOR_CLIENT, 22));
+    assert!(reaches(&scene.net.client, SERVER_FOR_CLIENT, 22));
     let (code, _) = scene.ask("POST", "bans", &json!({"prefix": CLIENT}));
     assert_eq!(code, 409, "the peer of a session is protected");
     let applied = scene.post("policy/apply", json!({"text": OTHER, "confirm_s": 60}));

@@ -110,7 +110,7 @@ pub(crate) fn a_full_disk_stops_the_record_alone() {
     );
     std::fs::remove_file(scene.path("log/eve.json")).unwrap();
     scene.wait("record that resumes", || {
-        connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222);
+        reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222);
         (scene.get("status")["record"]["eve"]["state"] == "writing").then_some(())
     });
     assert!(
