@@ -1,22 +1,14 @@
-//! The rules of one direction as a decision tree, so that finding the first match costs about the same for ten rules as for
-//! ten thousand.
-//!
-//! Each inner node cuts one field (protocol, destination port, source or destination address, source port) at the borders of
-//! its rules, so that within a child every rule either holds for the whole of that field or not at all. A rule that has no
-//! condition left ends its list. Equal lists share a node. Rules that leave open what others name would stand in every piece of
-//! a cut, so rules are grouped by the fields that they name, one tree for each group (EffiCuts, SIGCOMM 2010), and the
-//! earliest match of all trees decides. Where a tree would outgrow its budget, a list stays a list, which is slower and never
-//! wrong: a leaf's rules are matched in full.
+//! Builds the index: which field to cut where, and what stays a list.
 
 use std::collections::HashMap;
 
 use policy::address::{IPV4_FIRST, IPV4_LAST};
 use policy::{AddressMatch, Direction, Plan, PortSet, Rule, RuleId};
 
-use crate::facts::Facts;
+use super::{Cut, EMPTY, Entry, Index, LEAF_BIT, Node};
 
 /// Lists of at most this many rules are not cut further: to ask them all costs less than another step down the tree.
-const LEAF: usize = 4;
+const LEAF: usize = 8;
 /// So few rules are not grouped.
 const UNGROUPED: usize = 16;
 /// Named sets with more ranges than this are looked up in the leaf, not cut.
@@ -24,99 +16,8 @@ const CUTTABLE_RANGES: usize = 512;
 /// Rule references that a tree may hold for each rule, and at least.
 const BUDGET_PER_RULE: usize = 64;
 const BUDGET_FLOOR: usize = 65_536;
-
-/// The first-match index of one direction.
-#[derive(Debug, Default)]
-pub(crate) struct Index {
-    nodes: Vec<Node>,
-    /// The rules of all leaves, each leaf's together.
-    entries: Vec<Entry>,
-    /// Where each tree begins, and its first rule; by first rule.
-    trees: Vec<(RuleId, u32)>,
-}
-
-/// What a child number says: a node, or with this bit the place of a leaf in the entries. Leaves are most of a tree, and so
-/// cost a packet no look at a node.
-const LEAF_BIT: u32 = 1 << 31;
-/// The leaf without rules.
-const EMPTY: u32 = u32::MAX;
-
-#[derive(Debug)]
-enum Node {
-    Protocol(Box<[u32; 256]>),
-    /// `starts[i]..starts[i + 1]` goes to `children[i]`; packets without ports to `without`.
-    Port {
-        source: bool,
-        starts: Box<[u16]>,
-        children: Box<[u32]>,
-        without: u32,
-    },
-    Address {
-        source: bool,
-        v4: Cut<u32>,
-        v6: Cut<u128>,
-    },
-}
-
-/// A rule in a leaf, with what is left to be asked of a packet that got there, close together: a rule itself is far from the
-/// next one in memory.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    id: RuleId,
-    /// The one protocol, when it is one and was not cut.
-    protocol: Option<u8>,
-    /// Whether there is more to ask than fits here: the rule itself has to be looked at.
-    more: bool,
-    /// The one range of destination ports, when it is one and was not cut.
-    port: Option<(u16, u16)>,
-    /// The one range of IPv4 sources, when it is one and was not cut.
-    source: Option<(u32, u32)>,
-    /// Whether it is the last of its leaf.
-    last: bool,
-}
-
-impl Entry {
-    #[inline]
-    fn may_match(&self, facts: &Facts<'_>) -> bool {
-        self.protocol
-            .is_none_or(|protocol| protocol == facts.protocol)
-            && self.port.is_none_or(|(first, last)| {
-                facts.port.is_some_and(|port| first <= port && port <= last)
-            })
-            && self.source.is_none_or(|(first, last)| {
-                facts.source >> 32 == IPV4_FIRST >> 32
-                    && (first..=last).contains(&(facts.source as u32))
-            })
-    }
-}
-
-/// The range of a set that is one range of IPv4.
-fn one_ipv4_range(wanted: &AddressMatch) -> Option<(u32, u32)> {
-    match wanted {
-        AddressMatch::Of { inline, sets } if sets.is_empty() => match inline.ranges() {
-            [(first, last)] if *first >= IPV4_FIRST && *last <= IPV4_LAST => {
-                Some((*first as u32, *last as u32))
-            }
-            _ => None,
-        },
-        AddressMatch::Any | AddressMatch::Of { .. } => None,
-    }
-}
-
-/// Borders and what lies between them; the first border is the least value.
-#[derive(Debug)]
-struct Cut<T> {
-    starts: Box<[T]>,
-    children: Box<[u32]>,
-}
-
-impl<T: Ord + Copy> Cut<T> {
-    #[inline]
-    fn find(&self, value: T) -> u32 {
-        let after = self.starts.partition_point(|&start| start <= value);
-        self.children[after.saturating_sub(1)]
-    }
-}
+/// TCP and UDP come first, while the budget lasts.
+const COMMON: [u8; 2] = [6, 17];
 
 impl Index {
     /// Builds the index of the rules that cover `direction` and that `wanted` names.
@@ -135,137 +36,50 @@ impl Index {
             known: HashMap::new(),
             budget,
         };
-        let trees = builder
-            .groups(rules)
-            .into_iter()
-            .filter_map(|group| Some((*group.first()?, builder.node(group, Fields::default()))))
-            .collect();
+        let mut kinds: HashMap<Vec<RuleId>, u8> = HashMap::new();
+        let mut index = Self {
+            kinds: Box::new([0; 256]),
+            trees: Vec::new(),
+            nodes: Vec::new(),
+            entries: Vec::new(),
+        };
+        for protocol in COMMON.into_iter().chain(0..=u8::MAX) {
+            let named: Vec<RuleId> = rules
+                .iter()
+                .copied()
+                .filter(|&id| builder.rule(id).protocols.contains(protocol))
+                .collect();
+            let next = index.trees.len() as u8;
+            let kind = *kinds.entry(named).or_insert_with_key(|named| {
+                index.trees.push(builder.trees(named));
+                next
+            });
+            index.kinds[usize::from(protocol)] = kind;
+        }
         Self {
             nodes: builder.nodes,
             entries: builder.entries,
-            trees,
+            ..index
         }
-    }
-
-    /// The first rule, in order, whose header fields match; `matches` is asked of rules that have more conditions than
-    /// the tree holds, and answers for all of them.
-    #[inline]
-    pub(crate) fn first(
-        &self,
-        facts: &Facts<'_>,
-        mut matches: impl FnMut(RuleId) -> bool,
-    ) -> Option<RuleId> {
-        let mut best: Option<RuleId> = None;
-        for &(first, root) in &self.trees {
-            if best.is_some_and(|best| best < first) {
-                break;
-            }
-            let found = self
-                .leaf(root, facts)
-                .take_while(|entry| best.is_none_or(|best| entry.id < best))
-                .find(|entry| entry.may_match(facts) && (!entry.more || matches(entry.id)))
-                .map(|entry| entry.id);
-            best = found.or(best);
-        }
-        best
-    }
-
-    /// Every rule that could match, in order of each tree.
-    pub(crate) fn candidates(&self, facts: &Facts<'_>) -> impl Iterator<Item = RuleId> {
-        self.trees
-            .iter()
-            .flat_map(|&(_, root)| self.leaf(root, facts))
-            .map(|entry| entry.id)
-    }
-
-    #[inline]
-    fn leaf(&self, root: u32, facts: &Facts<'_>) -> impl Iterator<Item = &Entry> {
-        let first = self.leaf_place(root, facts);
-        let mut rest = self.entries.get(first..).unwrap_or_default().iter();
-        let mut ended = false;
-        std::iter::from_fn(move || {
-            let entry = rest.next().filter(|_| !ended)?;
-            ended = entry.last;
-            Some(entry)
-        })
-    }
-
-    /// Where the packet's leaf begins in the entries; beyond them for the empty one.
-    #[inline]
-    fn leaf_place(&self, root: u32, facts: &Facts<'_>) -> usize {
-        let mut at = root;
-        while at & LEAF_BIT == 0 {
-            let Some(node) = self.nodes.get(at as usize) else {
-                return usize::MAX;
-            };
-            at = match node {
-                Node::Protocol(children) => children[usize::from(facts.protocol)],
-                Node::Port {
-                    source,
-                    starts,
-                    children,
-                    without,
-                } => match if *source {
-                    facts.source_port
-                } else {
-                    facts.port
-                } {
-                    None => *without,
-                    Some(port) => {
-                        let after = starts.partition_point(|&start| start <= port);
-                        children[after.saturating_sub(1)]
-                    }
-                },
-                Node::Address { source, v4, v6 } => {
-                    let key = if *source {
-                        facts.source
-                    } else {
-                        facts.destination
-                    };
-                    if (IPV4_FIRST..=IPV4_LAST).contains(&key) {
-                        v4.find(key as u32)
-                    } else {
-                        v6.find(key)
-                    }
-                }
-            };
-        }
-        (at & !LEAF_BIT) as usize
     }
 }
 
-/// Whether the rule's header fields match; its expiry and content are not asked.
-#[inline]
-pub(crate) fn header_matches(rule: &Rule, facts: &Facts<'_>, plan: &Plan) -> bool {
-    rule.directions.contains(facts.direction)
-        && rule.protocols.contains(facts.protocol)
-        && rule.port.matches(facts.port)
-        && rule.source_port.matches(facts.source_port)
-        && address_matches(&rule.from, facts.source, plan)
-        && address_matches(&rule.to, facts.destination, plan)
-        && rule
-            .interface
-            .as_ref()
-            .is_none_or(|wanted| wanted.matches(facts.interface))
-}
-
-#[inline]
-fn address_matches(wanted: &AddressMatch, key: u128, plan: &Plan) -> bool {
+/// The range of a set that is one range of IPv4.
+fn one_ipv4_range(wanted: &AddressMatch) -> Option<(u32, u32)> {
     match wanted {
-        AddressMatch::Any => true,
-        AddressMatch::Of { inline, sets } => {
-            inline.contains_key(key)
-                || sets
-                    .iter()
-                    .any(|set| plan.sets[set.0 as usize].addresses.contains_key(key))
-        }
+        AddressMatch::Of { inline, sets } if sets.is_empty() => match inline.ranges() {
+            [(first, last)] if *first >= IPV4_FIRST && *last <= IPV4_LAST => {
+                Some((*first as u32, *last as u32))
+            }
+            _ => None,
+        },
+        AddressMatch::Any | AddressMatch::Of { .. } => None,
     }
 }
 
 /// A field that a node can cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Field {
-    Protocol,
     Port,
     SourcePort,
     Source,
@@ -273,8 +87,7 @@ enum Field {
 }
 
 impl Field {
-    const ALL: [Self; 5] = [
-        Self::Protocol,
+    const ALL: [Self; 4] = [
         Self::Port,
         Self::Source,
         Self::Destination,
@@ -309,21 +122,25 @@ impl Builder<'_> {
         &self.plan.rules[id.0 as usize]
     }
 
+    /// The trees of rules of one kind of protocol.
+    fn trees(&mut self, rules: &[RuleId]) -> Vec<u32> {
+        self.groups(rules)
+            .into_iter()
+            .map(|group| self.node(group, Fields::default()))
+            .collect()
+    }
+
     /// Rules that name the same fields together, each group in order; few rules stay one group.
-    fn groups(&self, rules: Vec<RuleId>) -> Vec<Vec<RuleId>> {
+    fn groups(&self, rules: &[RuleId]) -> Vec<Vec<RuleId>> {
         if rules.len() <= UNGROUPED {
-            return vec![rules];
+            return vec![rules.to_vec()];
         }
         let mut groups: Vec<(Fields, Vec<RuleId>)> = Vec::new();
-        for id in rules {
+        for &id in rules {
             let rule = self.rule(id);
             let named = Field::ALL
                 .into_iter()
-                .filter(|&field| {
-                    field != Field::Protocol
-                        && !self.is_free(rule, field)
-                        && self.is_cuttable(rule, field)
-                })
+                .filter(|&field| !self.is_free(rule, field) && self.is_cuttable(rule, field))
                 .fold(Fields::default(), Fields::with);
             match groups.iter_mut().find(|(fields, _)| *fields == named) {
                 Some((_, group)) => group.push(id),
@@ -361,7 +178,7 @@ impl Builder<'_> {
         let Some(end) = leaf.last_mut() else {
             return EMPTY;
         };
-        end.last = true;
+        end.flags |= Entry::LAST;
         let first = self.entries.len() as u32;
         self.entries.extend(leaf);
         first | LEAF_BIT
@@ -376,38 +193,26 @@ impl Builder<'_> {
             .map(|list| self.node(list, cut))
             .collect::<Vec<u32>>();
         match parts.borders {
-            Borders::Protocol => {
-                let mut table = Box::new([0; 256]);
-                table.copy_from_slice(&children);
-                Node::Protocol(table)
-            }
-            Borders::Port(starts) => {
+            Starts::Port(starts) => {
                 // The last list is that of packets without ports.
                 let without = children.pop().unwrap_or(EMPTY);
                 Node::Port {
                     source: field == Field::SourcePort,
-                    starts: starts.into(),
-                    children: children.into(),
+                    ports: Cut::new(starts.into_iter().zip(children)),
                     without,
                 }
             }
-            Borders::Address(starts) => {
-                let family = |v4: bool| {
-                    starts
-                        .iter()
-                        .zip(&children)
-                        .filter(move |(start, _)| (IPV4_FIRST..=IPV4_LAST).contains(*start) == v4)
-                };
+            Starts::Address(starts) => {
+                let family =
+                    |v4: bool| {
+                        starts.iter().copied().zip(children.iter().copied()).filter(
+                            move |(start, _)| (IPV4_FIRST..=IPV4_LAST).contains(start) == v4,
+                        )
+                    };
                 Node::Address {
                     source: field == Field::Source,
-                    v4: Cut {
-                        starts: family(true).map(|(start, _)| *start as u32).collect(),
-                        children: family(true).map(|(_, child)| *child).collect(),
-                    },
-                    v6: Cut {
-                        starts: family(false).map(|(start, _)| *start).collect(),
-                        children: family(false).map(|(_, child)| *child).collect(),
-                    },
+                    v4: Cut::new(family(true).map(|(start, child)| (start as u32, child))),
+                    v6: Cut::new(family(false)),
                 }
             }
         }
@@ -419,31 +224,30 @@ impl Builder<'_> {
         let open = |field: Field| {
             !(self.is_free(rule, field) || cut.contains(field) && self.is_cuttable(rule, field))
         };
-        let mut protocols = rule.protocols.iter();
-        let protocol = match (open(Field::Protocol), protocols.next(), protocols.next()) {
-            (true, Some(one), None) => Some(one),
-            _ => None,
-        };
         let port = match (open(Field::Port), rule.port.ranges()) {
             (true, [one]) => Some(*one),
             _ => None,
         };
         let source = open(Field::Source).then(|| one_ipv4_range(&rule.from));
-        let more = rule.content.is_some()
-            || rule.expires.is_some()
-            || rule.interface.is_some()
-            || (open(Field::Protocol) && protocol.is_none())
-            || (open(Field::Port) && port.is_none())
-            || open(Field::SourcePort)
-            || open(Field::Destination)
-            || source == Some(None);
+        let mut flags = 0;
+        let mut flag = |flag: u8, set: bool| flags |= if set { flag } else { 0 };
+        flag(Entry::ANY_PORT, port.is_none());
+        flag(Entry::ANY_SOURCE, source.flatten().is_none());
+        flag(
+            Entry::MORE,
+            rule.content.is_some()
+                || rule.expires.is_some()
+                || rule.interface.is_some()
+                || (open(Field::Port) && port.is_none())
+                || open(Field::SourcePort)
+                || open(Field::Destination)
+                || source == Some(None),
+        );
         Entry {
             id,
-            protocol,
-            more,
-            port,
-            source: source.flatten(),
-            last: false,
+            source: source.flatten().unwrap_or_default(),
+            port: port.unwrap_or_default(),
+            flags,
         }
     }
 
@@ -460,7 +264,6 @@ impl Builder<'_> {
 
     fn is_free(&self, rule: &Rule, field: Field) -> bool {
         match field {
-            Field::Protocol => rule.protocols.is_any(),
             Field::Port => rule.port.is_any(),
             Field::SourcePort => rule.source_port.is_any(),
             Field::Source => rule.from == AddressMatch::Any,
@@ -476,7 +279,7 @@ impl Builder<'_> {
             }),
         };
         match field {
-            Field::Protocol | Field::Port | Field::SourcePort => true,
+            Field::Port | Field::SourcePort => true,
             Field::Source => small(&rule.from),
             Field::Destination => small(&rule.to),
         }
@@ -498,22 +301,6 @@ impl Builder<'_> {
 
     fn parts(&self, rules: &[RuleId], field: Field) -> Option<Parts> {
         match field {
-            Field::Protocol => {
-                let lists = (0..=u8::MAX)
-                    .map(|protocol| {
-                        rules
-                            .iter()
-                            .copied()
-                            .filter(|&id| self.rule(id).protocols.contains(protocol))
-                            .collect()
-                    })
-                    .collect();
-                Some(Parts {
-                    field,
-                    borders: Borders::Protocol,
-                    lists,
-                })
-            }
             Field::Port | Field::SourcePort => {
                 let ports = |id: RuleId| {
                     if field == Field::Port {
@@ -540,7 +327,7 @@ impl Builder<'_> {
                 );
                 Some(Parts {
                     field,
-                    borders: Borders::Port(starts.into_iter().map(|start| start as u16).collect()),
+                    borders: Starts::Port(starts.into_iter().map(|start| start as u16).collect()),
                     lists,
                 })
             }
@@ -567,7 +354,7 @@ impl Builder<'_> {
                 )?;
                 Some(Parts {
                     field,
-                    borders: Borders::Address(starts),
+                    borders: Starts::Address(starts),
                     lists,
                 })
             }
@@ -578,12 +365,11 @@ impl Builder<'_> {
 /// A cut: its borders and the rules between them.
 struct Parts {
     field: Field,
-    borders: Borders,
+    borders: Starts,
     lists: Vec<Vec<RuleId>>,
 }
 
-enum Borders {
-    Protocol,
+enum Starts {
     Port(Vec<u16>),
     Address(Vec<u128>),
 }
@@ -593,14 +379,10 @@ impl Parts {
         self.lists.iter().map(|list| list.len() + 1).sum()
     }
 
-    /// What a packet that falls between any two borders with the same chance meets, rounded up; for protocols those that
-    /// rules name.
+    /// What a packet that falls between any two borders with the same chance meets, rounded up.
     fn expected(&self) -> usize {
         let mut lists: Vec<usize> = self.lists.iter().map(Vec::len).collect();
         lists.sort_unstable();
-        if matches!(self.borders, Borders::Protocol) {
-            return lists.last().copied().unwrap_or_default();
-        }
         let longest = lists.last().copied().unwrap_or_default();
         let mean = lists.iter().sum::<usize>() / lists.len().max(1);
         mean.midpoint(longest) + 1
