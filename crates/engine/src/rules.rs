@@ -12,7 +12,8 @@ use crate::verdict::{Reason, Verdict};
 pub(crate) struct Rules {
     /// All rules, by direction.
     indexes: [Index; 3],
-    /// `limit` rules that count packets or bytes, which see packets of established flows too.
+    /// `limit` rules that count packets or bytes, which see packets of established flows too, and what lets flows pass
+    /// before them.
     metered: [Index; 3],
     any_metered: bool,
     /// What is asked of a rule each time that it matches, close together.
@@ -30,9 +31,17 @@ pub(crate) struct Brief {
 
 fn counts_every_packet(rule: &Rule) -> bool {
     rule.action == Action::Limit
+        && rule.content.is_none()
         && rule
             .rate
             .is_some_and(|rate| rate.unit != RateUnit::Connections)
+}
+
+/// Whether flows pass by the rule, up to the last that measures them.
+fn lets_pass(rule: &Rule, last_meter: Option<RuleId>) -> bool {
+    matches!(rule.action, Action::Allow | Action::Limit)
+        && rule.content.is_none()
+        && last_meter.is_some_and(|last| rule.id <= last)
 }
 
 impl Rules {
@@ -41,11 +50,13 @@ impl Rules {
             let rate = rule.rate.filter(|_| rule.action == Action::Limit)?;
             Some(Buckets::new(Shape::of(&rate), plan.limits.sources, seed))
         });
+        let last_meter = plan.rules.iter().rfind(|rule| counts_every_packet(rule));
+        let last_meter = last_meter.map(|rule| rule.id);
         Self {
             indexes: Direction::ALL.map(|direction| Index::build(plan, direction, |_| true)),
             metered: Direction::ALL
-                .map(|direction| Index::build(plan, direction, counts_every_packet)),
-            any_metered: plan.rules.iter().any(counts_every_packet),
+                .map(|direction| Index::build(plan, direction, |rule| lets_pass(rule, last_meter))),
+            any_metered: last_meter.is_some(),
             briefs: plan
                 .rules
                 .iter()
@@ -101,7 +112,8 @@ impl Rules {
         }
     }
 
-    /// The first rule that counts every packet and whose rate this packet of an established flow is over.
+    /// The rule that let this packet's flow pass, when it measures every packet and this one is over its rate. It is the first
+    /// that matches, as it was for the flow's first packet.
     pub(crate) fn over_rate(
         &mut self,
         plan: &Plan,
@@ -111,19 +123,12 @@ impl Rules {
         if !self.any_metered {
             return None;
         }
-        let Self {
-            metered, buckets, ..
-        } = self;
-        metered[facts.direction as usize]
-            .candidates(facts)
-            .find(|&id| {
-                let rule = &plan.rules[id.0 as usize];
-                let applies = header_matches(rule, facts, plan)
-                    && rule.expires.is_none_or(|expires| now < expires)
-                    && rule.content.is_none();
-                let bucket = buckets.get_mut(id.0 as usize).and_then(Option::as_mut);
-                applies && bucket.is_some_and(|bucket| !bucket.take(facts.source, facts.len, now))
-            })
+        let id = self.metered[facts.direction as usize].first(facts, |id| {
+            let rule = &plan.rules[id.0 as usize];
+            header_matches(rule, facts, plan) && rule.expires.is_none_or(|expires| now < expires)
+        })?;
+        let measures = counts_every_packet(&plan.rules[id.0 as usize]);
+        (measures && !self.take(id, facts, now)).then_some(id)
     }
 
     fn take(&mut self, rule: RuleId, facts: &Facts<'_>, now: Timestamp) -> bool {

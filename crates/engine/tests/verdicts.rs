@@ -15,8 +15,8 @@ use engine::{
     Verdict,
 };
 use policy::{
-    Action, DefaultAction, Defaults, Direction, NamedSet, Plan, Protocols, Rate, RateUnit, Rule,
-    RuleId, SetId, Timestamp,
+    Action, DefaultAction, Defaults, Direction, NamedSet, Plan, PortSet, Protocols, Rate, RateUnit,
+    Rule, RuleId, SetId, Timestamp,
 };
 
 #[test]
@@ -454,21 +454,31 @@ fn packets_and_bytes_are_limited_in_established_flows_too() {
         }),
         ..tcp_port(Action::Limit, 80)
     };
-    let mut bench = Bench::new(plan(vec![limit]));
-    assert_eq!(
-        bench.verdict(In, &tcp(CLIENT, 4_000, HOST, 80, SYN, 1, b"")),
-        Allow
-    );
-    assert_eq!(
-        bench.verdict(Out, &tcp(HOST, 80, CLIENT, 4_000, SYN_ACK, 1, b"")),
-        Allow
-    );
+    let established = |bench: &mut Bench, port: u16| {
+        for (direction, packet) in [
+            (In, tcp(CLIENT, port, HOST, 80, SYN, 1, b"")),
+            (Out, tcp(HOST, 80, CLIENT, port, SYN_ACK, 1, b"")),
+        ] {
+            assert_eq!(bench.verdict(direction, &packet), Allow);
+        }
+        let data = tcp(CLIENT, port, HOST, 80, ACK, 2, b"x");
+        (0..100)
+            .filter(|_| bench.verdict(In, &data) == Allow)
+            .count()
+    };
+    let mut bench = Bench::new(plan(vec![limit.clone()]));
+    assert_eq!(established(&mut bench, 4_000), 9, "the SYN took one");
     let data = tcp(CLIENT, 4_000, HOST, 80, ACK, 2, b"x");
-    let passed = (0..100)
-        .filter(|_| bench.verdict(In, &data) == Allow)
-        .count();
-    assert_eq!(passed, 9, "the SYN took one");
     assert_eq!(bench.packet(In, &data).reason, Reason::Limited(RuleId(0)));
+
+    // What an earlier rule let pass is no business of a later limit.
+    let trusted = Rule {
+        source_port: PortSet::from_ranges([(5_000, 5_000)]),
+        ..tcp_port(Action::Allow, 80)
+    };
+    let mut bench = Bench::new(plan(vec![trusted, limit]));
+    assert_eq!(established(&mut bench, 5_000), 100);
+    assert_eq!(established(&mut bench, 4_000), 9);
 }
 
 #[test]

@@ -362,3 +362,37 @@ pub enum RateUnit {
     /// Bytes of the IP packet, those of established flows too.
     Bytes,
 }
+
+impl Rule {
+    /// Whether a packet could match both; errs towards "yes".
+    #[must_use]
+    pub fn may_meet(&self, other: &Self) -> bool {
+        let (a, b) = (self, other);
+        let inline = |condition: &AddressMatch| match condition {
+            AddressMatch::Of { inline, sets } if sets.is_empty() => Some(inline.clone()),
+            _ => None,
+        };
+        let addresses_meet = |a: &AddressMatch, b: &AddressMatch| match (inline(a), inline(b)) {
+            (Some(a), Some(b)) => !a.intersection(&b).is_empty(),
+            _ => true,
+        };
+        let interfaces_meet = match (&a.interface, &b.interface) {
+            (Some(Interface::Named(a)), Some(Interface::Named(b))) => a == b,
+            (Some(Interface::Named(name)), Some(Interface::Prefix(begin)))
+            | (Some(Interface::Prefix(begin)), Some(Interface::Named(name))) => {
+                name.starts_with(begin)
+            }
+            (Some(Interface::Prefix(a)), Some(Interface::Prefix(b))) => {
+                a.starts_with(b.as_str()) || b.starts_with(a.as_str())
+            }
+            (None, _) | (_, None) => true,
+        };
+        !a.directions.intersection(b.directions).is_empty()
+            && !a.protocols.intersection(b.protocols).is_empty()
+            && interfaces_meet
+            && !a.port.intersection(&b.port).is_empty()
+            && !a.source_port.intersection(&b.source_port).is_empty()
+            && addresses_meet(&a.from, &b.from)
+            && addresses_meet(&a.to, &b.to)
+    }
+}

@@ -39,7 +39,8 @@ pub(super) fn load_linear(at: &Netns, allows: &[Allow]) -> anyhow::Result<()> {
     load_script(at, "linear", &text)
 }
 
-fn load_script(at: &Netns, label: &str, text: &str) -> anyhow::Result<()> {
+/// Loads any script.
+pub(super) fn load_script(at: &Netns, label: &str, text: &str) -> anyhow::Result<()> {
     let folder = Folder::new(label)?;
     let file = folder.path().join("rules.nft");
     std::fs::write(&file, text)?;

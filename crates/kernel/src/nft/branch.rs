@@ -22,12 +22,13 @@ pub(super) struct Branch<'a> {
     pub(super) end: &'a str,
 }
 
-/// The chain of a target.
-pub(super) fn target_chain(target: Target) -> String {
+/// The verdict that leads to a target.
+fn verdict(target: Target) -> String {
     match target {
-        Target::Rule(rule) => format!("rule_{}", rule.0),
-        Target::RuleOut(rule) => format!("rule_{}_out", rule.0),
-        Target::Meter(rule) => format!("meter_{}", rule.0),
+        Target::Rule(rule) => format!("goto rule_{}", rule.0),
+        Target::RuleOut(rule) => format!("goto rule_{}_out", rule.0),
+        Target::Meter(rule) => format!("goto meter_{}", rule.0),
+        Target::Unmeasured => "return".to_owned(),
     }
 }
 
@@ -99,7 +100,7 @@ impl Chains<'_> {
     fn verdict(&self, child: Child) -> String {
         match child {
             Child::End => self.branch.end.to_owned(),
-            Child::Goto(target) => format!("goto {}", target_chain(target)),
+            Child::Goto(target) => verdict(target),
             Child::Node(node) => format!("goto {}", self.name(node)),
         }
     }
@@ -115,8 +116,7 @@ impl Chains<'_> {
         let mut rules = Vec::new();
         for open in list {
             let entry = &self.branch.entries[open.entry as usize];
-            let go = if entry.target.ends() { "goto" } else { "jump" };
-            let chain = target_chain(entry.target);
+            let verdict = verdict(entry.target);
             let remark = if root && list.len() <= LEAF {
                 &entry.remark
             } else {
@@ -129,7 +129,7 @@ impl Chains<'_> {
                 lists,
                 table,
             ) {
-                let mut rule = format!("{tests} {go} {chain}");
+                let mut rule = format!("{tests} {verdict}");
                 if !remark.is_empty() {
                     rule.push(' ');
                     rule.push_str(&super::table::comment_text(remark));
@@ -137,9 +137,7 @@ impl Chains<'_> {
                 rules.push(rule.trim_start().to_owned());
             }
         }
-        let ended = list.last().is_some_and(|last| {
-            last.open.is_empty() && self.branch.entries[last.entry as usize].target.ends()
-        });
+        let ended = list.last().is_some_and(|last| last.open.is_empty());
         if !ended {
             rules.push(self.branch.end.to_owned());
         }

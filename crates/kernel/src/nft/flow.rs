@@ -4,14 +4,14 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use engine::Essential;
-use policy::{Action, DefaultAction, Direction, RateUnit, Response};
+use policy::{Action, DefaultAction, Direction, RateUnit, Response, Rule};
 
 use super::branch::Branch;
 use super::header::{Entry, Header, Target};
 use super::inspect;
 use super::list::{Family, Side};
 use super::rate::meter;
-use super::rule::{Content, counts_every_packet, meter_set};
+use super::rule::{Content, counts_every_packet, may_pass_unmeasured, meter_set};
 use super::writer::{SUBNET, Writer};
 use crate::tag::{Cause, Outcome};
 
@@ -22,6 +22,9 @@ const PRIORITY: i32 = -10;
 const RULE_CUTS: usize = 6;
 /// Cuts on the way through what established packets pass: two such trees stand one behind the other.
 const ESTABLISHED_CUTS: usize = 3;
+
+/// Up to so many rules that measure packets, rules that no packet can share with them are left out of what packets pass.
+const COMPARED: usize = 64;
 
 struct Hook {
     direction: Direction,
@@ -168,7 +171,14 @@ fn branch(
 
 /// Writes what packets of established flows pass; gives the verdict that leads there.
 fn established(writer: &mut Writer<'_>, direction: Direction, content: Content) -> String {
-    let mut metered = Vec::new();
+    let (mut metered, mut last_meter) = (Vec::new(), 0);
+    let meters: Vec<&Rule> = (writer.plan.rules.iter())
+        .filter(|rule| rule.directions.contains(direction) && counts_every_packet(rule))
+        .collect();
+    let stands_before_a_meter = |rule: &Rule| {
+        meters.len() > COMPARED
+            || (meters.iter()).any(|meter| rule.id < meter.id && rule.may_meet(meter))
+    };
     let (mut watched, mut unsettled) = (Vec::new(), Vec::new());
     for rule in writer
         .plan
@@ -186,6 +196,9 @@ fn established(writer: &mut Writer<'_>, direction: Direction, content: Content) 
         };
         if counts_every_packet(rule) {
             metered.push(entry(Target::Meter(rule.id)));
+            last_meter = metered.len();
+        } else if may_pass_unmeasured(rule) && stands_before_a_meter(rule) {
+            metered.push(entry(Target::Unmeasured));
         }
         if let Some(wanted) = rule.content.as_ref().filter(|_| content != Content::Skip) {
             unsettled.push(entry(Target::Rule(rule.id)));
@@ -194,6 +207,7 @@ fn established(writer: &mut Writer<'_>, direction: Direction, content: Content) 
             }
         }
     }
+    metered.truncate(last_meter);
     let mut next = "accept".to_owned();
     if !unsettled.is_empty() {
         let mut settled = "accept".to_owned();
@@ -226,11 +240,6 @@ fn established(writer: &mut Writer<'_>, direction: Direction, content: Content) 
         writer.table.chain(next.clone(), rules);
         next = format!("goto {next}");
     }
-    if !metered.is_empty() {
-        let name = format!("metered_{direction}");
-        branch(writer, &name, &metered, direction, ESTABLISHED_CUTS, &next);
-        next = format!("goto {name}");
-    }
     let counted = writer
         .plan
         .detect
@@ -242,6 +251,19 @@ fn established(writer: &mut Writer<'_>, direction: Direction, content: Content) 
     } else {
         Vec::new()
     };
+    if !metered.is_empty() {
+        // The first rule that matches is the one that let the flow pass, and measures it or does not.
+        let name = format!("metered_{direction}");
+        branch(
+            writer,
+            &name,
+            &metered,
+            direction,
+            ESTABLISHED_CUTS,
+            "return",
+        );
+        rules.push(format!("jump {name}"));
+    }
     if rules.is_empty() {
         return next;
     }

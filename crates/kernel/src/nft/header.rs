@@ -15,18 +15,10 @@ pub(super) enum Target {
     Rule(RuleId),
     /// To the chain of a rule that bans its source, for packets whose source is this host: nothing is banned then.
     RuleOut(RuleId),
-    /// To the chain that measures packets of established flows for a `limit` rule, and back.
+    /// To the chain that measures packets of established flows for a `limit` rule.
     Meter(RuleId),
-}
-
-impl Target {
-    /// Whether entries after a match are not asked any more.
-    pub(super) const fn ends(self) -> bool {
-        match self {
-            Self::Rule(_) | Self::RuleOut(_) => true,
-            Self::Meter(_) => false,
-        }
-    }
+    /// Back, unmeasured: the rule that let the flow pass measures no packets.
+    Unmeasured,
 }
 
 /// One line of a list in first-match order.

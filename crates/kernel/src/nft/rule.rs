@@ -41,6 +41,13 @@ pub(super) fn counts_every_packet(rule: &Rule) -> bool {
             .is_some_and(|rate| rate.unit != RateUnit::Connections)
 }
 
+/// Whether a flow that the rule lets pass is never measured by it.
+pub(super) fn may_pass_unmeasured(rule: &Rule) -> bool {
+    matches!(rule.action, Action::Allow | Action::Limit)
+        && rule.content.is_none()
+        && !counts_every_packet(rule)
+}
+
 /// Writes the chains of all rules, with their counters and meters.
 pub(super) fn write(writer: &mut Writer<'_>) {
     let content = Content::of(writer);

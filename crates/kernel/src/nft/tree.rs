@@ -166,18 +166,13 @@ impl Builder<'_> {
         &self.entries[open.entry as usize]
     }
 
-    /// Whether nothing after it is reached.
-    fn ends(&self, open: Open) -> bool {
-        open.open.is_empty() && self.entry(open).target.ends()
-    }
-
     fn child(&mut self, mut list: Vec<Open>, known: Known, depth: usize) -> Child {
-        if let Some(last) = list.iter().position(|&open| self.ends(open)) {
+        if let Some(last) = list.iter().position(|open| open.open.is_empty()) {
             list.truncate(last + 1);
         }
         match list.first() {
             None => return Child::End,
-            Some(&first) if self.ends(first) => return Child::Goto(self.entry(first).target),
+            Some(&first) if first.open.is_empty() => return Child::Goto(self.entry(first).target),
             Some(_) => {}
         }
         let key = (list, known, depth);
@@ -347,7 +342,7 @@ impl Builder<'_> {
                         Some(_) if covers => open.open.without(field.condition()),
                         _ => open.open,
                     };
-                    let closed = list.last().is_some_and(|&before| self.ends(before));
+                    let closed = list.last().is_some_and(|before| before.open.is_empty());
                     let again = list.last().is_some_and(|before| before.entry == open.entry);
                     if !closed && !again {
                         list.push(Open {

@@ -149,6 +149,11 @@ fn rates_hold_for_connections_packets_and_the_detector() {
             ..ping_allowed()
         }
     };
+    // What an earlier rule lets pass is no business of a later limit.
+    lab.apply(&plan(vec![ping_allowed(), slow.clone()]));
+    for address in SERVER {
+        assert_eq!(ping(&lab.net.client, None, address, 30), 30, "{address}");
+    }
     lab.apply(&plan(vec![slow]));
     for address in SERVER {
         // The rule speaks of ICMPv6, so that neighbour discovery takes its share.

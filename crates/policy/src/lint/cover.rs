@@ -187,7 +187,7 @@ impl<'p> Coverage<'p> {
                 return false;
             }
             let differs = !verdict::alike(later, rule) || later.content.is_some();
-            if differs && may_meet(later, rule) {
+            if differs && later.may_meet(rule) {
                 return false;
             }
         }
@@ -205,34 +205,6 @@ fn denies_essentials(rule: &Rule) -> bool {
         .into_iter()
         .collect();
     on_loopback || !rule.protocols.intersection(essential).is_empty()
-}
-
-/// Whether a packet could match both; errs towards "yes".
-fn may_meet(a: &Rule, b: &Rule) -> bool {
-    let inline = |condition: &AddressMatch| match condition {
-        AddressMatch::Of { inline, sets } if sets.is_empty() => Some(inline.clone()),
-        _ => None,
-    };
-    let addresses_meet = |a: &AddressMatch, b: &AddressMatch| match (inline(a), inline(b)) {
-        (Some(a), Some(b)) => !a.intersection(&b).is_empty(),
-        _ => true,
-    };
-    let interfaces_meet = match (&a.interface, &b.interface) {
-        (Some(Interface::Named(a)), Some(Interface::Named(b))) => a == b,
-        (Some(Interface::Named(name)), Some(Interface::Prefix(begin)))
-        | (Some(Interface::Prefix(begin)), Some(Interface::Named(name))) => name.starts_with(begin),
-        (Some(Interface::Prefix(a)), Some(Interface::Prefix(b))) => {
-            a.starts_with(b.as_str()) || b.starts_with(a.as_str())
-        }
-        (None, _) | (_, None) => true,
-    };
-    !a.directions.intersection(b.directions).is_empty()
-        && !a.protocols.intersection(b.protocols).is_empty()
-        && interfaces_meet
-        && !a.port.intersection(&b.port).is_empty()
-        && !a.source_port.intersection(&b.source_port).is_empty()
-        && addresses_meet(&a.from, &b.from)
-        && addresses_meet(&a.to, &b.to)
 }
 
 /// Whether, of the packets in its box, the earlier rule takes all that the later one wants: now and for as long as that lives,

@@ -12,13 +12,13 @@ use crate::nft::header::{Header, Sample, is_ipv4};
 use crate::nft::list::Lists;
 
 impl Tree {
-    /// Where a packet goes, one after another.
-    fn find(&self, entries: &[Entry], packet: &Sample) -> Vec<Target> {
+    /// Where a packet goes.
+    fn find(&self, entries: &[Entry], packet: &Sample) -> Option<Target> {
         let mut at = self.root;
         loop {
             let node = match at {
-                Child::End => return Vec::new(),
-                Child::Goto(target) => return vec![target],
+                Child::End => return None,
+                Child::Goto(target) => return Some(target),
                 Child::Node(node) => &self.nodes[node],
             };
             if let Some(family) = node.known.family {
@@ -83,20 +83,15 @@ impl Tree {
     }
 }
 
-fn walk<'a>(list: impl Iterator<Item = (&'a Entry, Conditions)>, packet: &Sample) -> Vec<Target> {
-    let mut met = Vec::new();
-    for (entry, open) in list {
-        if entry.header.matches(open, packet) {
-            met.push(entry.target);
-            if entry.target.ends() {
-                break;
-            }
-        }
-    }
-    met
+fn walk<'a>(
+    mut list: impl Iterator<Item = (&'a Entry, Conditions)>,
+    packet: &Sample,
+) -> Option<Target> {
+    list.find(|(entry, open)| entry.header.matches(*open, packet))
+        .map(|(entry, _)| entry.target)
 }
 
-fn linear(entries: &[Entry], packet: &Sample) -> Vec<Target> {
+fn linear(entries: &[Entry], packet: &Sample) -> Option<Target> {
     walk(
         entries
             .iter()
@@ -314,7 +309,7 @@ proptest! {
         for entry in &mut entries {
             let Target::Rule(id) = entry.target else { continue };
             entry.target = match rules[id.0 as usize].1 {
-                0 => Target::Meter(id),
+                0 => Target::Unmeasured,
                 _ => Target::Rule(id),
             };
         }
