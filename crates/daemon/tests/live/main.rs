@@ -38,6 +38,7 @@ all! {
     block::flush_takes_everything_out_and_apply_puts_it_back,
     policy::a_second_daemon_and_a_wrong_policy_are_refused,
     policy::a_policy_that_cuts_an_ssh_session_is_refused,
+    policy::an_ssh_session_on_another_port_is_known,
     record::the_api_says_what_is_wrong_with_a_request,
     ban::from_the_threshold_packet_to_the_drop_in_the_kernel_is_a_moment,
     record::a_full_disk_stops_the_record_alone,

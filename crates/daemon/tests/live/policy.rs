@@ -244,3 +244,46 @@ pub(crate) fn a_policy_that_cuts_an_ssh_session_is_refused() {
     );
     assert!(!connects(&scene.net.client, SERVER_FOR_CLIENT, 22));
 }
+
+pub(crate) fn an_ssh_session_on_another_port_is_known() {
+    const SSHD: &str = "/usr/sbin/sshd";
+    if !std::path::Path::new(SSHD).exists() {
+        return eprintln!("SKIPPED: {SSHD} is not there (Debian: openssh-server)");
+    }
+    let mut scene = Scene::new();
+    let allow = |port: u16| {
+        format!(
+            "mode = \"enforce\"\n[[rule]]\naction = \"allow\"\ndirection = \"in\"\nprotocol = \"tcp\"\nport = {port}\n"
+        )
+    };
+    let config = scene.write("policy.toml", &allow(2022));
+    let key = scene.path("host_key").display().to_string();
+    let server = &scene.net.server;
+    server
+        .run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &key])
+        .unwrap();
+    // Where sshd confines its unprivileged part; the service manager makes it otherwise.
+    std::fs::create_dir_all("/run/sshd").unwrap();
+    let arguments = ["-D", "-e", "-p", "2022", "-f", "/dev/null", "-h", &key];
+    let sshd = server.spawn(SSHD, &arguments).unwrap();
+    scene.wait("SSH server", || {
+        (!server
+            .run("ss", &["-Hltn", "sport", "=", "2022"])
+            .unwrap()
+            .is_empty())
+        .then_some(())
+    });
+    scene.start("", &config);
+    // Not logged in yet, and already worth keeping.
+    let session = connect(&scene.net.client, SERVER_FOR_CLIENT, 2022).unwrap();
+    scene.wait("session among the protected", || {
+        let status = scene.get("status");
+        let protected = status["protected"].to_string();
+        protected.contains("10.77.1.2/32").then_some(())
+    });
+    let (code, error) = scene.ask("POST", "policy/apply", &json!({"text": allow(22)}));
+    assert_eq!(code, 409, "{error}");
+    assert!(error["error"].as_str().unwrap().contains(CLIENT), "{error}");
+    passes(&scene, &session);
+    drop(sshd);
+}
