@@ -31,7 +31,7 @@ pub(crate) struct Offence {
 }
 
 /// The source as detectors count it: the address for IPv4, the `/64` for IPv6.
-fn counted(source: u128) -> u128 {
+pub(crate) fn counted(source: u128) -> u128 {
     policy::address::prefix_range(source_prefix(key_address(source))).0
 }
 
@@ -73,7 +73,9 @@ impl Detectors {
     ) -> Option<Offence> {
         let settings = plan.detect.blocked.as_ref()?;
         let counts = match reason.stage() {
-            Stage::Rule | Stage::Default => true,
+            // Over its rate is who is let in: a busy client is no offender, and forged packets would make it one.
+            Stage::Rule => !matches!(reason, Reason::Limited(_)),
+            Stage::Default => true,
             Stage::Malformed => matches!(
                 reason,
                 Reason::Impossible(crate::verdict::Impossible::TcpFlags)

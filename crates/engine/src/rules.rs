@@ -3,6 +3,7 @@
 use policy::{Action, Content, Direction, Plan, RateUnit, Rule, RuleId, Timestamp};
 
 use crate::bucket::{Buckets, Shape};
+use crate::detectors::counted;
 use crate::facts::Facts;
 use crate::index::{Index, header_matches};
 use crate::verdict::{Reason, Verdict};
@@ -133,7 +134,7 @@ impl Rules {
 
     fn take(&mut self, rule: RuleId, facts: &Facts<'_>, now: Timestamp) -> bool {
         match self.buckets.get_mut(rule.0 as usize) {
-            Some(Some(buckets)) => buckets.take(facts.source, facts.len, now),
+            Some(Some(buckets)) => buckets.take(counted(facts.source), facts.len, now),
             // A `limit` rule always has a rate: validation asks for it.
             Some(None) | None => false,
         }

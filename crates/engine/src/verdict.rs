@@ -216,6 +216,11 @@ named! {
         Gre "gre-untrackable",
         /// The memory for streams under inspection is used up, and the policy says `on_failure = "closed"`.
         StreamMemory "stream-memory",
+        /// TCP under a content rule that looks at the stream: sender and receiver may take it for different bytes. It differs
+        /// from a byte that was sent before, is urgent, has an older clock (RFC 7323 section 5), or is signed.
+        StreamAmbiguous "stream-ambiguous",
+        /// The kernel handed up only the begin of a packet that a content rule has to see whole: it is longer than 65,531 bytes.
+        CopyCut "copy-cut",
         /// The flow table is full and nothing in it may be put out.
         FlowTableFull "flow-table-full",
     }

@@ -98,11 +98,13 @@ fn repeated_hits_ban_the_source() {
     let mut bench = Bench::new(policy);
     open(&mut bench, CLIENT, 5_000);
     open(&mut bench, "203.0.113.8", 5_000);
-    let bad = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 100, b"\x68\x00\x00");
-    for _ in 0..3 {
+    // The same segment comes again, as its sender waits for an answer: one offence.
+    for sequence in [100, 103, 103, 103, 103, 106] {
+        let bad = tcp(CLIENT, 5_000, HOST, 4_000, ACK, sequence, b"\x68\x00\x00");
         assert_eq!(bench.packet(In, &bad).reason, Reason::Rule(RuleId(0)));
     }
-    assert!(matches!(bench.packet(In, &bad).reason, Reason::Banned(_)));
+    let late = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 109, b"\x68\x00\x00");
+    assert!(matches!(bench.packet(In, &late).reason, Reason::Banned(_)));
     assert_eq!(
         bench.verdict(
             In,
@@ -285,6 +287,65 @@ fn a_source_over_its_packet_rate_is_banned() {
         bench.verdict(In, &udp("203.0.113.8", 1, HOST, 9, b"x")),
         Allow
     );
+}
+
+/// Out-of-order segments of one byte, so that the least data takes the most memory.
+fn starve(on_failure: policy::OnFailure) -> (Bench, Vec<Verdict>) {
+    let mut policy = game(contains("EVIL"), Scope::Stream { depth: 65_536 });
+    policy.limits.stream_bytes = 4_096;
+    policy.on_failure = on_failure;
+    let mut bench = Bench::new(policy);
+    open(&mut bench, CLIENT, 5_000);
+    let verdicts = (0..100)
+        .map(|n| {
+            let segment = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 200 + n * 2, b".");
+            bench.verdict(In, &segment)
+        })
+        .collect();
+    (bench, verdicts)
+}
+
+#[test]
+fn a_stream_without_memory_passes_no_more_where_the_policy_closes() {
+    let (mut bench, verdicts) = starve(policy::OnFailure::Closed);
+    let refused = verdicts
+        .iter()
+        .position(|verdict| *verdict == Drop)
+        .unwrap();
+    assert!(
+        refused < 64,
+        "each segment costs more than its byte: {refused}"
+    );
+    assert!(verdicts[refused..].iter().all(|verdict| *verdict == Drop));
+    // Nor does the same segment when it comes again, nor what was never held; a bare acknowledgement carries nothing.
+    let again = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 200, b".");
+    assert_eq!(bench.verdict(In, &again), Drop);
+    let bare = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 200, b"");
+    let decision = bench.packet(In, &bare);
+    assert_eq!((decision.verdict, decision.inspect), (Allow, Inspect::More));
+    // Memory is free again for others.
+    open(&mut bench, CLIENT, 5_001);
+    let other = tcp(CLIENT, 5_001, HOST, 4_000, ACK, 100, b"hello");
+    assert_eq!(bench.verdict(In, &other), Allow);
+}
+
+#[test]
+fn a_stream_without_memory_is_settled_where_the_policy_opens() {
+    let (mut bench, verdicts) = starve(policy::OnFailure::Open);
+    assert!(verdicts.iter().all(|verdict| *verdict == Allow));
+    let late = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 102, b"EVIL");
+    assert_eq!(bench.verdict(In, &late), Allow);
+}
+
+#[test]
+fn a_reload_keeps_looking_at_flows_of_rules_for_one_interface() {
+    let mut policy = game(contains("EVIL"), Scope::Packet);
+    policy.rules[0].interface = Some(policy::Interface::Named("eth0".to_owned()));
+    let mut bench = Bench::new(policy.clone());
+    open(&mut bench, CLIENT, 5_000);
+    bench.engine.reload(policy.into());
+    let bad = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 100, b"EVIL");
+    assert_eq!(bench.verdict(In, &bad), Drop);
 }
 
 #[test]

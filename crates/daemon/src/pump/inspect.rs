@@ -32,6 +32,8 @@ const ADVANCE: Duration = Duration::from_millis(250);
 /// The workers of all queues.
 pub(super) struct Inspectors {
     queues: Queues,
+    /// Whether packets pass when a queue is full.
+    fail_open: bool,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -83,7 +85,7 @@ impl Inspectors {
         let settings = nfqueue::Settings {
             first: queues.first,
             count: queues.count,
-            fail_open: plan.on_failure != OnFailure::Closed,
+            fail_open: fails_open(plan),
             ..nfqueue::Settings::default()
         };
         let open = open(&settings).map_err(|error| error.to_string())?;
@@ -107,9 +109,16 @@ impl Inspectors {
         }
         Ok(Self {
             queues,
+            fail_open: settings.fail_open,
             shared,
             threads,
         })
+    }
+
+    /// Whether these workers do for a plan: all live, and a full queue does what the plan says.
+    pub(super) fn serve(&self, plan: &Plan) -> bool {
+        self.fail_open == fails_open(plan)
+            && self.threads.iter().all(|thread| !thread.is_finished())
     }
 
     pub(super) fn queues(&self) -> Queues {
@@ -182,6 +191,10 @@ impl Inspectors {
     }
 }
 
+fn fails_open(plan: &Plan) -> bool {
+    plan.on_failure != OnFailure::Closed
+}
+
 /// The workers that had the queues before may still be on their way out.
 fn open(settings: &nfqueue::Settings) -> Result<Vec<Queue>, QueueError> {
     for _ in 0..20 {
@@ -210,6 +223,8 @@ struct Judge {
 
 impl Worker {
     fn new(queue: Queue, shared: Arc<Shared>, handle: Handle, seed: u64) -> Self {
+        // Before the orders: a change in between is followed twice rather than missed.
+        let generation = shared.generation.load(Ordering::Acquire);
         let Orders {
             plan,
             own,
@@ -228,7 +243,7 @@ impl Worker {
                 engine,
                 names: Names::default(),
             },
-            generation: shared.generation.load(Ordering::Acquire),
+            generation,
             shared,
             kept: VecDeque::new(),
         }
@@ -283,7 +298,10 @@ impl Worker {
             own,
             protected,
         } = lock(&self.shared.orders).clone();
-        self.judge.engine.reload(plan);
+        // A reload begins inspection anew: not for new addresses alone.
+        if !Arc::ptr_eq(&plan, self.judge.engine.plan()) {
+            self.judge.engine.reload(plan);
+        }
         self.judge
             .engine
             .set_addresses(own, protected, clock::now());
@@ -292,6 +310,15 @@ impl Worker {
     /// Hands what was found to the guard, when it has room.
     fn report(&mut self) {
         while let Some(event) = self.judge.engine.poll_event() {
+            match &event.body {
+                // The guard keeps the bans, and lifts them: one kept here would go on when it is lifted there.
+                EventBody::Ban(ban) => {
+                    let prefix = ban.prefix;
+                    self.judge.engine.unban(clock::now(), prefix);
+                }
+                EventBody::Unban { .. } => continue,
+                _ => {}
+            }
             if self.kept.len() >= KEPT {
                 // Bans are worth more than the rest.
                 let place = self

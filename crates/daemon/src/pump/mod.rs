@@ -57,6 +57,8 @@ pub struct Pump {
     failures: Arc<Mutex<Vec<String>>>,
     /// Of threads that have ended.
     lost: api::Losses,
+    /// By workers that have ended.
+    inspected_before: Inspected,
 }
 
 /// A thread that takes packets.
@@ -119,6 +121,7 @@ impl Pump {
             spare: (give, Arc::new(Mutex::new(take))),
             failures: Arc::default(),
             lost: api::Losses::default(),
+            inspected_before: Inspected::default(),
         }
     }
 
@@ -259,9 +262,12 @@ impl Pump {
         let (Some(handle), true) = (self.handle.clone(), wanted) else {
             return (None, None);
         };
-        if let Some(running) = &self.inspectors {
+        if let Some(running) = &self.inspectors
+            && running.serve(plan)
+        {
             return (Some(running.queues()), None);
         }
+        self.end_inspectors();
         let queues = self
             .settings
             .queues
@@ -321,6 +327,9 @@ impl Pump {
     fn end_inspectors(&mut self) {
         if let Some(inspectors) = self.inspectors.take() {
             self.lost.nfqueue += inspectors.lost();
+            let Inspected { dropped, rejected } = inspectors.inspected();
+            self.inspected_before.dropped += dropped;
+            self.inspected_before.rejected += rejected;
             inspectors.end();
         }
     }
@@ -349,10 +358,14 @@ impl Pump {
 
     /// What workers decided.
     pub(crate) fn inspected(&self) -> Inspected {
-        self.inspectors
-            .as_ref()
+        let running = self.inspectors.as_ref();
+        let now = running
             .map(inspect::Inspectors::inspected)
-            .unwrap_or_default()
+            .unwrap_or_default();
+        Inspected {
+            dropped: self.inspected_before.dropped + now.dropped,
+            rejected: self.inspected_before.rejected + now.rejected,
+        }
     }
 
     /// Whether packets should come and none can.

@@ -17,7 +17,14 @@ use crate::facts::Facts;
 use crate::verdict::{Reason, Verdict};
 
 impl Engine {
-    pub(super) fn act_on_match(&mut self, id: RuleId, facts: &Facts<'_>, now: Timestamp) {
+    /// Counts the match, and bans where the rule says so and the source is `proven` to be the sender.
+    pub(super) fn act_on_match(
+        &mut self,
+        id: RuleId,
+        facts: &Facts<'_>,
+        proven: bool,
+        now: Timestamp,
+    ) {
         if let Some(hits) = self.hits.get_mut(id.0 as usize) {
             *hits += 1;
         }
@@ -27,7 +34,7 @@ impl Engine {
         let Some(rule) = self.plan.rules.get(id.0 as usize) else {
             return;
         };
-        if facts.direction != Direction::Out {
+        if proven && facts.direction != Direction::Out && !self.is_banned(facts, now) {
             let prefix = source_prefix(key_address(facts.source));
             let reason = format!("matched rule \"{}\" ({})", rule.name, rule.position);
             let origin = BanOrigin::Rule(rule.name.clone());
@@ -35,6 +42,11 @@ impl Engine {
             self.impose(prefix, Some(duration), origin, reason, None, now)
                 .ok();
         }
+    }
+
+    /// Whether its source is banned already: this packet was on its way before the ban, and is no reason for another.
+    fn is_banned(&self, facts: &Facts<'_>, now: Timestamp) -> bool {
+        self.bans.covering(facts.source, now).is_some()
     }
 
     /// A source is over its packet rate. `None` when the policy only wants to hear of it, or may not drop it.
@@ -67,7 +79,7 @@ impl Engine {
             ban,
             evidence,
         } = offence;
-        let banned = response == Response::Ban && {
+        let banned = response == Response::Ban && !self.is_banned(facts, now) && {
             let prefix = source_prefix(key_address(facts.source));
             let reason = describe(detector, &evidence);
             self.impose(
@@ -149,7 +161,7 @@ impl Engine {
         if let Some(rule) = reason.rule()
             && (rule.0 as usize) < self.plan.rules.len()
         {
-            self.act_on_match(rule, &facts, arrival.now);
+            self.act_on_match(rule, &facts, true, arrival.now);
         }
         if let Reason::Flood(detector) = reason {
             self.observe_flood(&facts, detector, arrival.now);

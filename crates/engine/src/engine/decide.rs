@@ -50,6 +50,12 @@ impl Engine {
         if let Some(kind) = impossible(&case.facts) {
             return Decided::drop(Reason::Impossible(kind));
         }
+        // A capture may hold the begins of packets alone; what the kernel asks about has to be seen whole.
+        if case.arrival.known.is_some()
+            && case.facts.payload.len() < case.facts.payload_len as usize
+        {
+            return Decided::drop(Reason::Invalid(Invalid::CopyCut));
+        }
         match self.state(case) {
             State::Invalid(invalid) => Decided::drop(Reason::Invalid(invalid)),
             State::Related { flow } => Decided::allow(Reason::Related, Some(flow)),
@@ -145,7 +151,18 @@ impl Engine {
             Finding::Match(id) => {
                 return self.apply_content(id, facts, Some(flow), handshake, now);
             }
+            Finding::Again(id) => {
+                let (verdict, reason) = self.rules.act(id, facts, now);
+                let flow = Some(flow);
+                return Decided {
+                    verdict,
+                    reason,
+                    flow,
+                    inspect: more_to_see(verdict),
+                };
+            }
             Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
+            Finding::Ambiguous => return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous)),
             Finding::Nothing => Inspect::More,
             Finding::Settled => Inspect::Settled,
         };
@@ -190,11 +207,14 @@ impl Engine {
                     .inspector
                     .inspect(state, packet, facts, false, &plan, now)
                 {
-                    Finding::Match(id) => {
+                    Finding::Match(id) | Finding::Again(id) => {
                         return self.apply_content(id, facts, slot, false, now);
                     }
                     Finding::NoMemory => {
                         return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
+                    }
+                    Finding::Ambiguous => {
+                        return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
                     }
                     Finding::Nothing => Inspect::More,
                     Finding::Settled => Inspect::Settled,
@@ -225,7 +245,7 @@ impl Engine {
                 return self.apply_content(id, facts, None, facts.tcp_flags.is_none(), now);
             }
             let (verdict, reason) = self.rules.act(id, facts, now);
-            self.act_on_match(id, facts, now);
+            self.act_on_match(id, facts, true, now);
             return Decided {
                 verdict,
                 reason,
@@ -261,7 +281,8 @@ impl Engine {
         now: Timestamp,
     ) -> Decided {
         let (verdict, reason) = self.rules.act(rule, facts, now);
-        self.act_on_match(rule, facts, now);
+        // Who has not completed a handshake may be somebody else: the packet is dropped, and its source left alone.
+        self.act_on_match(rule, facts, handshake, now);
         if verdict != Verdict::Allow {
             self.totals.alerts += 1;
             self.push_limited(
@@ -275,16 +296,11 @@ impl Engine {
                 self.answer_offence(facts, offence, now);
             }
         }
-        let inspect = if verdict == Verdict::Allow {
-            Inspect::More
-        } else {
-            Inspect::None
-        };
         Decided {
             verdict,
             reason,
             flow,
-            inspect,
+            inspect: more_to_see(verdict),
         }
     }
 
@@ -347,6 +363,15 @@ impl Engine {
             DefaultAction::Reject => Verdict::Reject,
         };
         (verdict, Reason::Default(facts.direction))
+    }
+}
+
+/// What a content rule lets pass is looked at further.
+fn more_to_see(verdict: Verdict) -> Inspect {
+    if verdict == Verdict::Allow {
+        Inspect::More
+    } else {
+        Inspect::None
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Flow {
     pub(crate) inspection: Option<Box<crate::inspect::Inspection>>,
     /// Whether it was asked what is to be inspected.
     pub(crate) inspection_begun: bool,
+    /// The kernel tracks it, and shows only the packets that a content rule has to see.
+    by_kernel: bool,
 }
 
 impl Flow {
@@ -55,6 +57,8 @@ impl Flow {
 
     fn timeout(&self) -> Duration {
         match (self.tcp, self.tuple.protocol) {
+            // Its end is never seen, and nothing is left to be known of it.
+            (Some(_), _) if self.by_kernel && self.inspection.is_none() => SETTLED_TIMEOUT,
             (Some(state), _) => state.timeout(),
             (None, policy::protocol::ICMP | policy::protocol::ICMPV6) => Duration::from_secs(30),
             (None, policy::protocol::UDP | policy::protocol::UDPLITE) if !self.answered => {
@@ -132,6 +136,8 @@ pub(crate) struct FlowTable {
     hand: usize,
 }
 
+/// How long a flow is kept that the kernel tracks and that needs no more inspection.
+const SETTLED_TIMEOUT: Duration = Duration::from_secs(120);
 /// Slots looked at for expired flows at each packet.
 const SWEEP: usize = 2;
 /// Slots looked at for one that may go when the table is full (the kernel looks at 8 hash buckets).
@@ -345,6 +351,7 @@ impl FlowTable {
             reason,
             inspection: None,
             inspection_begun: false,
+            by_kernel: false,
         };
         count(&mut flow, facts, false, now);
         let place = match self.free.pop() {
@@ -383,10 +390,13 @@ impl FlowTable {
             }
             // Its begin was not seen here.
             return match self.enter(facts, located, None, Reason::Established, now, ended) {
-                Ok(Some(slot)) => State::Established {
-                    flow: slot,
-                    reply: false,
-                },
+                Ok(Some(slot)) => {
+                    self.follow_kernel(slot, facts);
+                    State::Established {
+                        flow: slot,
+                        reply: false,
+                    }
+                }
                 Ok(None) => State::Untracked,
                 Err(invalid) => State::Invalid(invalid),
             };
@@ -394,15 +404,37 @@ impl FlowTable {
         if located.quoted {
             return State::Related { flow: slot };
         }
-        let Some(flow) = self.get_mut(slot) else {
-            return State::New { flow: None };
-        };
         if !established {
+            // A SYN under a known 5-tuple is another connection, with other bytes.
+            if facts.tcp_flags.is_some() {
+                self.remove(slot, FlowEnd::Closed, ended);
+                return State::New { flow: None };
+            }
             return State::New { flow: Some(slot) };
         }
-        flow.answered = true;
-        count(flow, facts, reply, now);
+        self.follow_kernel(slot, facts);
+        if let Some(flow) = self.get_mut(slot) {
+            flow.answered = true;
+            count(flow, facts, reply, now);
+        }
         State::Established { flow: slot, reply }
+    }
+
+    /// The kernel says that the connection is established.
+    fn follow_kernel(&mut self, slot: FlowSlot, facts: &Facts<'_>) {
+        if let Some(flow) = self.get_mut(slot) {
+            flow.by_kernel = true;
+            let ends = facts
+                .tcp_flags
+                .is_some_and(|flags| flags.fin() || flags.rst());
+            flow.tcp = flow.tcp.map(|_| {
+                if ends {
+                    TcpState::FinWait
+                } else {
+                    TcpState::Established
+                }
+            });
+        }
     }
 
     fn remove(&mut self, slot: FlowSlot, end: FlowEnd, ended: &mut Ended) {

@@ -213,16 +213,22 @@ impl Index {
 /// Whether the rule's header fields match; its expiry and content are not asked.
 #[inline]
 pub(crate) fn header_matches(rule: &Rule, facts: &Facts<'_>, plan: &Plan) -> bool {
+    header_matches_anywhere(rule, facts, plan)
+        && rule
+            .interface
+            .as_ref()
+            .is_none_or(|wanted| wanted.matches(facts.interface))
+}
+
+/// Whether they match but for the interface, which is not asked.
+#[inline]
+pub(crate) fn header_matches_anywhere(rule: &Rule, facts: &Facts<'_>, plan: &Plan) -> bool {
     rule.directions.contains(facts.direction)
         && rule.protocols.contains(facts.protocol)
         && rule.port.matches(facts.port)
         && rule.source_port.matches(facts.source_port)
         && address_matches(&rule.from, facts.source, plan)
         && address_matches(&rule.to, facts.destination, plan)
-        && rule
-            .interface
-            .as_ref()
-            .is_none_or(|wanted| wanted.matches(facts.interface))
 }
 
 #[inline]

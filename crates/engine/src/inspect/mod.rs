@@ -11,7 +11,7 @@ use wire::{Packet, Transport};
 
 use crate::facts::Facts;
 use crate::flow::{Flow, opposite};
-use crate::index::{Index, header_matches};
+use crate::index::{Index, header_matches, header_matches_anywhere};
 pub(crate) use matcher::Matchers;
 use stream::Stream;
 
@@ -27,11 +27,26 @@ pub(crate) struct Inspection {
     /// The rule that dropped a segment of the stream: what the same side sends from then on is dropped too, as it is the
     /// same segment again.
     condemned: [Option<RuleId>; 2],
+    /// Sequence number of the last segment in which a rule's content matched.
+    matched: [Option<u32>; 2],
+    /// There was no memory for its streams and the policy closes then: nothing that carries data passes any more, as it was
+    /// not seen whole.
+    starved: bool,
 }
 
 impl Inspection {
     fn is_settled(&self) -> bool {
-        (0..2).all(|side| self.seen[side] >= self.need[side] && self.condemned[side].is_none())
+        !self.starved && (0..2).all(|side| self.is_side_settled(side))
+    }
+
+    /// Bytes that were seen twice, or behind a gap, do not count for a stream.
+    fn is_side_settled(&self, side: usize) -> bool {
+        let depth = self.depth[side];
+        self.seen[side] >= self.need[side]
+            && self.condemned[side].is_none()
+            && self.streams[side]
+                .as_ref()
+                .is_none_or(|stream| stream.contiguous(depth).len() >= depth as usize)
     }
 
     /// Bytes held for this flow.
@@ -45,12 +60,16 @@ impl Inspection {
 pub(crate) enum Finding {
     /// This rule's content matched.
     Match(RuleId),
+    /// It matched before: this is the same segment, or one behind it.
+    Again(RuleId),
     /// Nothing, and there is more to see.
     Nothing,
     /// Nothing, and there is nothing more to see: the flow is settled.
     Settled,
     /// The memory for streams is used up and the policy closes then.
     NoMemory,
+    /// Its receiver may take the segment for other bytes than it seems to hold.
+    Ambiguous,
 }
 
 /// The content rules of a plan, ready to be matched.
@@ -117,7 +136,8 @@ impl Inspector {
             .candidates(facts)
             .filter(|&id| before.is_none_or(|before| id < before))
             .map(|id| &plan.rules[id.0 as usize])
-            .filter(|rule| header_matches(rule, facts, plan))
+            // Which interface the other side's packets will come by is not known yet.
+            .filter(|rule| header_matches_anywhere(rule, facts, plan))
             .filter_map(|rule| rule.content.as_ref())
             .map(|content| {
                 let (bytes, depth) = match content.scope {
@@ -154,8 +174,11 @@ impl Inspector {
         };
         let side = usize::from(reply);
         if facts.payload_len > 0 {
+            if inspection.starved {
+                return Finding::NoMemory;
+            }
             if let Some(rule) = inspection.condemned[side] {
-                return Finding::Match(rule);
+                return Finding::Again(rule);
             }
             inspection.seen[side] = inspection.seen[side].saturating_add(facts.payload_len);
         }
@@ -163,25 +186,25 @@ impl Inspector {
         let grown = match packet.transport() {
             Transport::Tcp(segment) if inspection.depth[side] > 0 => {
                 let stream = inspection.streams[side].get_or_insert_default();
-                stream.take(
-                    segment.sequence(),
-                    segment.flags(),
-                    segment.payload(),
-                    inspection.depth[side],
-                )
+                stream.take(&segment, inspection.depth[side])
             }
-            _ => 0..0,
+            _ => Some(0..0),
+        };
+        let Some(grown) = grown else {
+            return Finding::Ambiguous;
         };
         let now_held = inspection.memory();
         self.memory = (self.memory + now_held).saturating_sub(held);
         if self.memory > plan.limits.stream_bytes as usize {
             self.memory -= now_held;
+            if plan.on_failure == OnFailure::Closed {
+                inspection.streams = [None, None];
+                inspection.depth = [0; 2];
+                inspection.starved = true;
+                return Finding::NoMemory;
+            }
             flow.inspection = None;
-            return if plan.on_failure == OnFailure::Closed {
-                Finding::NoMemory
-            } else {
-                Finding::Settled
-            };
+            return Finding::Settled;
         }
         let stream = inspection.streams[side].as_ref();
         let matchers = &self.matchers;
@@ -219,6 +242,12 @@ impl Inspector {
             );
             if in_stream && drops {
                 inspection.condemned[side] = Some(rule);
+            }
+            // What is dropped comes again: the sender waits for it to be acknowledged.
+            if let Transport::Tcp(segment) = packet.transport()
+                && inspection.matched[side].replace(segment.sequence()) == Some(segment.sequence())
+            {
+                return Finding::Again(rule);
             }
             return Finding::Match(rule);
         }

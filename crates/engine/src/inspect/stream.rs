@@ -1,11 +1,15 @@
 //! The first bytes of one direction of a TCP connection, put in order.
 //!
-//! Where segments overlap, what came first stays, as in the receive queue of Linux (net/ipv4/tcp_input.c).
+//! Receivers disagree about what overlaps, and discard segments for reasons that an observer may not see (Ptacek and Newsham
+//! 1998). So a segment that contradicts one before it is not taken at all: an honest sender's second copy is the first one.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use wire::TcpFlags;
+use wire::{Tcp, TcpFlags, TcpOption};
+
+/// What a segment that waits takes beside its bytes: an entry of the map, a vector and its allocation.
+const PIECE: usize = 96;
 
 /// Bytes from the begin of the stream, and segments that wait for those before them.
 #[derive(Debug, Default)]
@@ -16,24 +20,59 @@ pub(crate) struct Stream {
     /// By offset from the base; all beyond `bytes`.
     waiting: BTreeMap<u32, Vec<u8>>,
     waiting_bytes: usize,
+    /// The sender's clock at the last byte in order (RFC 7323).
+    clock: Option<u32>,
 }
 
 impl Stream {
-    /// Takes in a segment, up to `depth` bytes of stream; gives the range by which the bytes in order grew.
-    pub(crate) fn take(
+    /// Takes in a segment, up to `depth` bytes of stream; gives the range by which the bytes in order grew, and nothing when
+    /// its receiver may take it for other bytes than these.
+    pub(crate) fn take(&mut self, segment: &Tcp<'_>, depth: u32) -> Option<Range<usize>> {
+        if segment.payload().is_empty() {
+            if segment.flags().syn() {
+                self.base.get_or_insert(segment.sequence().wrapping_add(1));
+            }
+            return Some(self.bytes.len()..self.bytes.len());
+        }
+        // Urgent data may be left out of the stream (RFC 6093 section 3).
+        if segment.flags().urg() {
+            return None;
+        }
+        let mut clock = None;
+        for option in segment.options() {
+            match option {
+                TcpOption::Timestamps { value, .. } => clock = Some(value),
+                // Segments signed by a key that was not agreed upon are dropped (RFC 2385, RFC 5925).
+                TcpOption::Other { kind: 19 | 29, .. } | TcpOption::Malformed => return None,
+                _ => {}
+            }
+        }
+        // Older than what was seen in order is not accepted (PAWS, RFC 7323 section 5.3; `TCP_PAWS_WINDOW` of Linux is 1).
+        if let (Some(newest), Some(clock)) = (self.clock, clock)
+            && newest.wrapping_sub(clock).cast_signed() > 1
+        {
+            return None;
+        }
+        let grown = self.take_bytes(
+            segment.sequence(),
+            segment.flags(),
+            segment.payload(),
+            depth,
+        )?;
+        if clock.is_some() && !grown.is_empty() {
+            self.clock = clock;
+        }
+        Some(grown)
+    }
+
+    fn take_bytes(
         &mut self,
         sequence: u32,
         flags: TcpFlags,
         payload: &[u8],
         depth: u32,
-    ) -> Range<usize> {
+    ) -> Option<Range<usize>> {
         let before = self.bytes.len();
-        if flags.syn() {
-            self.base.get_or_insert(sequence.wrapping_add(1));
-        }
-        if payload.is_empty() {
-            return before..before;
-        }
         let first_byte = if flags.syn() {
             sequence.wrapping_add(1)
         } else {
@@ -49,9 +88,26 @@ impl Stream {
             (offset, payload)
         };
         let room = depth.saturating_sub(offset) as usize;
-        self.put(offset, &payload[..payload.len().min(room)]);
+        let payload = &payload[..payload.len().min(room)];
+        let keep_alive = payload == [0] && offset as usize + 1 == before;
+        if self.differs(offset, payload) && !keep_alive {
+            return None;
+        }
+        self.put(offset, payload);
         self.join();
-        before..self.bytes.len()
+        Some(before..self.bytes.len())
+    }
+
+    /// Whether a byte of the payload is not the one that was sent before in its place. Which of the two the receiver takes
+    /// depends on its system, its memory and on segments that it discards unseen.
+    fn differs(&self, offset: u32, payload: &[u8]) -> bool {
+        let differ = |start: usize, held: &[u8]| {
+            let at = offset as usize;
+            let (first, last) = (at.max(start), (at + payload.len()).min(start + held.len()));
+            first < last && payload[first - at..last - at] != held[first - start..last - start]
+        };
+        differ(0, &self.bytes)
+            || (self.waiting.iter()).any(|(&start, piece)| differ(start as usize, piece))
     }
 
     /// The bytes in order, at most `depth` of them.
@@ -59,9 +115,9 @@ impl Stream {
         &self.bytes[..self.bytes.len().min(depth as usize)]
     }
 
-    /// Bytes held.
+    /// Bytes held, with what keeping segments apart costs: one-byte segments are no way around the bound.
     pub(crate) fn memory(&self) -> usize {
-        self.bytes.capacity() + self.waiting_bytes
+        self.bytes.capacity() + self.waiting_bytes + self.waiting.len() * PIECE
     }
 
     fn put(&mut self, offset: u32, payload: &[u8]) {
@@ -131,22 +187,33 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_first_copy_of_a_byte_stays() {
+    fn what_contradicts_an_earlier_byte_is_not_taken() {
         let mut stream = Stream::default();
-        stream.take(99, TcpFlags::SYN, b"", 100);
-        stream.take(104, TcpFlags::ACK, b"EFGH", 100);
-        stream.take(102, TcpFlags::ACK, b"cdxxxxij", 100);
-        assert_eq!(stream.take(100, TcpFlags::ACK, b"ab??", 100), 0..10);
-        assert_eq!(stream.contiguous(100), b"abcdEFGHij");
+        let mut take =
+            |sequence, text: &[u8]| stream.take_bytes(sequence, TcpFlags::ACK, text, 100);
+        assert_eq!(take(100, b"ab"), Some(0..2));
+        assert_eq!(take(104, b"EFGH"), Some(2..2));
+        assert_eq!(take(102, b"cdxx"), None, "behind a gap");
+        assert_eq!(take(100, b"xb"), None, "in order");
+        assert_eq!(
+            take(101, b"bcdE"),
+            Some(2..8),
+            "the same again, and what is between"
+        );
+        assert_eq!(take(107, &[0]), Some(8..8), "a keep-alive");
+        assert_eq!(take(106, &[0]), None);
+        assert_eq!(stream.contiguous(100), b"abcdEFGH");
         assert_eq!(stream.contiguous(3), b"abc");
     }
 
     #[test]
     fn what_lies_before_the_base_is_left_out() {
         let mut stream = Stream::default();
-        stream.take(1_000, TcpFlags::ACK, b"abc", 100);
-        stream.take(998, TcpFlags::ACK, b"..ab", 100);
-        stream.take(u32::MAX, TcpFlags::ACK, b"far away", 100);
+        let mut take =
+            |sequence, text: &[u8]| stream.take_bytes(sequence, TcpFlags::ACK, text, 100);
+        take(1_000, b"abc");
+        take(998, b"..ab");
+        take(u32::MAX, b"far away");
         assert_eq!(stream.contiguous(100), b"abc");
     }
 
@@ -159,12 +226,12 @@ mod tests {
             base in any::<u32>(),
         ) {
             cuts.push((0, text.len()));
-            let mut stream = Stream::default();
-            stream.take(base.wrapping_sub(1), TcpFlags::SYN, b"", 1_000);
+            let mut stream = Stream { base: Some(base), ..Stream::default() };
             for (from, len) in cuts {
                 let from = from.min(text.len());
                 let to = (from + len).min(text.len());
-                stream.take(base.wrapping_add(from as u32), TcpFlags::ACK, &text[from..to], 1_000);
+                let taken = stream.take_bytes(base.wrapping_add(from as u32), TcpFlags::ACK, &text[from..to], 1_000);
+                prop_assert!(taken.is_some());
                 prop_assert!(text.starts_with(stream.contiguous(1_000)));
             }
             prop_assert_eq!(stream.contiguous(1_000), &text[..]);

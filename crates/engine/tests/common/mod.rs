@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use engine::{Arrival, Decision, Engine, Event, Setup, Verdict};
+use engine::{Arrival, Decision, Engine, Event, Known, Setup, Verdict};
 use etherparse::PacketBuilder;
 use ipnet::IpNet;
 use policy::{
@@ -18,6 +18,7 @@ use policy::{
 };
 use wire::Link;
 
+pub const URG: u8 = 0x20;
 pub const SYN: u8 = 0x02;
 pub const SYN_ACK: u8 = 0x12;
 pub const ACK: u8 = 0x10;
@@ -29,7 +30,7 @@ pub const HOST: &str = "192.0.2.1";
 pub const CLIENT6: &str = "2001:db8:1::7";
 pub const HOST6: &str = "2001:db8:2::1";
 
-fn ip(source: &str, destination: &str) -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
+pub fn ip(source: &str, destination: &str) -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
     match (source.parse().unwrap(), destination.parse().unwrap()) {
         (IpAddr::V4(a), IpAddr::V4(b)) => PacketBuilder::ipv4(a.octets(), b.octets(), 64),
         (IpAddr::V6(a), IpAddr::V6(b)) => PacketBuilder::ipv6(a.octets(), b.octets(), 64),
@@ -217,6 +218,19 @@ impl Bench {
             interface: Some("eth0"),
             wire_len: bytes.len() as u32,
             known: None,
+        };
+        self.engine
+            .handle(&arrival, wire::parse(Link::RawIp, bytes, bytes.len()))
+    }
+
+    /// Hands in an inbound packet that the kernel asks about.
+    pub fn asked(&mut self, known: Known, bytes: &[u8]) -> Decision {
+        let arrival = Arrival {
+            now: self.now,
+            direction: Some(Direction::In),
+            interface: Some("eth0"),
+            wire_len: bytes.len() as u32,
+            known: Some(known),
         };
         self.engine
             .handle(&arrival, wire::parse(Link::RawIp, bytes, bytes.len()))

@@ -29,18 +29,9 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     let bypass = writer.plan.on_failure != OnFailure::Closed;
     let rule = match writer.context.hand_up {
         HandUp::Queue => {
-            let several = queues.count > 1;
-            let flags: Vec<&str> = [(bypass, "bypass"), (several, "fanout")]
-                .into_iter()
-                .filter(|(set, _)| *set)
-                .map(|(_, flag)| flag)
-                .collect();
-            let flags = if flags.is_empty() {
-                String::new()
-            } else {
-                format!("flags {} ", flags.join(","))
-            };
-            let numbers = if several {
+            // Without `fanout`, which would choose the queue by CPU: each flow stays with one worker.
+            let flags = if bypass { "flags bypass " } else { "" };
+            let numbers = if queues.count > 1 {
                 format!("{}-{}", queues.first, queues.last())
             } else {
                 queues.first.to_string()

@@ -6,7 +6,7 @@ use policy::{Action, Direction, OnFailure, RateUnit, Rule};
 use super::list::{Family, Side};
 use super::rate::meter;
 use super::table::Set;
-use super::writer::Writer;
+use super::writer::{SUBNET, Writer};
 use crate::tag::{Cause, Outcome};
 
 /// What becomes of a packet that meets the header conditions of a content rule.
@@ -119,7 +119,11 @@ fn limit(writer: &mut Writer<'_>, rule: &Rule) -> Vec<String> {
                 writer.plan.limits.sources,
                 meter.memory,
             ));
-            let key = format!("{} {}", family.header(), Side::Source.field());
+            // As everything that is counted by source: a host has a whole IPv6 subnet to come from.
+            let key = match family {
+                Family::V4 => format!("{} {}", family.header(), Side::Source.field()),
+                Family::V6 => format!("{} {} & {SUBNET}", family.header(), Side::Source.field()),
+            };
             tests.push(format!(
                 "update @{name} {{ {key} limit rate {} }}",
                 meter.terms

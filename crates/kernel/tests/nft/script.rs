@@ -55,7 +55,7 @@ fn content_rules_by_mark_and_by_queue() {
     );
     let queue = script(&plans::content_rules(), HandUp::Queue, QUEUES, &none).text;
     assert!(
-        queue.contains("\t\tqueue flags bypass,fanout num 4-7\n"),
+        queue.contains("\t\tqueue flags bypass num 4-7\n"),
         "{queue}"
     );
     let mut closed = plans::content_rules();

@@ -1,0 +1,221 @@
+//! Ways around a content rule: what its receiver would put together must not differ from what was looked at.
+#![allow(clippy::unwrap_used, reason = "inputs are constants")]
+
+extern crate portcullis_engine as engine;
+
+mod common;
+
+use Verdict::{Allow, Drop};
+use common::*;
+use engine::{Decision, Invalid, Known, Reason, Verdict};
+use policy::{Action, Content, Pattern, Plan, Rule, RuleId, Scope};
+
+const PORT: u16 = 80;
+const DEPTH: u32 = 16_384;
+const AMBIGUOUS: Reason = Reason::Invalid(Invalid::StreamAmbiguous);
+
+fn no_evil() -> Plan {
+    plan(vec![
+        Rule {
+            content: Some(Content {
+                pattern: Some(Pattern::Contains {
+                    bytes: b"EVIL".to_vec(),
+                    ignore_case: false,
+                }),
+                min_len: 1,
+                max_len: None,
+                scope: Scope::Stream { depth: DEPTH },
+                every_packet: false,
+            }),
+            ..tcp_port(Action::Deny, PORT)
+        },
+        tcp_port(Action::Allow, PORT),
+    ])
+}
+
+/// A client's connection, of which the kernel shows the inbound packets.
+struct Connection {
+    bench: Bench,
+    port: u16,
+}
+
+impl Connection {
+    fn open() -> Self {
+        let mut connection = Self {
+            bench: Bench::new(no_evil()),
+            port: 40_000,
+        };
+        connection.syn(99, b"");
+        connection
+    }
+
+    fn syn(&mut self, sequence: u32, payload: &[u8]) {
+        let packet = tcp(CLIENT, self.port, HOST, PORT, SYN, sequence, payload);
+        assert_eq!(self.bench.asked(Known::New, &packet).verdict, Allow);
+    }
+
+    fn flags(&mut self, flags: u8, offset: u32, payload: &[u8]) -> Decision {
+        let packet = tcp(CLIENT, self.port, HOST, PORT, flags, 100 + offset, payload);
+        self.bench.asked(Known::Established, &packet)
+    }
+
+    fn send(&mut self, offset: u32, payload: &[u8]) -> Decision {
+        self.flags(ACK, offset, payload)
+    }
+}
+
+#[test]
+fn repetition_does_not_use_up_the_depth() {
+    let mut connection = Connection::open();
+    let filling = [b'.'; 1_300];
+    for _ in 0..20 {
+        assert_eq!(connection.send(0, &filling).verdict, Allow);
+    }
+    assert_eq!(
+        connection.send(1_300, b"EVIL").reason,
+        Reason::Rule(RuleId(0))
+    );
+}
+
+#[test]
+fn bytes_behind_a_gap_do_not_use_up_the_depth() {
+    let mut connection = Connection::open();
+    for place in 1..=20 {
+        assert_eq!(connection.send(place * 800, &[b'.'; 800]).verdict, Allow);
+    }
+    assert_eq!(connection.send(0, b"EVIL").reason, Reason::Rule(RuleId(0)));
+}
+
+#[test]
+fn a_segment_that_contradicts_another_is_dropped() {
+    for (first, second) in [
+        ((0, &b"xxxx"[..]), (0, &b"EVIL"[..])),
+        ((4, b"xxxx"), (0, b"aaaaEVIL")),
+        ((4, b"xxxx"), (4, b"EVILzz")),
+        ((2, b"xx"), (0, b"EVIL")),
+    ] {
+        let mut connection = Connection::open();
+        assert_eq!(connection.send(first.0, first.1).verdict, Allow);
+        assert_eq!(connection.send(second.0, second.1).reason, AMBIGUOUS);
+        // The honest copy of what came first goes on.
+        assert_eq!(connection.send(first.0, first.1).verdict, Allow);
+    }
+}
+
+#[test]
+fn data_in_a_syn_is_not_trusted() {
+    let mut connection = Connection::open();
+    connection.port += 1;
+    connection.syn(99, b"qqqqqqqq");
+    assert_eq!(connection.send(0, b"EVIL").reason, AMBIGUOUS);
+}
+
+#[test]
+fn urgent_data_is_dropped() {
+    let mut connection = Connection::open();
+    assert_eq!(connection.flags(ACK | URG, 0, b"EVxIL").reason, AMBIGUOUS);
+    assert_eq!(connection.flags(ACK | URG, 0, b"").verdict, Allow);
+}
+
+#[test]
+fn an_old_clock_and_a_signature_are_dropped() {
+    use etherparse::TcpOptionElement::Timestamp;
+    let segment = |offset: u32, clock: u32, payload: &[u8]| {
+        let mut bytes = Vec::new();
+        ip(CLIENT, HOST)
+            .tcp(40_000, PORT, 100 + offset, 1_000)
+            .ack(1)
+            .options(&[Timestamp(clock, 0)])
+            .unwrap()
+            .write(&mut bytes, payload)
+            .unwrap();
+        bytes
+    };
+    let signed = |payload: &[u8]| {
+        let mut raw = [1; 20];
+        raw[..2].copy_from_slice(&[19, 18]);
+        let mut bytes = Vec::new();
+        ip(CLIENT, HOST)
+            .tcp(40_000, PORT, 100, 1_000)
+            .ack(1)
+            .options_raw(&raw)
+            .unwrap()
+            .write(&mut bytes, payload)
+            .unwrap();
+        bytes
+    };
+    let mut connection = Connection::open();
+    let mut asked = |packet: &[u8]| connection.bench.asked(Known::Established, packet);
+    assert_eq!(asked(&signed(b"xxxx")).reason, AMBIGUOUS);
+    assert_eq!(asked(&segment(0, 5_000, b"abcd")).verdict, Allow);
+    assert_eq!(asked(&segment(4, 4_000, b"xxxx")).reason, AMBIGUOUS);
+    // Segments that overtook each other are not old.
+    assert_eq!(asked(&segment(8, 5_010, b"ijkl")).verdict, Allow);
+    assert_eq!(
+        asked(&segment(4, 5_005, b"EVIL")).reason,
+        Reason::Rule(RuleId(0))
+    );
+}
+
+#[test]
+fn another_connection_from_the_same_port_is_looked_at_too() {
+    for filling in [3, 20_000] {
+        let mut connection = Connection::open();
+        for at in (0..filling).step_by(1_000) {
+            let length = 1_000.min(filling - at);
+            connection.send(at, &vec![b'.'; length as usize]);
+        }
+        connection.syn(70_000, b"");
+        let bad = tcp(CLIENT, connection.port, HOST, PORT, ACK, 70_001, b"EVIL");
+        let decision = connection.bench.asked(Known::Established, &bad);
+        assert_eq!(decision.reason, Reason::Rule(RuleId(0)), "{filling}");
+    }
+}
+
+#[test]
+fn a_pause_is_no_way_out() {
+    let mut connection = Connection::open();
+    assert_eq!(connection.send(0, b"EV").verdict, Allow);
+    connection.bench.pass(3_000_000);
+    assert_eq!(connection.send(2, b"IL").reason, Reason::Rule(RuleId(0)));
+}
+
+#[test]
+fn what_the_kernel_cut_off_is_not_passed_on() {
+    let mut connection = Connection::open();
+    let whole = tcp(
+        CLIENT,
+        connection.port,
+        HOST,
+        PORT,
+        ACK,
+        100,
+        &[b'.'; 1_000],
+    );
+    let arrival = engine::Arrival {
+        now: connection.bench.now,
+        direction: Some(policy::Direction::In),
+        interface: None,
+        wire_len: whole.len() as u32,
+        known: Some(Known::Established),
+    };
+    let cut = wire::parse(wire::Link::RawIp, &whole[..whole.len() - 4], whole.len());
+    let decision = connection.bench.engine.handle(&arrival, cut);
+    assert_eq!(decision.verdict, Drop);
+    assert_eq!(decision.reason, Reason::Invalid(Invalid::CopyCut));
+}
+
+#[test]
+fn nobody_is_banned_by_a_packet_that_anybody_can_send() {
+    let mut policy = no_evil();
+    policy.rules[0].action = Action::Ban(std::time::Duration::from_secs(60));
+    let mut bench = Bench::new(policy);
+    let forged = tcp("198.51.100.99", 5, HOST, PORT, SYN, 1, b"EVIL");
+    assert_eq!(bench.asked(Known::New, &forged).verdict, Drop);
+    assert_eq!(bench.engine.bans().count(), 0);
+    let syn = tcp(CLIENT, 5, HOST, PORT, SYN, 1, b"");
+    assert_eq!(bench.asked(Known::New, &syn).verdict, Allow);
+    let bad = tcp(CLIENT, 5, HOST, PORT, ACK, 2, b"EVIL");
+    assert_eq!(bench.asked(Known::Established, &bad).verdict, Drop);
+    assert_eq!(bench.engine.bans().count(), 1);
+}
