@@ -1,6 +1,6 @@
 //! A packet in words, as `test` takes it and `check` prints it: `in tcp 203.0.113.7:40000 to 192.0.2.1:22 on eth0`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use daemon::api::TestPacket;
 use engine::Probe;
@@ -164,15 +164,21 @@ fn endpoint(text: &str, protocol: u8) -> Result<(IpAddr, Option<u16>), String> {
     match (protocol::has_ports(protocol), port) {
         (true, None) => Err(format!(
             "{text} has no port; write {}",
-            if address.is_ipv4() {
-                format!("{address}:22")
-            } else {
-                format!("[{address}]:22")
+            match (address, unbracketed(text)) {
+                (IpAddr::V4(_), _) => format!("{address}:22"),
+                (_, Some((address, port))) => format!("[{address}]:{port}"),
+                (_, None) => format!("[{address}]:22"),
             }
         )),
         (false, Some(_)) => Err(format!("{text} has a port, and its protocol has none")),
         (_, port) => Ok((address, port)),
     }
+}
+
+/// What was probably meant by an IPv6 address whose last group reads as a port, when an address is left without it.
+fn unbracketed(text: &str) -> Option<(Ipv6Addr, u16)> {
+    let (address, port) = text.rsplit_once(':')?;
+    Some((address.parse().ok()?, port.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -216,6 +222,8 @@ mod tests {
             ("in tpc 1.2.3.4:1 to 1.2.3.5:2", "tpc"),
             ("in tcp 1.2.3.4 to 1.2.3.5:2", "has no port"),
             ("in tcp 2001:db8::1 to [2001:db8::2]:22", "[2001:db8::1]:22"),
+            ("in tcp 1.2.3.4:5 to fd99::1:80", "write [fd99::1]:80"),
+            ("in tcp fd99::1:ab to fd99::2", "write [fd99::1:ab]:22"),
             ("in icmp 1.2.3.4:1 to 1.2.3.5", "has none"),
             ("in tcp host:1 to 1.2.3.5:2", "names are not looked up"),
             ("in tcp 1.2.3.4:70000 to 1.2.3.5:2", "70000"),
