@@ -78,7 +78,12 @@ pub(crate) enum Verb {
     Reload(Plain),
     /// Show how the firewall is.
     Status(Plain),
-    /// Show the rules in force and how often each decided.
+    /// Show the rules in force with their hits.
+    ///
+    /// While the policy is enforced, hits are the packets that came to the rule in the kernel: each one that it drops or rejects,
+    /// but of a flow that passes the first one alone, which holds for limit rules too. What content rules find is not among
+    /// them; `portcullis events --rule NAME` shows it. While observing, hits are what the rule would have decided, content rules
+    /// included.
     Rules(Plain),
     /// Show the named sets, or what is in one.
     Sets(Sets),
@@ -214,7 +219,7 @@ pub(crate) struct Test {
 
 #[derive(Args)]
 pub(crate) struct Why {
-    /// An address, a prefix or the number of an event.
+    /// An address, a prefix, or the number of an event as `events` shows it: 2667 or '#2667'.
     #[arg(value_name = "ADDRESS|EVENT")]
     pub(crate) subject: String,
     /// Print JSON.
@@ -297,7 +302,7 @@ pub(crate) struct Stats {
 #[derive(Args)]
 pub(crate) struct Ban {
     /// An address or a prefix.
-    pub(crate) address: IpNetOrAddress,
+    pub(crate) address: Typed,
     /// How long, such as 10m; without it as `[ban]` says.
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
@@ -356,7 +361,7 @@ pub(crate) enum BansVerb {
 #[derive(Args)]
 pub(crate) struct Allow {
     /// An address or a prefix; without it, the list is shown.
-    pub(crate) address: Option<IpNetOrAddress>,
+    pub(crate) address: Option<Typed>,
     /// Take it off the list again.
     #[arg(long, requires = "address")]
     pub(crate) remove: bool,
@@ -379,6 +384,43 @@ pub(crate) struct Revert {
 pub(crate) struct NotYet {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     _rest: Vec<String>,
+}
+
+/// A prefix that is to be dropped or trusted, with what was typed: the bits past the prefix length may say that one address
+/// was meant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Typed {
+    /// What is meant by the rules of prefixes.
+    pub(crate) prefix: IpNetOrAddress,
+    typed: IpNet,
+}
+
+impl Typed {
+    /// What to say about bits that were set past the prefix length; `None` when there are none. `done` is what happens to the
+    /// whole prefix.
+    pub(crate) fn surprise(&self, done: &str) -> Option<String> {
+        (self.typed.addr() != self.prefix.0.addr()).then(|| {
+            format!(
+                "{} has bits set past its length, and all of {} {done}; write {} for that address alone",
+                self.typed,
+                self.prefix,
+                self.typed.addr()
+            )
+        })
+    }
+}
+
+impl std::str::FromStr for Typed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let prefix: IpNetOrAddress = text.parse()?;
+        Ok(Self {
+            prefix,
+            // An address without a length has no bits past it.
+            typed: text.parse().unwrap_or(prefix.0),
+        })
+    }
 }
 
 /// An address or a prefix as a person types it; bits past the prefix length are cleared.
@@ -448,6 +490,25 @@ mod tests {
         ] {
             let prefix = text.parse::<IpNetOrAddress>().ok();
             assert_eq!(prefix.map(|p| p.to_string()).as_deref(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn bits_past_the_length_are_noticed() {
+        for (text, noticed) in [
+            ("203.0.113.77", None),
+            ("203.0.113.77/32", None),
+            ("203.0.113.0/24", None),
+            ("2001:db8::/32", None),
+            ("203.0.113.77/24", Some("all of 203.0.113.0/24 is banned")),
+            ("2001:db8::7/64", Some("write 2001:db8::7 for")),
+        ] {
+            let told = text.parse::<Typed>().unwrap().surprise("is banned");
+            assert_eq!(told.is_some(), noticed.is_some(), "{text}: {told:?}");
+            assert!(
+                noticed.is_none_or(|part| told.clone().unwrap_or_default().contains(part)),
+                "{text}: {told:?}"
+            );
         }
     }
 }

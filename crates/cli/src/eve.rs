@@ -4,13 +4,25 @@
 
 use serde_json::Value;
 
-use crate::screen::{Screen, Tone, humane_seconds, visible};
+use crate::screen::{Screen, Tone, humane_seconds, visible, visible_once};
 use crate::verb::endpoint;
+
+/// `#` and the digits of a number below ten million: lines of a record that is no larger stand below each other. A stream of events
+/// cannot know the width of the ones to come.
+const NUMBER_WIDTH: usize = 8;
 
 /// The line, without its end. What a field should hold and does not is left out.
 pub(crate) fn line(event: &Value, screen: &Screen) -> String {
     let (tone, action, why) = what(event);
-    let mut line = screen.paint(Tone::Faint, &time(event));
+    let mut line = String::new();
+    // A replay numbers nothing: there is no record to ask.
+    if let Some(number) = number(event) {
+        line = screen.paint(
+            Tone::Faint,
+            &format!("{:<NUMBER_WIDTH$} ", format!("#{number}")),
+        );
+    }
+    line.push_str(&screen.paint(Tone::Faint, &time(event)));
     line.push(' ');
     line.push_str(&screen.paint(tone, &format!("{action:<12}")));
     let before = line.len();
@@ -27,9 +39,22 @@ pub(crate) fn line(event: &Value, screen: &Screen) -> String {
     if !why.is_empty() {
         let separator = if line.len() > before { ": " } else { " " };
         line.push_str(&screen.paint(Tone::Faint, separator));
-        line.push_str(&visible(&why));
+        // The reason of a ban was made visible when the ban was made.
+        let is_escaped = event["ban"].is_object();
+        line.push_str(&if is_escaped {
+            visible_once(&why)
+        } else {
+            visible(&why)
+        });
     }
     line
+}
+
+/// The number that `why` takes.
+fn number(event: &Value) -> Option<u64> {
+    ["pktvars", "flowvars"]
+        .into_iter()
+        .find_map(|vars| event["metadata"][vars][0]["event_id"].as_u64())
 }
 
 /// `2027-01-01 00:00:00.000`.
@@ -131,11 +156,16 @@ fn alert(event: &Value) -> String {
 
 fn flow(flow: &Value) -> String {
     let count = |field: &str| flow[field].as_u64().unwrap_or(0);
+    let counted = match (count("pkts_toserver"), count("pkts_toclient")) {
+        // A flow has a packet at least: nobody counted.
+        (0, 0) => "packets not counted".to_owned(),
+        (out, back) => format!(
+            "{out} packets out, {back} back, {} bytes",
+            count("bytes_toserver").saturating_add(count("bytes_toclient"))
+        ),
+    };
     format!(
-        "{} packets out, {} back, {} bytes in {}, {}",
-        count("pkts_toserver"),
-        count("pkts_toclient"),
-        count("bytes_toserver").saturating_add(count("bytes_toclient")),
+        "{counted} in {}, {}",
         humane_seconds(count("age")),
         flow["reason"].as_str().unwrap_or("ended")
     )
@@ -198,6 +228,22 @@ mod tests {
             (
                 json!({"timestamp": stamp, "event_type": "daemon", "engine": {"message": "it began"}}),
                 "2027-01-01 10:20:30.123 DAEMON       it began",
+            ),
+            (
+                json!({"timestamp": stamp, "event_type": "ban", "src_ip": "203.0.113.7", "metadata": {"pktvars": [{"event_id": 2667}]},
+                    "ban": {"prefix": "203.0.113.7/32", "reason": "a\\tb"}}),
+                "#2667    2027-01-01 10:20:30.123 BAN          203.0.113.7 until it is lifted: a\\tb",
+            ),
+            (
+                json!({"timestamp": stamp, "event_type": "flow", "proto": "TCP", "src_ip": "192.0.2.7", "dest_ip": "192.0.2.1",
+                    "flow": {"pkts_toserver": 2, "pkts_toclient": 1, "bytes_toserver": 80, "bytes_toclient": 40, "age": 3},
+                    "metadata": {"flowvars": [{"event_id": 12345678}]}}),
+                "#12345678 2027-01-01 10:20:30.123 FLOW         TCP 192.0.2.7 > 192.0.2.1: 2 packets out, 1 back, 120 bytes in 3s, ended",
+            ),
+            (
+                json!({"timestamp": stamp, "event_type": "flow", "proto": "TCP", "src_ip": "192.0.2.7", "dest_ip": "192.0.2.1",
+                    "flow": {"pkts_toserver": 0, "pkts_toclient": 0, "age": 3, "reason": "timeout"}}),
+                "2027-01-01 10:20:30.123 FLOW         TCP 192.0.2.7 > 192.0.2.1: packets not counted in 3s, timeout",
             ),
             (json!({}), " ?           "),
         ] {

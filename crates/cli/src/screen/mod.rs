@@ -13,7 +13,7 @@ pub(crate) use table::{Cell, Table};
 
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
-use daemon::record::escape::{Escaped, write_json};
+use daemon::record::escape::{Escaped, is_hazard, write_json};
 use serde::Serialize;
 
 /// How a word is meant; on a terminal it becomes a colour.
@@ -137,6 +137,16 @@ pub(crate) fn colour_wanted() -> bool {
 /// Text that others wrote, with what would move the cursor, recolour the terminal or reorder the line shown as escapes.
 pub(crate) fn visible(text: &str) -> String {
     Escaped(text).to_string()
+}
+
+/// The same for text that the daemon has made visible already, as it does with the reason of a ban: its escapes are not escaped
+/// again. Anything that a terminal would act on is escaped all the same, whoever let it through.
+pub(crate) fn visible_once(text: &str) -> String {
+    if text.chars().any(is_hazard) {
+        visible(text)
+    } else {
+        text.to_owned()
+    }
 }
 
 /// Says something on standard error that is no failure.

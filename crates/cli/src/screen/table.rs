@@ -1,6 +1,6 @@
 //! Columns that line up.
 
-use super::{Tone, visible};
+use super::{Tone, visible, visible_once};
 
 /// One field of a table.
 pub(crate) struct Cell {
@@ -16,6 +16,24 @@ impl Cell {
             text: visible(text.as_ref()),
             tone: Tone::Plain,
             right: false,
+        }
+    }
+
+    /// Text that the daemon has made visible already.
+    pub(crate) fn escaped(text: &str) -> Self {
+        Self {
+            text: visible_once(text),
+            tone: Tone::Plain,
+            right: false,
+        }
+    }
+
+    /// A number that nobody knows.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            text: "-".to_owned(),
+            tone: Tone::Faint,
+            right: true,
         }
     }
 

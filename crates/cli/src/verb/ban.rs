@@ -10,7 +10,7 @@ use daemon::api::{
     UnbanQuery, Unbanned,
 };
 
-use crate::args;
+use crate::args::{self, Typed};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, moment, spinner, visible, warn};
@@ -31,7 +31,7 @@ pub(super) fn ban(
         (false, None) => None,
     };
     let request = BanRequest {
-        prefix: asked.address.to_string(),
+        prefix: asked.address.prefix.to_string(),
         for_s: seconds,
         reason: asked.reason.clone(),
     };
@@ -44,6 +44,9 @@ pub(super) fn ban(
             None => "until it is lifted".into(),
         };
         screen.line(format!("{} is banned {until}.", short(&ban)))?;
+    }
+    if let Some(surprise) = asked.address.surprise("is banned") {
+        warn(&surprise);
     }
     Ok(Exit::Done)
 }
@@ -119,7 +122,7 @@ fn list(daemon: &Client, json: bool, screen: &mut Screen) -> Result<Exit, Failur
             Cell::number(u64::from(ban.times_banned)),
             Cell::new(ban.detector.as_deref().unwrap_or(&ban.origin)),
             Cell::new(moment(ban.since)),
-            Cell::new(&ban.reason),
+            Cell::escaped(&ban.reason),
         ]);
     }
     screen.table(&table, "Nothing is banned.")?;
@@ -181,12 +184,16 @@ pub(super) fn allow(
     screen: &mut Screen,
 ) -> Result<Exit, Failure> {
     match asked.address {
-        Some(address) if !asked.remove => {
+        Some(typed) if !asked.remove => {
+            let address = typed.prefix;
             let request = AllowRequest {
                 prefix: address.to_string(),
                 persist: !asked.until_restart,
             };
             let allowed: Allowed = daemon.post("allow", &request)?;
+            if let Some(surprise) = typed.surprise("is never banned") {
+                warn(&surprise);
+            }
             if asked.json {
                 screen.json(&allowed)?;
                 return Ok(Exit::Done);
@@ -199,7 +206,9 @@ pub(super) fn allow(
             }
             Ok(Exit::Done)
         }
-        Some(address) => {
+        Some(Typed {
+            prefix: address, ..
+        }) => {
             let query = AllowQuery {
                 prefix: address.to_string(),
             };

@@ -92,6 +92,14 @@ fn failed(capture: &Path, why: &SourceError) -> Failure {
     if let SourceError::Open { source, .. } = why {
         return Failure::file("read", capture, source);
     }
+    if let SourceError::Read { source, .. } = why
+        && source.kind() == io::ErrorKind::IsADirectory
+    {
+        return Failure::Failed(format!(
+            "{} is a directory; name a capture file, such as one in it",
+            capture.display()
+        ));
+    }
     Failure::Failed(format!("{}: {why}", capture.display()))
 }
 
@@ -250,7 +258,7 @@ fn summary(
         table.row([
             Field::new(IpNetOrAddress(ban.prefix).to_string()).tone(Tone::Bad),
             Field::number(u64::from(ban.times_banned)),
-            Field::new(&ban.reason),
+            Field::escaped(&ban.reason),
         ]);
     }
     section(&table, screen)

@@ -118,16 +118,27 @@ pub(super) fn flows(
     let mut table = Table::new(&[
         "way", "proto", "from", "to", "state", "out", "back", "bytes", "age", "why",
     ]);
+    let mut uncounted = false;
     for flow in &flows {
+        // A flow has a packet at least: where there is none, nobody counted.
+        let counted = flow.pkts_toserver > 0 || flow.pkts_toclient > 0;
+        uncounted |= !counted;
+        let number = |count| {
+            if counted {
+                Cell::number(count)
+            } else {
+                Cell::unknown()
+            }
+        };
         table.row([
             Cell::new(&flow.direction),
             Cell::new(&flow.proto),
             Cell::new(endpoint(&flow.src_ip, flow.src_port)),
             Cell::new(endpoint(&flow.dest_ip, flow.dest_port)),
             Cell::new(flow.state.as_deref().unwrap_or("")),
-            Cell::number(flow.pkts_toserver),
-            Cell::number(flow.pkts_toclient),
-            Cell::number(flow.bytes_toserver.saturating_add(flow.bytes_toclient)),
+            number(flow.pkts_toserver),
+            number(flow.pkts_toclient),
+            number(flow.bytes_toserver.saturating_add(flow.bytes_toclient)),
             Cell::new(
                 flow.start
                     .map_or_else(|| "?".to_owned(), |start| humane(flow.end.0.since(start.0))),
@@ -136,6 +147,10 @@ pub(super) fn flows(
         ]);
     }
     screen.table(&table, "No flows.")?;
+    if uncounted {
+        let line = "-: the kernel does not count; `sysctl net.netfilter.nf_conntrack_acct=1` lets it count the flows that begin afterwards";
+        screen.line(screen.paint(Tone::Faint, line))?;
+    }
     Ok(Exit::Done)
 }
 

@@ -7,7 +7,7 @@ use crate::args;
 use crate::client::{Client, percent};
 use crate::eve;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Screen, Tone, plain_times, visible};
+use crate::screen::{Screen, Tone, plain_times, visible_once};
 
 /// How many of its last events stand under the story.
 const SHOWN_EVENTS: usize = 10;
@@ -27,7 +27,7 @@ pub(super) fn why(
     }
     let why: Why = daemon.get(&path)?;
     for sentence in &why.story {
-        screen.line(plain_times(&visible(sentence)))?;
+        screen.line(plain_times(&visible_once(sentence)))?;
     }
     if !why.events.is_empty() {
         screen.line("")?;

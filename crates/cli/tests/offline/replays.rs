@@ -217,5 +217,5 @@ fn what_is_no_capture_is_named() {
         .one_sentence("/nonexistent.pcap");
     portcullis([Path::new("replay"), directory.path()])
         .expect(1)
-        .one_sentence("");
+        .one_sentence("is a directory; name a capture file");
 }
