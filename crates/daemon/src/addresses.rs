@@ -19,7 +19,7 @@ pub struct Discovered {
     /// Prefixes that nothing may ban, and why: `own`, `gateway`, `resolver`, `dhcp server`, `ntp server`,
     /// `session`. Sorted.
     pub protected: Vec<(IpNet, &'static str)>,
-    /// Live sessions of administrators.
+    /// Live sessions with the SSH server, also of those who have not logged in: these are not protected.
     pub sessions: Vec<Session>,
 }
 
@@ -43,6 +43,7 @@ impl Discovered {
         protected.extend(
             sessions
                 .iter()
+                .filter(|session| session.logged_in)
                 .map(|session| (single(&session.peer.ip()), "session")),
         );
         protected.extend(

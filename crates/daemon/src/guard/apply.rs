@@ -10,7 +10,7 @@ use kernel::datapath::{Apply, DatapathError};
 use policy::{AddressSet, Mode, Plan, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::hold::{Hold, HoldError};
+use super::hold::{Before, Hold, HoldError};
 use super::{Guard, InForce};
 use crate::api::{self, Format};
 use crate::candidate::{Candidate, Source};
@@ -204,39 +204,53 @@ impl Guard {
                 Some(datapath) => Some(datapath.snapshot()?),
                 None => None,
             };
-            let previous = Saved::from(&self.in_force.candidate);
+            let before = Before {
+                candidate: self.in_force.candidate.clone(),
+                enforcing: self.enforcing,
+            };
             self.hold = Some(Hold::begin(
                 &self.state,
                 &self.revert,
                 limit,
                 &candidate,
-                previous,
+                before,
                 snapshot,
             )?);
         }
         match self.change_kernel(&plan, mode, now) {
             Ok(more) => warnings.extend(more),
             Err(error) => {
-                if let Some(hold) = self.hold.take() {
-                    hold.end(&self.state);
+                if asked.confirm.is_some() {
+                    self.end_hold();
                 }
                 // Sources that were begun for it end.
                 self.pump.switch(self.mode());
                 return Err(error);
             }
         }
+        warnings.extend(self.adopt(candidate, plan, asked.by, now));
+        Ok(self.applied(warnings, asked))
+    }
+
+    /// The kernel has changed over to this policy: everything else follows.
+    pub(super) fn adopt(
+        &mut self,
+        candidate: Candidate,
+        plan: Arc<Plan>,
+        by: By,
+        now: Timestamp,
+    ) -> Option<String> {
         self.engine.reload(Arc::clone(&plan));
         self.recorder
-            .set_policy(Arc::clone(&plan), mode == Mode::Enforce);
+            .set_policy(Arc::clone(&plan), plan.mode == Mode::Enforce);
         self.pump.set_plan(&plan, &self.discovered);
-        self.restore_kernel_bans(now).unwrap_or_else(|error| {
+        let behind = self.restore_kernel_bans(now).err().map(|error| {
             self.bans_behind = true;
-            warnings.push(format!("the kernel's bans are behind: {error}"));
-            0
+            format!("the kernel's bans are behind: {error}")
         });
         self.settle(now);
-        self.remember(candidate, plan, asked.by, now);
-        Ok(self.applied(warnings, asked))
+        self.remember(candidate, plan, by, now);
+        behind
     }
 
     /// Warns of sessions that the plan would not let begin anew; refuses where it would enforce that unforced and for good.
@@ -253,7 +267,13 @@ impl Guard {
             protected: self.discovered.protected_set(),
             seed: 0,
         });
-        let cut = sessions::cut(&probe, &self.discovered.sessions, now);
+        let kept = sessions::worth_keeping(&self.discovered.sessions);
+        let mut cut = sessions::cut(&probe, &kept, now);
+        // What is cut already is not this policy's doing.
+        if self.enforcing {
+            let before = sessions::cut(&self.engine, &kept, now);
+            cut.retain(|(session, _)| before.iter().all(|(known, _)| known != session));
+        }
         let texts = cut.iter().map(|(session, decision)| {
             let why = crate::record::decided(plan, decision.verdict, decision.reason).text;
             (session.peer, why)
@@ -346,8 +366,10 @@ impl Guard {
         if old.digest != self.in_force.candidate.digest {
             self.forget_hits();
             self.seen.forget_rules();
-            self.save(PREVIOUS, &Saved::from(&old));
-            self.previous = Some(old);
+            // One that waits is not yet worth going back from, and one that goes back before it was confirmed never was.
+            if self.hold.is_none() {
+                self.set_previous(old);
+            }
         }
         self.save(APPLIED, &Saved::from(&self.in_force.candidate));
         if by == By::Apply && self.rejected.as_ref() == Some(&self.in_force.candidate.digest) {
@@ -356,6 +378,12 @@ impl Guard {
         }
         self.watch.set(&self.in_force.candidate);
         self.notice(NoticeKind::Policy, text);
+    }
+
+    /// What an unasked-for rollback goes back to from now on.
+    pub(super) fn set_previous(&mut self, previous: Candidate) {
+        self.save(PREVIOUS, &Saved::from(&previous));
+        self.previous = Some(previous);
     }
 
     fn applied(&self, warnings: Vec<String>, asked: Asked) -> api::Applied {

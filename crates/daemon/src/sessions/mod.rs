@@ -10,12 +10,14 @@ use std::net::SocketAddr;
 use engine::{Decision, Engine, Probe, Verdict};
 use policy::{Direction, Interface, Timestamp, protocol};
 
-use self::sockets::Row;
+use self::sockets::{Process, Row};
 
 /// The port of SSH, also where no server's sockets can be seen.
 const SSH: u16 = 22;
 /// OpenSSH (since 9.8 each session is a program of its own), Dropbear, TinySSH.
 const SERVERS: [&str; 4] = ["sshd", "sshd-session", "dropbear", "tinysshd"];
+/// The user of OpenSSH's processes that talk to who has not logged in yet.
+const CONFINED: &str = "sshd";
 
 /// An established TCP connection to this host's SSH server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,23 +26,39 @@ pub struct Session {
     pub peer: SocketAddr,
     /// Our end.
     pub local: SocketAddr,
+    /// Whether its server has let somebody log in, as far as that shows: a mere connection is anybody's.
+    pub logged_in: bool,
 }
 
 /// The sessions of the calling thread's network namespace, sorted. What cannot be read has none.
 pub fn live() -> Vec<Session> {
-    let rows = sockets::rows();
-    among(&rows, &sockets::of_programs(&SERVERS))
+    let confined = sockets::user(CONFINED);
+    among(&sockets::rows(), &sockets::processes(&SERVERS), confined)
 }
 
-/// The sessions among the sockets, where `servers` are those of SSH servers.
-fn among(rows: &[Row], servers: &HashSet<u64>) -> Vec<Session> {
+/// The sessions among the sockets, by the processes of SSH servers; `confined` is the user of those that nobody has logged in
+/// to yet.
+fn among(rows: &[Row], servers: &[Process], confined: Option<u32>) -> Vec<Session> {
+    // Root's alone: anybody can give a process a name.
+    let held = |wanted: &dyn Fn(&Process) -> bool| -> HashSet<u64> {
+        (servers.iter())
+            .filter(|process| wanted(process))
+            .flat_map(|process| process.sockets.iter().copied())
+            .collect()
+    };
+    let by_root = held(&|process| process.user == 0);
+    let logged_in = held(&|process| match process.user {
+        // OpenSSH: "sshd: root@pts/0"; before the login "sshd: root [priv]".
+        0 => process.title.contains('@') && !process.title.contains('['),
+        user => Some(user) != confined,
+    });
     let listening: HashSet<u16> = (rows.iter())
         .filter(|row| row.listens)
         .map(|row| row.local.port())
         .collect();
     // Under socket activation somebody else listens, and a server's own connections onwards are no sessions.
     let ports: HashSet<u16> = (rows.iter())
-        .filter(|row| servers.contains(&row.inode))
+        .filter(|row| by_root.contains(&row.inode))
         .map(|row| row.local.port())
         .filter(|port| listening.contains(port))
         .chain([SSH])
@@ -51,11 +69,20 @@ fn among(rows: &[Row], servers: &HashSet<u64>) -> Vec<Session> {
         .map(|row| Session {
             peer: row.peer,
             local: row.local,
+            logged_in: logged_in.contains(&row.inode),
         })
         .collect();
     sessions.sort();
     sessions.dedup();
     sessions
+}
+
+/// Those that a policy must not cut: who is logged in; where that shows of nobody, as with servers that tell nothing, everybody.
+pub fn worth_keeping(sessions: &[Session]) -> Vec<Session> {
+    let certain = sessions.iter().any(|session| session.logged_in);
+    (sessions.iter().copied())
+        .filter(|session| session.logged_in || !certain)
+        .collect()
 }
 
 /// The sessions whose like could not be begun anew under the engine's plan, each with what decides. Which interface a session
@@ -125,18 +152,39 @@ mod tests {
             row("192.0.2.10:80", "203.0.113.4:40000", false, 14),
             row("192.0.2.10:41000", "203.0.113.5:443", false, 15),
         ];
-        // The server listens on 2222, serves what somebody else accepted on 8022, and forwards to port 443.
-        let servers = HashSet::from([1, 11, 13, 15]);
-        let peers = |servers| -> Vec<String> {
-            (among(&rows, servers).iter())
-                .map(|session| session.peer.ip().to_string())
+        let process = |user: u32, title: &str, sockets: &[u64]| Process {
+            user,
+            title: title.to_owned(),
+            sockets: sockets.to_vec(),
+        };
+        // The server listens on 2222, serves what somebody else accepted on 8022, and forwards to port 443. Root is logged in
+        // on 2222; on 8022 a name was given and no password yet; on 22 there is a user, who also calls a web server so.
+        let servers = [
+            process(
+                0,
+                "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups",
+                &[1],
+            ),
+            process(0, "sshd: root@pts/0", &[11, 15]),
+            process(0, "sshd: root [priv]", &[13]),
+            process(105, "sshd: root [net]", &[13]),
+            process(1_000, "sshd: alice@notty", &[10, 3, 14]),
+        ];
+        let peers = |servers: &[Process]| -> Vec<(String, bool)> {
+            (among(&rows, servers, Some(105)).iter())
+                .map(|session| (session.peer.ip().to_string(), session.logged_in))
                 .collect()
         };
-        assert_eq!(
-            peers(&servers),
-            ["203.0.113.1", "203.0.113.2", "203.0.113.3"]
-        );
-        assert_eq!(peers(&HashSet::new()), ["203.0.113.1"]);
+        let expected = [
+            ("203.0.113.1", true),
+            ("203.0.113.2", true),
+            ("203.0.113.3", false),
+        ]
+        .map(|(peer, logged_in)| (peer.to_owned(), logged_in));
+        assert_eq!(peers(&servers), expected);
+        assert_eq!(peers(&[]), [("203.0.113.1".to_owned(), false)]);
+        assert_eq!(worth_keeping(&among(&rows, &servers, Some(105))).len(), 2);
+        assert_eq!(worth_keeping(&among(&rows, &[], None)).len(), 1);
     }
 
     #[test]
@@ -144,6 +192,7 @@ mod tests {
         let session = Session {
             local: "192.0.2.10:22".parse().unwrap(),
             peer: "203.0.113.7:40000".parse().unwrap(),
+            logged_in: true,
         };
         let cut_by = |text: &str| {
             let loaded =

@@ -1,8 +1,7 @@
 //! TCP sockets and the programs that hold them, as /proc tells (Documentation/networking/proc_net_tcp.rst, proc(5)).
 
-use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 /// A TCP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,28 +23,45 @@ pub(super) fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// Inodes of the sockets that processes of these names hold, as far as they can be seen. Only root's and our own user's count:
-/// anybody can give a process a name.
-pub(super) fn of_programs(names: &[&str]) -> HashSet<u64> {
+/// A process that holds sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Process {
+    /// The user that it runs as.
+    pub(super) user: u32,
+    /// How it calls itself.
+    pub(super) title: String,
+    /// Inodes of its sockets.
+    pub(super) sockets: Vec<u64>,
+}
+
+/// The processes of these names, as far as they can be seen.
+pub(super) fn processes(names: &[&str]) -> Vec<Process> {
     let Ok(processes) = std::fs::read_dir("/proc") else {
-        return HashSet::new();
+        return Vec::new();
     };
-    let us = nix::unistd::getuid().as_raw();
     // Processes come and go under way: one that is gone holds nothing.
     processes
         .flatten()
-        .filter(|process| {
-            process
-                .metadata()
-                .is_ok_and(|data| data.uid() == 0 || data.uid() == us)
-        })
         .map(|process| process.path())
         .filter(|path| {
             std::fs::read_to_string(path.join("comm"))
                 .is_ok_and(|name| names.contains(&name.trim_end()))
         })
-        .filter_map(|path| std::fs::read_dir(path.join("fd")).ok())
-        .flat_map(|files| files.flatten())
+        .filter_map(|path| read_process(&path))
+        .collect()
+}
+
+fn read_process(path: &Path) -> Option<Process> {
+    // Not the owner of the folder: that is root for a process that may not be traced.
+    let status = std::fs::read_to_string(path.join("status")).ok()?;
+    let user = (status.lines())
+        .find_map(|line| line.strip_prefix("Uid:"))?
+        .split_ascii_whitespace()
+        .next()?;
+    let title = std::fs::read(path.join("cmdline")).ok()?;
+    let sockets = std::fs::read_dir(path.join("fd"))
+        .ok()?
+        .flatten()
         .filter_map(|file| std::fs::read_link(file.path()).ok())
         .filter_map(|target| {
             let number = target
@@ -53,8 +69,24 @@ pub(super) fn of_programs(names: &[&str]) -> HashSet<u64> {
                 .strip_prefix("socket:[")?
                 .strip_suffix(']')?;
             number.parse().ok()
-        })
-        .collect()
+        });
+    Some(Process {
+        user: user.parse().ok()?,
+        title: String::from_utf8_lossy(&title)
+            .trim_end_matches('\0')
+            .to_owned(),
+        sockets: sockets.collect(),
+    })
+}
+
+/// The number of a user of this host.
+pub(super) fn user(name: &str) -> Option<u32> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let number = (fields.next() == Some(name)).then(|| fields.nth(1))?;
+        number?.parse().ok()
+    })
 }
 
 /// Reads `/proc/net/tcp` or `tcp6`; lines that make no sense are passed over.
@@ -142,7 +174,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let name = std::fs::read_to_string("/proc/self/comm").unwrap();
-        let ours = of_programs(&[name.trim_end()]);
+        let ours: Vec<u64> = (processes(&[name.trim_end()]).into_iter())
+            .flat_map(|process| process.sockets)
+            .collect();
         let rows = rows();
         let find = |local| {
             let row = rows.iter().find(|row| row.local == local && row.inode != 0);
@@ -152,6 +186,7 @@ mod tests {
         let connected = find(stream.local_addr().unwrap());
         assert!(listening.listens && connected.established);
         assert!(ours.contains(&listening.inode) && ours.contains(&connected.inode));
-        assert!(of_programs(&["no program of this name"]).is_empty());
+        assert_eq!(processes(&["no program of this name"]), []);
+        assert_eq!(user("root"), Some(0));
     }
 }

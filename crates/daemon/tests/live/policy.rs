@@ -145,6 +145,13 @@ pub(crate) fn a_confirmed_policy_stays_and_rolls_back_on_request() {
     assert_eq!(code, 409, "{error}");
     let (code, error) = scene.ask("POST", "policy/rollback", &Value::Null);
     assert_eq!(code, 409, "{error}");
+    for seconds in [0, 86_401, u64::MAX] {
+        let asked = json!({"text": OTHER, "confirm_s": seconds});
+        let (code, error) = scene.ask("POST", "policy/apply", &asked);
+        assert_eq!(code, 400, "{error}");
+        assert!(error["error"].as_str().unwrap().contains("24 h"), "{error}");
+    }
+    assert!(first_is_in_force(&scene));
     scene.post("policy/apply", json!({"text": OTHER, "confirm_s": 4}));
     let confirmed = scene.post("policy/confirm", Value::Null);
     assert_eq!(confirmed["source"], "<text>");
@@ -217,19 +224,23 @@ pub(crate) fn a_policy_that_cuts_an_ssh_session_is_refused() {
         .unwrap();
     scene.start("", &config);
     let session = connect(&scene.net.client, SERVER_FOR_CLIENT, 22).unwrap();
-    scene.wait("session among the protected", || {
-        let status = scene.get("status");
-        status["protected"]
-            .to_string()
-            .contains("10.77.1.2/32")
-            .then_some(())
+    // No SSH server tells who has logged in: everybody counts, but nobody is protected from bans by a mere connection.
+    let mut error = Value::Null;
+    scene.wait("refusal", || {
+        let (code, answer) = scene.ask("POST", "policy/apply", &json!({"text": OTHER}));
+        error = answer;
+        if code != 409 {
+            scene.post("policy/rollback", Value::Null);
+        }
+        (code == 409).then_some(())
     });
-    let (code, error) = scene.ask("POST", "policy/apply", &json!({"text": OTHER}));
-    assert_eq!(code, 409);
     assert!(error["error"].as_str().unwrap().contains(CLIENT), "{error}");
     assert!(reaches(&scene.net.client, SERVER_FOR_CLIENT, 22));
-    let (code, _) = scene.ask("POST", "bans", &json!({"prefix": CLIENT}));
-    assert_eq!(code, 409, "the peer of a session is protected");
+    assert!(
+        !scene.get("status")["protected"]
+            .to_string()
+            .contains("10.77.1.2/32")
+    );
     let applied = scene.post("policy/apply", json!({"text": OTHER, "confirm_s": 60}));
     assert!(
         applied["warnings"].to_string().contains(CLIENT),
@@ -264,26 +275,56 @@ pub(crate) fn an_ssh_session_on_another_port_is_known() {
         .unwrap();
     // Where sshd confines its unprivileged part; the service manager makes it otherwise.
     std::fs::create_dir_all("/run/sshd").unwrap();
-    let arguments = ["-D", "-e", "-p", "2022", "-f", "/dev/null", "-h", &key];
+    let keys = format!("AuthorizedKeysFile={key}.pub");
+    let arguments = [
+        "-D",
+        "-e",
+        "-p",
+        "2022",
+        "-f",
+        "/dev/null",
+        "-h",
+        &key,
+        "-o",
+        &keys,
+    ];
+    let arguments: Vec<&str> = (arguments.into_iter())
+        .chain(["-o", "StrictModes=no", "-o", "PermitRootLogin=yes"])
+        .collect();
     let sshd = server.spawn(SSHD, &arguments).unwrap();
-    scene.wait("SSH server", || {
-        (!server
-            .run("ss", &["-Hltn", "sport", "=", "2022"])
-            .unwrap()
-            .is_empty())
-        .then_some(())
-    });
+    let listens = |scene: &Scene| {
+        let sockets = scene.net.server.run("ss", &["-Hltn", "sport", "=", "2022"]);
+        (!sockets.unwrap().is_empty()).then_some(())
+    };
+    scene.wait("SSH server", || listens(&scene));
     scene.start("", &config);
-    // Not logged in yet, and already worth keeping.
-    let session = connect(&scene.net.client, SERVER_FOR_CLIENT, 2022).unwrap();
+    // A stranger connects and says nothing.
+    let stranger = connect(&scene.net.attacker, SERVER_FOR_ATTACKER, 2022).unwrap();
+    let login = ["-p", "2022", "-i", &key, "-o", "StrictHostKeyChecking=no"];
+    let login: Vec<&str> = (login.into_iter())
+        .chain(["-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"])
+        .chain(["root@10.77.1.1", "echo in; sleep 60"])
+        .collect();
+    let session = scene.net.client.spawn("ssh", &login).unwrap();
+    session
+        .wait_for_output("in", Duration::from_secs(20))
+        .unwrap();
     scene.wait("session among the protected", || {
         let status = scene.get("status");
         let protected = status["protected"].to_string();
         protected.contains("10.77.1.2/32").then_some(())
     });
+    let protected = scene.get("status")["protected"].to_string();
+    assert!(!protected.contains(ATTACKER), "{protected}");
     let (code, error) = scene.ask("POST", "policy/apply", &json!({"text": allow(22)}));
     assert_eq!(code, 409, "{error}");
     assert!(error["error"].as_str().unwrap().contains(CLIENT), "{error}");
-    passes(&scene, &session);
+    let (code, _) = scene.ask("POST", "bans", &json!({"prefix": CLIENT}));
+    assert_eq!(code, 409, "who is logged in is not banned");
+    scene.post("bans", json!({"prefix": ATTACKER}));
+    // The stranger may be cut, and cannot keep a policy from coming into force.
+    let client_only = allow(2022) + "from = \"10.77.1.0/24\"\n";
+    scene.post("policy/apply", json!({"text": client_only}));
+    drop((session, stranger));
     drop(sshd);
 }
