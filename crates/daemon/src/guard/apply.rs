@@ -188,10 +188,20 @@ impl Guard {
         asked: Asked,
     ) -> Result<api::Applied, ApplyError> {
         let now = clock::now();
-        let mode = self.mode_override.unwrap_or(candidate.plan.mode);
+        // Who flushed wants nothing in the kernel; a file that changes, perhaps by itself, does not overrule that.
+        let stays_flushed = self.flushed && asked.by == By::Reload;
+        let mode = match self.mode_override {
+            _ if stays_flushed => Mode::Observe,
+            forced => forced.unwrap_or(candidate.plan.mode),
+        };
         let plan = effective(&candidate.plan, mode, &self.allowed);
         let mut warnings = candidate.warnings.clone();
-        if mode != candidate.plan.mode {
+        if stays_flushed {
+            warnings.push(
+                "nothing is put in the kernel after `flush`: `portcullis apply` enforces again"
+                    .to_owned(),
+            );
+        } else if mode != candidate.plan.mode {
             warnings.push(format!(
                 "the policy says {}, the daemon was started to {}",
                 mode_name(candidate.plan.mode),
@@ -228,6 +238,7 @@ impl Guard {
                 return Err(error);
             }
         }
+        self.flushed = stays_flushed;
         warnings.extend(self.adopt(candidate, plan, asked.by, now));
         Ok(self.applied(warnings, asked))
     }

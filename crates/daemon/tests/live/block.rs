@@ -348,6 +348,15 @@ pub(crate) fn flush_takes_everything_out_and_apply_puts_it_back() {
     let status = scene.get("status");
     assert_eq!(status["mode"], "observe");
     assert!(status["warnings"].to_string().contains("flush"), "{status}");
+    // A change of the policy, or of a list of it, is no wish to enforce again; nor is reading it again.
+    scene.write("policy.toml", OTHER);
+    scene.log_line(&["POLICY: ", "1 rules", "(reload)"]);
+    scene.post("policy/reload", Value::Null);
+    assert_eq!(scene.table(), "");
+    assert_eq!(scene.get("status")["mode"], "observe");
+    scene.write("policy.toml", POLICY);
+    scene.log_line(&["POLICY: ", "2 rules", "(reload)"]);
+    assert_eq!(scene.table(), "");
     scene.post("policy/apply", json!({}));
     assert!(scene.table().contains("10.77.2.2"), "with its bans");
     assert!(!connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 8080));
