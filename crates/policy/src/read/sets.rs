@@ -24,6 +24,8 @@ pub(crate) struct SetDraft {
     /// Where its name was written.
     pub(crate) span: Span,
     pub(crate) is_feed: bool,
+    /// Whether its statement broke off before a value: then its name was perhaps never meant as one.
+    pub(crate) is_lost: bool,
     /// What was written in the policy itself.
     pub(crate) ranges: Vec<(u128, u128)>,
     pub(crate) list: Option<ListFile>,
@@ -67,6 +69,7 @@ pub(crate) fn sets(entries: &[(Entry, bool)], report: &mut Report) -> Vec<SetDra
             name: entry.key.clone(),
             span: entry.key_span,
             is_feed: *is_feed,
+            is_lost: entry.value.is_lost(),
             ranges,
             list,
         });
@@ -188,6 +191,8 @@ pub(crate) struct Sets {
     ids: HashMap<String, SetId>,
     /// Whether a set comes from a file, and may hold something else tomorrow.
     from_file: Vec<bool>,
+    /// Whether the statement of a set broke off before a value.
+    is_lost: Vec<bool>,
     /// Whether an include could not be read, which may define any set.
     is_incomplete: bool,
 }
@@ -218,6 +223,7 @@ impl Sets {
             }
             sets.ids.insert(draft.name.clone(), id);
             sets.from_file.push(draft.list.is_some());
+            sets.is_lost.push(draft.is_lost);
             sets.named.push(NamedSet {
                 name: draft.name,
                 addresses,
@@ -244,16 +250,22 @@ impl Sets {
         if let Some(id) = self.ids.get(name) {
             return Some(*id);
         }
-        if self.is_incomplete {
+        let told = || self.named.iter().zip(&self.is_lost);
+        // `my set = […]` breaks off behind `my`, and `@my set` is no second mistake.
+        let mut lost = told().filter(|(_, is_lost)| **is_lost);
+        if self.is_incomplete || lost.any(|(set, _)| name.starts_with(&set.name)) {
             return None;
         }
         let message = format!("there is no set called {}", quoted(name));
-        let valid = self.named.iter().map(|set| set.name.as_str());
-        let valid = valid.filter(|name| is_name(name));
+        let valid = told()
+            .filter(|(set, is_lost)| !**is_lost && is_name(&set.name))
+            .map(|(set, _)| set.name.as_str());
         let guess = nearest(name, valid.clone());
         let guess = guess.map(|name| format!("@{name}"));
-        let expected = if valid.clone().next().is_none() {
+        let expected = if self.named.is_empty() {
             "a set defined in [sets] or [feeds]; there are none".to_owned()
+        } else if valid.clone().next().is_none() {
+            "a set defined in [sets] or [feeds]".to_owned()
         } else {
             let names = valid.clone().take(8);
             let more = if valid.clone().count() > 8 {

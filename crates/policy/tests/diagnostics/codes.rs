@@ -485,6 +485,17 @@ fn a_mistake_hides_no_other() {
     assert_eq!(found, places, "{}", lines(&loaded.diagnostics));
 }
 
+/// A name that was perhaps never meant as one is not advised.
+#[test]
+fn a_lost_set_is_not_offered() {
+    let text = "[sets]\nmy set = [\"10.0.0.1\"]\n[[rule]]\naction = \"deny\"\nfrom = \"@mx\"\n";
+    let found = load(text, Format::Toml).diagnostics;
+    let unknown = found.iter().find(|found| found.code == "unknown-set");
+    let unknown = unknown.unwrap_or_else(|| panic!("{}", lines(&found)));
+    assert_eq!(unknown.suggestion, None, "{unknown}");
+    assert!(!unknown.to_string().contains("@my"), "{unknown}");
+}
+
 /// What is missing because of a mistake is no mistake of its own.
 #[test]
 fn one_mistake_is_one_diagnostic() {
@@ -496,6 +507,10 @@ fn one_mistake_is_one_diagnostic() {
         (
             Format::Toml,
             "[sets]\n«\"my set\" = [\"10.0.0.1\"]\n[[rule]]\naction = \"deny\"\nfrom = \"@my set\"\n",
+        ),
+        (
+            Format::Toml,
+            "[sets]\nmy «set = [\"10.0.0.1\"]\n[[rule]]\naction = \"deny\"\nfrom = \"@my set\"\n",
         ),
         (
             Format::Toml,
