@@ -158,6 +158,40 @@ fn an_old_clock_and_a_signature_are_dropped() {
 }
 
 #[test]
+fn one_source_does_not_use_up_the_memory_of_all() {
+    let mut policy = no_evil();
+    policy.limits.stream_bytes = 1 << 20;
+    let mut bench = Bench::new(policy);
+    // Sixteen bytes short of the depth, a hundred times.
+    let filling = vec![b'.'; DEPTH as usize - 16];
+    let mut verdicts = Vec::new();
+    for port in 1..=100 {
+        for (known, flags, sequence, payload) in [
+            (Known::New, SYN, 99, &b""[..]),
+            (Known::Established, ACK, 100, &filling),
+        ] {
+            let packet = tcp(CLIENT, port, HOST, PORT, flags, sequence, payload);
+            verdicts.push(bench.asked(known, &packet).reason);
+        }
+    }
+    let refused = Reason::Invalid(Invalid::StreamMemory);
+    assert!(verdicts.contains(&refused));
+    // Its own next flow is no way through, and everybody else's is looked at.
+    for (source, expected) in [(CLIENT, refused), ("198.51.100.7", Reason::Rule(RuleId(0)))] {
+        let syn = tcp(source, 500, HOST, PORT, SYN, 99, b"");
+        bench.asked(Known::New, &syn);
+        let begin = tcp(source, 500, HOST, PORT, ACK, 100, &filling);
+        let bad = tcp(source, 500, HOST, PORT, ACK, 100 + DEPTH - 16, b"EVIL");
+        bench.asked(Known::Established, &begin);
+        assert_eq!(
+            bench.asked(Known::Established, &bad).reason,
+            expected,
+            "{source}"
+        );
+    }
+}
+
+#[test]
 fn another_connection_from_the_same_port_is_looked_at_too() {
     for filling in [3, 20_000] {
         let mut connection = Connection::open();

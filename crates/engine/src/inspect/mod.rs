@@ -6,9 +6,12 @@
 mod matcher;
 mod stream;
 
+use std::collections::HashMap;
+
 use policy::{Content, Direction, OnFailure, Plan, Rule, RuleId, Scope, Timestamp};
 use wire::{Packet, Transport};
 
+use crate::detectors::counted;
 use crate::facts::Facts;
 use crate::flow::{Flow, opposite};
 use crate::index::{Index, header_matches, header_matches_anywhere};
@@ -18,6 +21,8 @@ use stream::Stream;
 /// What is still to be inspected of one flow. Index 0 is the side that began it, 1 the other.
 #[derive(Debug, Default)]
 pub(crate) struct Inspection {
+    /// Who began the flow, as sources are counted.
+    source: u128,
     /// Payload bytes that must be seen in each direction until it is settled; `u32::MAX` for "every packet", 0 for none.
     need: [u32; 2],
     /// Bytes of stream that a rule wants in order; 0 when none looks at the stream, and then nothing is held.
@@ -80,7 +85,14 @@ pub(crate) struct Inspector {
     indexes: [Index; 3],
     /// Bytes held for all flows.
     memory: usize,
+    /// And for those of each source that has any.
+    by_source: HashMap<u128, usize>,
 }
+
+/// The share of the memory for streams that one source may hold, and what it may hold in any case. Its own flows suffer from
+/// more: nobody makes room for a pattern by filling the memory alone.
+const SHARE: usize = 8;
+const SHARE_FLOOR: usize = 64 * 1024;
 
 impl Inspector {
     pub(crate) fn new(plan: &Plan) -> Self {
@@ -89,6 +101,20 @@ impl Inspector {
             indexes: Direction::ALL
                 .map(|direction| Index::build(plan, direction, |rule| rule.content.is_some())),
             memory: 0,
+            by_source: HashMap::new(),
+        }
+    }
+
+    /// One flow of this source holds `now` bytes where it held `before`.
+    fn account(&mut self, source: u128, before: usize, now: usize) {
+        self.memory = (self.memory + now).saturating_sub(before);
+        if before == now {
+            return;
+        }
+        let held = self.by_source.entry(source).or_default();
+        *held = (*held + now).saturating_sub(before);
+        if *held == 0 {
+            self.by_source.remove(&source);
         }
     }
 
@@ -123,6 +149,7 @@ impl Inspector {
         ];
         (sides != [(0, 0); 2]).then(|| {
             Box::new(Inspection {
+                source: counted(facts.source),
                 need: sides.map(|(need, _)| need),
                 depth: sides.map(|(_, depth)| depth),
                 ..Inspection::default()
@@ -193,11 +220,17 @@ impl Inspector {
         let Some(grown) = grown else {
             return Finding::Ambiguous;
         };
-        let now_held = inspection.memory();
-        self.memory = (self.memory + now_held).saturating_sub(held);
-        if self.memory > plan.limits.stream_bytes as usize {
-            self.memory -= now_held;
-            if plan.on_failure == OnFailure::Closed {
+        let (source, now_held) = (inspection.source, inspection.memory());
+        self.account(source, held, now_held);
+        let limit = plan.limits.stream_bytes as usize;
+        let share = (limit / SHARE).max(SHARE_FLOOR);
+        let greedy = self
+            .by_source
+            .get(&source)
+            .is_some_and(|&held| held > share);
+        if greedy || self.memory > limit {
+            self.account(source, now_held, 0);
+            if greedy || plan.on_failure == OnFailure::Closed {
                 inspection.streams = [None, None];
                 inspection.depth = [0; 2];
                 inspection.starved = true;
@@ -252,8 +285,9 @@ impl Inspector {
             return Finding::Match(rule);
         }
         if inspection.is_settled() {
-            self.memory = self.memory.saturating_sub(inspection.memory());
+            let held = inspection.memory();
             flow.inspection = None;
+            self.account(source, held, 0);
             return Finding::Settled;
         }
         Finding::Nothing
@@ -261,7 +295,7 @@ impl Inspector {
 
     /// A flow with an inspection ended.
     pub(crate) fn forget(&mut self, inspection: &Inspection) {
-        self.memory = self.memory.saturating_sub(inspection.memory());
+        self.account(inspection.source, inspection.memory(), 0);
     }
 }
 
