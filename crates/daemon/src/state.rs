@@ -98,9 +98,20 @@ impl StateDir {
     ///
     /// When the disk refuses.
     pub fn remove(&self, name: &str) -> io::Result<()> {
+        self.take(name).map(drop)
+    }
+
+    /// Removes a file, for good also if the power fails now. Returns whether it was there: of several processes that take the
+    /// same file one alone gets it.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    pub fn take(&self, name: &str) -> io::Result<bool> {
         match fs::remove_file(self.path(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+            Ok(()) => File::open(&self.folder)?.sync_all().map(|()| true),
         }
     }
 }
@@ -158,7 +169,8 @@ mod tests {
         assert_eq!(state.read("number"), Some(7));
         fs::write(state.path("number"), b"{half").unwrap();
         assert_eq!(state.read::<u32>("number"), None);
-        state.remove("number").unwrap();
+        assert!(state.take("number").unwrap());
+        assert!(!state.take("number").unwrap());
         state.remove("number").unwrap();
         assert!(!state.path("number").exists());
     }

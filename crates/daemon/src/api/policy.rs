@@ -92,12 +92,18 @@ pub struct ApplyRequest {
     /// How `text` is written.
     #[serde(default)]
     pub format: Format,
-    /// Seconds within which [`Applied`] must be confirmed, else the previous state comes back. Absent: for good at once.
+    /// Seconds within which [`Applied`] must be confirmed, else the previous state comes back: 1 to [`Self::MOST_CONFIRM_S`].
+    /// Absent: for good at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_s: Option<u64>,
     /// Apply although it cuts live administrator sessions.
     #[serde(default)]
     pub force: bool,
+}
+
+impl ApplyRequest {
+    /// The most seconds that a policy may wait for its confirmation: a day.
+    pub const MOST_CONFIRM_S: u64 = 86_400;
 }
 
 /// What was put in force.
@@ -151,7 +157,7 @@ pub struct PolicyVersion {
     pub digest: String,
     /// Rules in it.
     pub rules: usize,
-    /// `start`, `apply`, `reload`, `rollback`, `confirm`.
+    /// `start`, `apply`, `reload`, `rollback`.
     pub by: String,
 }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use policy::Mode;
 
 use super::Guard;
-use super::apply::{ApplyError, Asked, By, REJECTED};
+use super::apply::{ApplyError, Asked, By, REJECTED, effective};
+use super::hold::{Hold, PENDING};
 use crate::api;
+use crate::clock;
 use crate::record::NoticeKind;
 
 impl Guard {
@@ -14,10 +16,12 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// When none waits.
+    /// When none waits, or what would bring the one before back cannot be stopped; then it still waits.
     pub fn confirm(&mut self) -> Result<api::Applied, ApplyError> {
-        let hold = self.hold.take().ok_or(ApplyError::NothingPending)?;
-        hold.end(&self.state);
+        let hold = self.hold.as_ref().ok_or(ApplyError::NothingPending)?;
+        hold.keep(&self.state)?;
+        self.keep_previous();
+        self.hold = None;
         self.notice(NoticeKind::Policy, "the policy is confirmed and stays");
         Ok(self.answer("the policy is confirmed and stays", Vec::new()))
     }
@@ -34,33 +38,93 @@ impl Guard {
         {
             return Err(ApplyError::NothingPending);
         }
-        let previous = self.previous.clone().ok_or(ApplyError::NoPrevious);
-        let held = self.hold.take();
-        let back = match (&held, previous) {
-            (_, Ok(previous)) => previous,
-            // The waiting policy was the same as the one before it: there is nothing to change.
-            (Some(_), Err(_)) => self.in_force.candidate.clone(),
-            (None, Err(error)) => return Err(error),
-        };
-        let refused = self.in_force.candidate.digest.clone();
         let asked = Asked {
             by: By::Rollback,
             confirm: None,
             force: true,
         };
-        let outcome = self.put_in_force(back, asked);
-        if let Some(hold) = held {
-            if outcome.is_err()
-                && let (Some(datapath), Some(snapshot)) = (&mut self.datapath, hold.snapshot())
-            {
-                // The plan could not be applied anew; what the kernel held before still can.
-                datapath.restore(snapshot)?;
+        match &self.hold {
+            Some(hold) => {
+                let before = hold.before().candidate.clone();
+                let outcome = self.put_in_force(before, asked);
+                self.went_back(outcome)
             }
-            hold.end(&self.state);
+            None => {
+                let previous = self.previous.clone().ok_or(ApplyError::NoPrevious)?;
+                self.put_in_force(previous, asked)
+            }
+        }
+    }
+
+    /// Ends the hold after what was before it came into force anew, or brings it back where it did not.
+    fn went_back(
+        &mut self,
+        outcome: Result<api::Applied, ApplyError>,
+    ) -> Result<api::Applied, ApplyError> {
+        let mut applied = match outcome {
+            Ok(applied) => applied,
+            Err(error) => self.bring_back(error)?,
+        };
+        let refused = self.hold.as_ref().and_then(Hold::refused);
+        if let Some(refused) = refused.map(str::to_owned) {
             self.save(REJECTED, &refused);
             self.rejected = Some(refused);
         }
-        outcome
+        self.end_hold();
+        applied.pending = None;
+        Ok(applied)
+    }
+
+    /// The plan from before the hold could not be applied anew (`error`); what the kernel held then still can.
+    fn bring_back(&mut self, error: ApplyError) -> Result<api::Applied, ApplyError> {
+        let (Some(hold), Some(datapath)) = (&self.hold, &mut self.datapath) else {
+            return Err(error);
+        };
+        let Some(snapshot) = hold.snapshot() else {
+            return Err(error);
+        };
+        let before = hold.before().clone();
+        datapath.restore(snapshot)?;
+        let mode = if before.enforcing {
+            Mode::Enforce
+        } else {
+            Mode::Observe
+        };
+        if self.enforcing != before.enforcing {
+            self.change_judge(before.enforcing);
+        }
+        let now = clock::now();
+        let plan = effective(&before.candidate.plan, mode, &self.allowed);
+        let mut warnings = vec![format!(
+            "the policy before could not be applied anew ({error}); the kernel's rules are as they were"
+        )];
+        warnings.extend(self.pump.switch(mode));
+        warnings.extend(self.adopt(before.candidate, plan, By::Rollback, now));
+        Ok(self.answer("the policy before is in force again", warnings))
+    }
+
+    /// The policy that waited stays: from now on a rollback goes to the one before it.
+    fn keep_previous(&mut self) {
+        let Some(hold) = &self.hold else {
+            return;
+        };
+        let before = &hold.before().candidate;
+        if before.digest != self.in_force.candidate.digest {
+            let before = before.clone();
+            self.set_previous(before);
+        }
+    }
+
+    /// Nothing waits any more.
+    pub(super) fn end_hold(&mut self) {
+        if let Some(hold) = self.hold.take()
+            && let Err(error) = hold.end(&self.state)
+        {
+            self.notice(
+                NoticeKind::Daemon,
+                format!("{PENDING} cannot be removed ({error}): at the deadline the kernel goes back to what it held before the apply"),
+            );
+        }
     }
 
     /// Takes everything of ours out of the kernel, until the next apply.
@@ -74,9 +138,8 @@ impl Guard {
                 .keep(datapath.as_mut(), &self.in_force.plan, self.enforcing);
             datapath.remove()?;
         }
-        if let Some(hold) = self.hold.take() {
-            hold.end(&self.state);
-        }
+        self.keep_previous();
+        self.end_hold();
         if self.enforcing {
             self.change_judge(false);
         }
@@ -96,13 +159,20 @@ impl Guard {
 
     /// Goes back when nobody confirmed in time.
     pub(super) fn watch_hold(&mut self) {
-        let due = self.hold.as_ref().is_some_and(|hold| hold.is_over());
-        if !due {
+        if !self.hold.as_ref().is_some_and(Hold::is_due) {
             return;
         }
         match self.roll_back(None) {
-            Ok(_) => self.notice(NoticeKind::Policy, "nobody confirmed the policy in time: the one before is in force again"),
-            Err(error) => self.notice(NoticeKind::Policy, format!("nobody confirmed the policy in time, and the one before could not be put back: {error}")),
+            Ok(_) => self.notice(
+                NoticeKind::Policy,
+                "nobody confirmed the policy in time: the one before is in force again",
+            ),
+            // Told once, and tried again until it succeeds.
+            Err(error) if self.hold.as_mut().is_some_and(Hold::has_failed) => self.notice(
+                NoticeKind::Daemon,
+                format!("nobody confirmed the policy in time, and the one before cannot be put back yet: {error}"),
+            ),
+            Err(_) => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use std::io::{self, BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kernel::datapath::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ use crate::state::StateDir;
 
 /// The file that says what waits and how to go back. Whoever removes or renames it decides: it is the only truth about what waits.
 pub(crate) const PENDING: &str = "pending.json";
+/// How long after going back has failed it is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How the reverting process is started.
 #[derive(Clone, Debug)]
@@ -66,12 +68,39 @@ pub enum HoldError {
         "the process that would bring the previous policy back does not start ({0}), so nothing was applied"
     )]
     Process(io::Error),
+    /// The file that says that it waits cannot be removed.
+    #[error(
+        "the policy still waits: {PENDING} cannot be removed ({0}); mend the state directory, and confirm again"
+    )]
+    Undecided(io::Error),
+    /// Another process took the decision.
+    #[error("the time to confirm is over, and the previous policy is being brought back")]
+    TooLate,
+}
+
+impl Pending {
+    /// The digest that is not to be taken up again when this goes back; `None` when what comes back is the same policy.
+    pub(crate) fn refused(&self) -> Option<&str> {
+        (self.digest != self.previous.digest).then_some(self.digest.as_str())
+    }
+}
+
+/// How it was when a policy began to wait.
+#[derive(Clone, Debug)]
+pub(super) struct Before {
+    /// The policy in force.
+    pub(super) candidate: Candidate,
+    /// Whether the kernel carried it out.
+    pub(super) enforcing: bool,
 }
 
 /// A policy that waits.
 #[derive(Debug)]
 pub struct Hold {
     pending: Pending,
+    before: Before,
+    /// When going back was tried last, and failed.
+    failed: Option<Instant>,
 }
 
 impl Hold {
@@ -81,10 +110,10 @@ impl Hold {
         revert: &Revert,
         limit: Duration,
         candidate: &Candidate,
-        previous: Saved,
+        before: Before,
         snapshot: Option<Snapshot>,
     ) -> Result<Self, HoldError> {
-        let deadline = clock::since_boot() + limit;
+        let deadline = clock::since_boot().saturating_add(limit);
         let pending = Pending {
             id: format!("{}-{}", std::process::id(), deadline.as_nanos()),
             boot: boot(),
@@ -92,24 +121,36 @@ impl Hold {
             deadline_at: clock::now().after(limit).into(),
             source: candidate.source.name(),
             digest: candidate.digest.clone(),
-            previous,
+            previous: Saved::from(&before.candidate),
             snapshot,
             socket: revert.socket.clone(),
         };
         state.write(PENDING, &pending)?;
-        let hold = Self { pending };
+        let hold = Self {
+            pending,
+            before,
+            failed: None,
+        };
         match start_reverter(revert, &state.path(PENDING)) {
             Ok(()) => Ok(hold),
             Err(error) => {
-                hold.end(state);
+                if let Err(error) = hold.end(state) {
+                    tracing::error!("{PENDING} cannot be removed: {error}");
+                }
                 Err(HoldError::Process(error))
             }
         }
     }
 
-    /// Whether its time is over.
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether its time is over, and going back was not tried just now.
+    pub(super) fn is_due(&self) -> bool {
         clock::since_boot() >= Duration::from_nanos(self.pending.deadline)
+            && self.failed.is_none_or(|at| at.elapsed() >= AGAIN)
+    }
+
+    /// Going back has failed. Returns whether for the first time.
+    pub(super) fn has_failed(&mut self) -> bool {
+        self.failed.replace(Instant::now()).is_none()
     }
 
     /// What tells it apart.
@@ -121,11 +162,29 @@ impl Hold {
         self.pending.snapshot.as_ref()
     }
 
-    /// It was decided: the reverting process sees that the file is gone, and ends.
-    pub(super) fn end(self, state: &StateDir) {
-        if let Err(error) = state.remove(PENDING) {
-            tracing::error!("{PENDING} cannot be removed, so the decision may be undone: {error}");
+    /// How it was before, in this daemon.
+    pub(super) fn before(&self) -> &Before {
+        &self.before
+    }
+
+    /// See [`Pending::refused`].
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.pending.refused()
+    }
+
+    /// The policy stays. The reverting process sees that the file is gone, and ends.
+    pub(super) fn keep(&self, state: &StateDir) -> Result<(), HoldError> {
+        match state.take(PENDING) {
+            Ok(true) => Ok(()),
+            // Whoever took the file away brings the previous policy back.
+            Ok(false) => Err(HoldError::TooLate),
+            Err(error) => Err(HoldError::Undecided(error)),
         }
+    }
+
+    /// It is as before. The reverting process sees that the file is gone, and ends.
+    pub(super) fn end(&self, state: &StateDir) -> io::Result<()> {
+        state.remove(PENDING)
     }
 
     pub(super) fn shown(&self) -> api::Pending {

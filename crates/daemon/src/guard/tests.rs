@@ -10,6 +10,8 @@ use kernel::tag::{Cause, LogTag, Outcome};
 use policy::{LogSettings, RuleId};
 use wire::Link;
 
+mod hold;
+
 use super::*;
 use crate::api::{BanImport, BanRequest, Format, UnbanQuery};
 use crate::candidate::Source;
@@ -36,7 +38,16 @@ fn candidate(text: &str) -> Candidate {
 }
 
 fn stage(text: &str, kernel: FakeDatapath, bans: Vec<engine::Ban>) -> Stage {
-    let folder = tempfile::tempdir().unwrap();
+    stage_in(tempfile::tempdir().unwrap(), text, kernel, bans)
+}
+
+/// With what the guard before it left in the folder.
+fn stage_in(
+    folder: tempfile::TempDir,
+    text: &str,
+    kernel: FakeDatapath,
+    bans: Vec<engine::Ban>,
+) -> Stage {
     let candidate = candidate(text);
     let opened = Store::open(&folder.path().join("store.db"), &LogSettings::default()).unwrap();
     let (recorder, _) = Recorder::start(recorder::Settings {
@@ -184,6 +195,19 @@ fn a_policy_that_could_not_be_taken_back_is_not_applied() {
     assert!(!stage.folder.path().join("state/pending.json").exists());
     assert!(passes(&stage.guard, 80));
     assert_eq!(stage.guard.status().pending, None);
+}
+
+#[test]
+fn a_wait_without_end_is_no_fault() {
+    let mut stage = started(ENFORCE);
+    let outcome = stage
+        .guard
+        .apply(candidate(OTHER), asked(Some(Duration::MAX)));
+    assert!(
+        matches!(outcome, Err(ApplyError::Hold(HoldError::Process(_)))),
+        "{outcome:?}"
+    );
+    assert!(passes(&stage.guard, 80));
 }
 
 #[test]

@@ -296,6 +296,7 @@ async fn apply(
 ) -> Answer<api::Applied> {
     let guard = app.service.guard.clone();
     blocking(move || {
+        let confirm = request.confirm_s.map(confirm_within).transpose()?;
         let source = match (request.text, request.path) {
             (Some(_), Some(_)) => {
                 return Err(Failure::request("give either a path or a text, not both"));
@@ -310,7 +311,7 @@ async fn apply(
         let candidate = Candidate::load(&source, clock::now())?;
         let asked = Asked {
             by: By::Apply,
-            confirm: request.confirm_s.map(Duration::from_secs),
+            confirm,
             force: request.force,
         };
         Ok(Json(
@@ -318,6 +319,18 @@ async fn apply(
         ))
     })
     .await
+}
+
+/// How long a policy may wait for its confirmation.
+fn confirm_within(seconds: u64) -> Result<Duration, Failure> {
+    if (1..=api::ApplyRequest::MOST_CONFIRM_S).contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err(Failure::request(format!(
+            "a policy waits for its confirmation from 1 s to {} s (24 h), not {seconds} s",
+            api::ApplyRequest::MOST_CONFIRM_S
+        )))
+    }
 }
 
 /// The daemon's working directory is not the caller's.

@@ -1,0 +1,164 @@
+//! Policies that wait for their confirmation, and what comes back when it does not come.
+
+use super::*;
+
+const THIRD: &str = "mode = \"enforce\"\n[[rule]]\nname = \"names\"\naction = \"allow\"\ndirection = \"in\"\nprotocol = \"tcp\"\nport = 53\n";
+
+/// A guard whose policies can wait: what stands for the reverting process says that it stands, and ends.
+fn waiting() -> Stage {
+    let mut stage = started(ENFORCE);
+    let words = ["/bin/sh", "-c", "echo ready"];
+    stage.guard.revert.command = words.map(Into::into).to_vec();
+    stage
+}
+
+fn hold(stage: &mut Stage, text: &str) -> api::Applied {
+    let minute = Some(Duration::from_secs(60));
+    let applied = stage.guard.apply(candidate(text), asked(minute)).unwrap();
+    assert!(applied.pending.is_some());
+    applied
+}
+
+fn kept<T: serde::de::DeserializeOwned>(stage: &Stage, name: &str) -> Option<T> {
+    stage.guard.state.read(name)
+}
+
+/// The digest of the policy that the next daemon would begin with.
+fn applied(stage: &Stage) -> String {
+    kept::<Saved>(stage, APPLIED).unwrap().digest
+}
+
+#[test]
+fn what_was_in_force_comes_back_and_not_what_was_before_it() {
+    let mut stage = waiting();
+    stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
+    let refused = hold(&mut stage, THIRD).digest;
+    assert!(passes(&stage.guard, 53));
+    let back = stage.guard.roll_back(None).unwrap();
+    assert_eq!((back.digest, back.pending), (candidate(OTHER).digest, None));
+    assert!(passes(&stage.guard, 25) && !passes(&stage.guard, 80));
+    assert_eq!(kept::<String>(&stage, REJECTED), Some(refused));
+    assert!(!stage.folder.path().join("state/pending.json").exists());
+    // What was never confirmed is nothing to go back to.
+    stage.guard.roll_back(None).unwrap();
+    assert!(passes(&stage.guard, 80));
+}
+
+#[test]
+fn the_policy_in_force_held_anew_stays_and_is_not_rejected() {
+    let mut stage = waiting();
+    stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
+    hold(&mut stage, OTHER);
+    stage.guard.roll_back(None).unwrap();
+    assert!(passes(&stage.guard, 25) && !passes(&stage.guard, 80));
+    assert_eq!(kept::<String>(&stage, REJECTED), None);
+    assert_eq!(stage.guard.rejected, None);
+    assert_eq!(applied(&stage), candidate(OTHER).digest);
+}
+
+#[test]
+fn after_confirming_a_rollback_goes_to_what_was_before() {
+    let mut stage = waiting();
+    hold(&mut stage, OTHER);
+    stage.guard.confirm().unwrap();
+    assert!(passes(&stage.guard, 25));
+    assert!(matches!(
+        stage.guard.confirm(),
+        Err(ApplyError::NothingPending)
+    ));
+    stage.guard.roll_back(None).unwrap();
+    assert!(passes(&stage.guard, 80));
+    assert_eq!(kept::<String>(&stage, REJECTED), None);
+}
+
+#[test]
+fn what_the_kernel_held_comes_back_with_its_policy() {
+    let mut stage = waiting();
+    let before = stage.kernel.dump();
+    let refused = hold(&mut stage, OTHER).digest;
+    // Counters, then the transaction.
+    stage.kernel.fail(2);
+    let back = stage.guard.roll_back(None).unwrap();
+    assert!(
+        back.warnings[0].contains("as they were"),
+        "{:?}",
+        back.warnings
+    );
+    assert_eq!(back.pending, None);
+    assert_eq!(stage.kernel.dump(), before);
+    assert!(passes(&stage.guard, 80) && !passes(&stage.guard, 25));
+    assert_eq!(applied(&stage), candidate(ENFORCE).digest);
+    assert_eq!(kept::<String>(&stage, REJECTED), Some(refused));
+    // What is put back from now on is what came back.
+    stage.kernel.flush();
+    stage.guard.check(clock::now());
+    assert_eq!(stage.kernel.dump(), before);
+}
+
+#[test]
+fn from_observing_and_back_though_the_kernel_refuses() {
+    let mut stage = waiting();
+    let observing = ENFORCE.replace("enforce", "observe");
+    stage
+        .guard
+        .apply(candidate(&observing), asked(None))
+        .unwrap();
+    hold(&mut stage, OTHER);
+    assert_eq!(stage.guard.status().mode, "enforce");
+    // Counters, then the removal.
+    stage.kernel.fail(2);
+    stage.guard.roll_back(None).unwrap();
+    assert_eq!(stage.kernel.dump(), "");
+    assert_eq!(stage.guard.status().mode, "observe");
+    assert_eq!(applied(&stage), candidate(&observing).digest);
+}
+
+#[test]
+fn what_cannot_go_back_yet_is_tried_again() {
+    let mut stage = waiting();
+    let before = stage.kernel.dump();
+    let moment = Some(Duration::from_millis(1));
+    stage.guard.apply(candidate(OTHER), asked(moment)).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    // Counters, the transaction, the snapshot.
+    stage.kernel.fail(2);
+    stage.kernel.fail(3);
+    stage.guard.watch_hold();
+    assert!(stage.guard.status().pending.is_some());
+    assert!(passes(&stage.guard, 25), "engine and kernel are one");
+    let operations = stage.kernel.operations().len();
+    stage.guard.watch_hold();
+    assert_eq!(stage.kernel.operations().len(), operations, "not at once");
+    std::thread::sleep(Duration::from_millis(1_050));
+    stage.guard.watch_hold();
+    assert_eq!(stage.guard.status().pending, None);
+    assert_eq!(stage.kernel.dump(), before);
+}
+
+#[test]
+fn a_policy_is_confirmed_or_still_waits() {
+    let mut stage = waiting();
+    hold(&mut stage, OTHER);
+    let file = stage.folder.path().join("state/pending.json");
+    let text = std::fs::read(&file).unwrap();
+    // Nobody removes a folder as if it were a file.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let error = stage.guard.confirm().unwrap_err();
+    assert!(
+        matches!(error, ApplyError::Hold(HoldError::Undecided(_))),
+        "{error}"
+    );
+    assert!(stage.guard.status().pending.is_some());
+    // The reverting process was faster.
+    std::fs::remove_dir(&file).unwrap();
+    let error = stage.guard.confirm().unwrap_err();
+    assert!(
+        matches!(error, ApplyError::Hold(HoldError::TooLate)),
+        "{error}"
+    );
+    std::fs::write(&file, text).unwrap();
+    stage.guard.confirm().unwrap();
+    assert_eq!(stage.guard.status().pending, None);
+    assert!(!file.exists() && passes(&stage.guard, 25));
+}
