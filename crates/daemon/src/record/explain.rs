@@ -1,6 +1,6 @@
 //! A verdict and its typed reason in words, with the rule and where it was written: the same in every record, screen and answer.
 
-use engine::{Reason, Verdict};
+use engine::{Invalid, Reason, Verdict};
 use policy::{Action, Direction, Plan, Rule, RuleId};
 
 use crate::api::Decided;
@@ -35,6 +35,23 @@ pub fn action_name(action: Action) -> &'static str {
     }
 }
 
+fn invalid(kind: Invalid) -> String {
+    match kind {
+        Invalid::StreamMemory => "a content rule has to see its stream whole, and the memory for streams is used up, or its source's share of it; see [limits] stream_bytes".to_owned(),
+        Invalid::StreamAmbiguous => "a content rule has to see its stream, and sender and receiver could take this segment for different bytes: it contradicts an earlier one, is urgent, older than what came before, or signed".to_owned(),
+        Invalid::CopyCut => "a content rule has to see it whole, and it is longer than the 65,531 bytes that the kernel hands up".to_owned(),
+        Invalid::FlowTableFull => "the flow table is full; see [limits] flows".to_owned(),
+        Invalid::TcpState
+        | Invalid::TcpNoConnection
+        | Invalid::IcmpNoFlow
+        | Invalid::SctpNoAssociation
+        | Invalid::Gre => format!(
+            "it belongs to no connection and cannot begin one: {}",
+            words(kind.name())
+        ),
+    }
+}
+
 /// `rule "ssh" (policy.toml:12)`.
 pub(crate) fn rule_text(plan: &Plan, id: RuleId) -> String {
     match rule(plan, id) {
@@ -58,10 +75,7 @@ fn sentence(plan: &Plan, reason: Reason) -> String {
         Reason::Malformed(kind) => format!("malformed: {kind}"),
         Reason::Impossible(kind) => format!("impossible packet: {}", words(kind.name())),
         Reason::Fragment(fault) => words(fault.name()),
-        Reason::Invalid(kind) => format!(
-            "it belongs to no connection and cannot begin one: {}",
-            words(kind.name())
-        ),
+        Reason::Invalid(kind) => invalid(kind),
         Reason::Established => "it belongs to a flow that was allowed".to_owned(),
         Reason::Related => "it is about a flow that was allowed".to_owned(),
         Reason::Rule(id) => rule_text(plan, id),
