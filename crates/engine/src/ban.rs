@@ -111,7 +111,7 @@ pub struct Evidence {
 pub enum BanRefused {
     /// The prefix holds an address that may never be dropped.
     #[error(
-        "{prefix} holds the protected address {address}; take it out of [protect] first if you mean it"
+        "{prefix} holds the protected address {address}; `portcullis why {address}` says what protects it"
     )]
     Protected {
         /// What was to be banned.
