@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use daemon::api::DEFAULT_SOCKET;
 use ipnet::IpNet;
 
 use crate::screen::parse_duration;
@@ -29,15 +28,10 @@ pub(crate) const DEFAULT_POLICY: &str = "/etc/portcullis/policy.toml";
                   6 `test` found a packet that does not pass, or `check` found warnings."
 )]
 pub(crate) struct Arguments {
-    /// The socket of the running daemon.
-    #[arg(
-        long,
-        global = true,
-        env = "PORTCULLIS_SOCKET",
-        value_name = "PATH",
-        default_value = DEFAULT_SOCKET
-    )]
-    pub(crate) socket: PathBuf,
+    /// The socket of the running daemon; without it /run/portcullis/api.sock.
+    // No default value: `test` tells a daemon that was named from one that need not be there.
+    #[arg(long, global = true, env = "PORTCULLIS_SOCKET", value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -57,8 +51,8 @@ pub(crate) enum Verb {
     Compile(Compile),
     /// Say which rule decides a packet that might come, and why.
     ///
-    /// Asks the running daemon; without one, or with --config, judges by the policy file itself. Exits 0 when every packet
-    /// passes, 6 when one is dropped or rejected.
+    /// Asks the running daemon; with --config, or when none runs and no socket was named, judges by the policy file itself. Exits 0
+    /// when every packet passes, 6 when one is dropped or rejected, 2 when a line of --file is no packet.
     #[command(
         after_help = "Examples:\n  portcullis test in tcp 203.0.113.7:40000 to 192.0.2.1:22\n  \
                       portcullis test out udp '[2001:db8::1]:5353' to '[2001:db8::2]:53'\n  \
@@ -474,7 +468,7 @@ mod tests {
             "portcullis run --socket /tmp/x",
         ] {
             let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
-            assert_eq!(arguments.socket, PathBuf::from("/tmp/x"), "{line}");
+            assert_eq!(arguments.socket, Some(PathBuf::from("/tmp/x")), "{line}");
         }
     }
 

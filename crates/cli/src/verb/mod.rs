@@ -3,6 +3,7 @@
 mod apply;
 mod ban;
 mod check;
+mod ends;
 mod events;
 mod flush;
 mod manual;
@@ -13,7 +14,10 @@ mod status;
 mod test;
 mod why;
 
+use std::path::Path;
 use std::process::ExitCode;
+
+use daemon::api::DEFAULT_SOCKET;
 
 pub(crate) use show::endpoint;
 
@@ -32,14 +36,15 @@ pub(crate) fn revert(arguments: &Arguments) -> Option<ExitCode> {
 
 /// Does what was asked.
 pub(crate) fn perform(arguments: Arguments, screen: &mut Screen) -> Result<Exit, Failure> {
-    let socket = &arguments.socket;
+    let named = arguments.socket;
+    let socket = named.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET));
     let daemon = || Client::new(socket);
     match arguments.verb {
         Verb::Run(asked) => run::run(socket, &asked, screen),
         Verb::Replay(asked) => replay::replay(&asked, screen),
         Verb::Check(asked) => check::check(&asked, screen),
         Verb::Compile(asked) => check::compile(&asked, screen),
-        Verb::Test(asked) => test::test(socket, &asked, screen),
+        Verb::Test(asked) => test::test(named.as_deref(), &asked, screen),
         Verb::Apply(asked) => apply::apply(&daemon()?, &asked, screen),
         Verb::Confirm(asked) => apply::command(&daemon()?, "policy/confirm", &asked, screen),
         Verb::Rollback(asked) => apply::command(&daemon()?, "policy/rollback", &asked, screen),

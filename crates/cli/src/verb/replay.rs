@@ -18,6 +18,7 @@ use kernel::replay::Replay;
 use kernel::source::{Captured, Losses, Source, SourceError};
 use policy::{AddressSet, Direction, Plan};
 
+use super::ends::Ends;
 use crate::args::{self, IpNetOrAddress};
 use crate::eve;
 use crate::failure::{Exit, Failure};
@@ -48,6 +49,7 @@ pub(super) fn replay(asked: &args::Replay, screen: &mut Screen) -> Result<Exit, 
     let mut capture = Stoppable {
         capture,
         stop: &stop,
+        ends: (asked.local.is_empty() && !asked.json).then(Ends::default),
     };
     let mut watcher = Watcher {
         screen,
@@ -84,6 +86,11 @@ pub(super) fn replay(asked: &args::Replay, screen: &mut Screen) -> Result<Exit, 
         screen.json(&StatsLine::from(outcome.totals))?;
     } else {
         summary(&outcome, &plan, &denied, screen)?;
+        // After the summary, where both go to one terminal.
+        screen.flush()?;
+        if let Some(hint) = capture.ends.as_ref().and_then(Ends::hint) {
+            warn(&hint);
+        }
     }
     Ok(Exit::Done)
 }
@@ -103,10 +110,12 @@ fn failed(capture: &Path, why: &SourceError) -> Failure {
     Failure::Failed(format!("{}: {why}", capture.display()))
 }
 
-/// A capture that ends early when nobody reads what comes of it.
+/// A capture that ends early when nobody reads what comes of it, and from which the host is guessed.
 struct Stoppable<'a> {
     capture: Replay,
     stop: &'a Cell<bool>,
+    /// Where nobody named the host's own addresses.
+    ends: Option<Ends>,
 }
 
 impl Source for Stoppable<'_> {
@@ -114,7 +123,11 @@ impl Source for Stoppable<'_> {
         if self.stop.get() {
             return Ok(None);
         }
-        self.capture.next()
+        let captured = self.capture.next()?;
+        if let (Some(ends), Some(captured)) = (&mut self.ends, &captured) {
+            ends.see(captured);
+        }
+        Ok(captured)
     }
 
     fn losses(&self) -> Losses {

@@ -162,6 +162,78 @@ fn every_read_verb_speaks_to_people_and_to_programs() {
 }
 
 #[test]
+fn what_is_shown_can_be_asked_for() {
+    let Some(lab) = topology() else { return };
+    let limit = "[[rule]]\nname = \"pings\"\naction = \"limit\"\ndirection = \"in\"\nprotocol = \"icmp\"\nrate = { packets = 5, per = \"1s\" }\n";
+    let firewall = Firewall::start(&lab.server, &format!("{POLICY}{limit}"));
+
+    // Bits past the length of a prefix are not passed over, and a reason is escaped once.
+    let banned = firewall
+        .call(&["ban", "192.0.2.77/24", "--reason", "a\tx"])
+        .expect(0)
+        .one_sentence("all of 192.0.2.0/24 is banned");
+    assert!(banned.stdout.starts_with("192.0.2.0/24 is banned"));
+    let allowed = firewall.call(&["allow", "198.51.100.7/24"]).expect(0);
+    allowed.one_sentence("all of 198.51.100.0/24 is never banned");
+    for verb in ["bans", "events --kind ban", "why 192.0.2.1"] {
+        let told = firewall.ask(verb).stdout;
+        assert!(told.contains("a\\tx") && !told.contains("\\\\"), "{told}");
+    }
+
+    // The number of an event is what `why` takes.
+    let events = firewall.ask("events --kind ban").stdout;
+    let number = events.split_whitespace().next().unwrap();
+    assert!(number.starts_with('#'), "{events}");
+    for number in [number, number.trim_start_matches('#')] {
+        let story = firewall.call(&["why", number]).expect(0).stdout;
+        assert!(
+            story.contains("192.0.2.0/24 was banned") && story.contains(events.trim_end()),
+            "{story}"
+        );
+    }
+
+    let told = firewall.ask(&format!("test in icmp {CLIENT} to {SERVER}"));
+    assert!(
+        told.stdout.starts_with("allow while within its rate: "),
+        "{}",
+        told.stdout
+    );
+    let told = firewall.ask(&format!("test in tcp {CLIENT}:40000 to {SERVER}:8080"));
+    assert!(told.stdout.starts_with("allow: "), "{}", told.stdout);
+}
+
+#[test]
+fn flows_that_nobody_counts_show_no_counts() {
+    let Some(lab) = topology() else { return };
+    let _services = Echo::start(&lab.server, &[8080]);
+    let firewall = Firewall::start(&lab.server, POLICY);
+    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 8080) else {
+        panic!("not open")
+    };
+    assert!(echoes(&mut stream, b"hello"));
+    eventually("the flow is shown", Duration::from_secs(5), || {
+        firewall.json("flows") != serde_json::json!([])
+    });
+    let counts = firewall.json("flows")[0]["pkts_toserver"].as_u64();
+    let told = firewall.ask("flows").stdout;
+    let dashes = told
+        .lines()
+        .nth(1)
+        .unwrap()
+        .split_whitespace()
+        .filter(|field| *field == "-");
+    assert_eq!(
+        (dashes.count(), told.contains("nf_conntrack_acct=1")),
+        if counts == Some(0) {
+            (3, true)
+        } else {
+            (0, false)
+        },
+        "{told}"
+    );
+}
+
+#[test]
 fn a_reader_of_events_may_go_away() {
     let Some(lab) = topology() else { return };
     let firewall = Firewall::start(&lab.server, POLICY);

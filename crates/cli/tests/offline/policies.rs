@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::common::{Called, line, portcullis, repository};
+use crate::common::{Called, call, command, line, nobody, portcullis, repository};
 
 /// Every policy among the examples.
 fn examples() -> Vec<PathBuf> {
@@ -377,15 +377,91 @@ fn packets_come_from_a_file() {
     policy
         .call("test", &format!("--file {}", file.display()))
         .expect(6);
+    // A line that is no packet does not keep the others from being judged.
     std::fs::write(
         &file,
-        "out udp 198.51.100.1:1 to 203.0.113.7:53\nin tcp oops\n",
+        "in tcp oops\nout udp 198.51.100.1:1 to 203.0.113.7:53\nsideways\nin tcp 1.2.3.4:1 to 1.2.3.5:23\n",
     )
     .unwrap();
-    policy
+    for form in ["", "--json"] {
+        let called = policy
+            .call("test", &format!("{form} --file {}", file.display()))
+            .expect(2);
+        assert_eq!(called.stdout.lines().count(), 2, "{}", called.stdout);
+        let told: Vec<&str> = called.stderr.lines().collect();
+        assert!(
+            told.len() == 2
+                && told[0].contains("packets.txt:1: ")
+                && told[1].contains("packets.txt:3: "),
+            "{}",
+            called.stderr
+        );
+    }
+    std::fs::write(&file, "in tcp oops\n").unwrap();
+    let called = policy
         .call("test", &format!("--file {}", file.display()))
         .expect(2)
-        .one_sentence("packets.txt:2");
+        .one_sentence("packets.txt:1");
+    assert_eq!(called.stdout, "");
+}
+
+#[test]
+fn a_limit_is_no_plain_allow() {
+    let policy = Policy::new(
+        "[default]\ninbound = \"deny\"\n\
+         [[rule]]\nname = \"pings\"\naction = \"limit\"\nprotocol = \"icmp\"\nrate = { packets = 5, per = \"1s\" }\n\
+         [[rule]]\nname = \"web\"\naction = \"allow\"\nprotocol = \"tcp\"\nport = 80\n",
+    );
+    for (packet, told) in [
+        (
+            "in icmp 192.0.2.7 to 198.51.100.1",
+            "allow while within its rate: in ",
+        ),
+        ("in tcp 192.0.2.7:1 to 198.51.100.1:80", "allow: in "),
+    ] {
+        let called = policy.call("test", packet).expect(0);
+        assert!(called.stdout.starts_with(told), "{}", called.stdout);
+    }
+}
+
+#[test]
+fn a_daemon_that_was_named_must_answer() {
+    let packet = "in icmp 192.0.2.7 to 198.51.100.1";
+    let socket = nobody();
+    let called = line(&format!("test --socket {socket} {packet}"))
+        .expect(4)
+        .one_sentence(&socket);
+    assert_eq!(called.stdout, "");
+    let mut named = command();
+    named
+        .env("PORTCULLIS_SOCKET", &socket)
+        .arg("test")
+        .args(packet.split(' '));
+    call(named, b"").expect(4).one_sentence(&socket);
+    // A policy asks no daemon.
+    Policy::new(WEB)
+        .call("test", &format!("--socket {socket} {packet}"))
+        .expect(6);
+}
+
+#[test]
+fn without_a_daemon_the_policy_that_judges_is_named() {
+    if std::os::unix::net::UnixStream::connect("/run/portcullis/api.sock").is_ok() {
+        eprintln!("SKIPPED: a daemon runs on this host");
+        return;
+    }
+    let usual = std::path::Path::new("/etc/portcullis/policy.toml");
+    let called = line("test in icmp 192.0.2.7 to 198.51.100.1");
+    if usual.exists() {
+        assert!(
+            called
+                .stderr
+                .contains("judged by /etc/portcullis/policy.toml"),
+            "{called:?}"
+        );
+    } else {
+        called.expect(4).one_sentence("--config FILE");
+    }
 }
 
 #[test]

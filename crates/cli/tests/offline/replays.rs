@@ -177,6 +177,23 @@ fn people_get_a_summary() {
 }
 
 #[test]
+fn the_host_is_guessed_where_nobody_named_it() {
+    let Some(data) = shared_data() else { return };
+    let file = lab_capture(&data, "syn_1000_T4").unwrap();
+    let guessed = replay(&file, &["--quiet"])
+        .expect(0)
+        .one_sentence("--local ADDRESS");
+    assert!(guessed.stderr.contains("10.66."), "{}", guessed.stderr);
+    let mut piped = crate::common::command();
+    piped.args(["replay", "-", "--quiet"]);
+    let piped = call(piped, &std::fs::read(&file).unwrap()).expect(0);
+    assert_eq!(piped.stderr, guessed.stderr);
+    for arguments in [&["--local", "10.66.1.10"][..], &["--json"]] {
+        assert_eq!(replay(&file, arguments).expect(0).stderr, "");
+    }
+}
+
+#[test]
 fn a_capture_may_come_from_a_pipe() {
     let Some(data) = shared_data() else { return };
     let file = lab_capture(&data, "benign_busy_client").unwrap();
