@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use kernel::datapath::Snapshot;
 
-use crate::guard::{PendingFile, hold_is_over, hold_left};
+use crate::guard::{APPLIED, CLAIMED, PendingFile, REJECTED, hold_is_over, hold_left};
 use crate::state::{self, write_atomically};
 
 /// What the second process says when it stands in its session.
@@ -21,6 +21,9 @@ pub(crate) const READY: &str = "ready";
 const GRACE: Duration = Duration::from_millis(400);
 /// How often the file is looked at, so that no process is left behind for long.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often the kernel's state is brought back before it is given up, and how long between.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long the daemon may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -92,7 +95,7 @@ fn wait_and_revert(path: &Path) -> io::Result<()> {
     match ask_daemon(&pending.socket, &pending.id) {
         // It did, or somebody decided meanwhile.
         Ok(200 | 409) if !still_waits(path, &pending.id) => Ok(()),
-        _ => revert(path, &pending),
+        _ => revert(path, &pending, PAUSE, restore),
     }
 }
 
@@ -119,25 +122,76 @@ fn ask_daemon(socket: &Path, id: &str) -> io::Result<u16> {
         .ok_or_else(|| io::Error::other("the daemon's answer makes no sense"))
 }
 
-/// Does it alone. The file is renamed first: only one process can do that.
-fn revert(path: &Path, pending: &PendingFile) -> io::Result<()> {
-    let claimed = path.with_extension("reverting");
-    std::fs::rename(path, &claimed)?;
-    if let Some(snapshot) = &pending.snapshot {
-        restore(snapshot)?;
-    }
-    // A daemon that starts later begins with the previous policy, not with the one that nobody confirmed.
+/// Does it alone. The file is renamed first: only one process can do that. Whatever fails, the file has its old name again in the
+/// end, so that the next daemon finds it.
+fn revert(
+    path: &Path,
+    pending: &PendingFile,
+    pause: Duration,
+    restore: impl FnMut(&Snapshot) -> io::Result<()>,
+) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let json = |value: serde_json::Result<Vec<u8>>| value.map_err(io::Error::other);
+    let claimed = folder.join(CLAIMED);
+    std::fs::rename(path, &claimed)?;
+    // Before the kernel, which may take long: a daemon that starts meanwhile begins with the previous policy. And the kernel
+    // though this fails: it is what blocks.
+    let written = write_down(folder, pending);
+    let restored = pending.snapshot.as_ref().map_or(Ok(()), |snapshot| {
+        insist(&claimed, snapshot, pause, restore)
+    });
+    let outcome = restored.and(written);
+    if outcome.is_err() {
+        // Not renamed: what another apply wrote meanwhile must stay.
+        not_gone(std::fs::hard_link(&claimed, path))?;
+    }
+    not_gone(std::fs::remove_file(claimed))?;
+    outcome
+}
+
+/// A daemon that starts later begins with the previous policy, not with the one that nobody confirmed.
+fn write_down(folder: &Path, pending: &PendingFile) -> io::Result<()> {
     write_atomically(
-        &folder.join("applied.json"),
-        &json(serde_json::to_vec_pretty(&pending.previous))?,
+        &folder.join(APPLIED),
+        &serde_json::to_vec_pretty(&pending.previous)?,
     )?;
-    write_atomically(
-        &folder.join("rejected.json"),
-        &json(serde_json::to_vec(&pending.digest))?,
-    )?;
-    std::fs::remove_file(claimed)
+    match pending.refused() {
+        Some(refused) => write_atomically(&folder.join(REJECTED), &serde_json::to_vec(refused)?),
+        None => Ok(()),
+    }
+}
+
+/// Tries until it succeeds, has failed often enough, or a daemon took the matter over.
+fn insist(
+    claimed: &Path,
+    snapshot: &Snapshot,
+    pause: Duration,
+    mut restore: impl FnMut(&Snapshot) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        let Err(error) = restore(snapshot) else {
+            return Ok(());
+        };
+        tries += 1;
+        if tries == TRIES {
+            return Err(error);
+        }
+        eprintln!(
+            "portcullis: the previous rules could not be brought back ({error}); trying again"
+        );
+        std::thread::sleep(pause);
+        if !claimed.exists() {
+            return Ok(());
+        }
+    }
+}
+
+/// A file that a daemon took away meanwhile is its own matter.
+fn not_gone(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// Brings a snapshot back, without a daemon.
@@ -187,4 +241,86 @@ fn program(name: &str) -> PathBuf {
         .map(|folder| Path::new(folder).join(name))
         .find(|path| path.exists())
         .unwrap_or_else(|| name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A folder with a policy that waits.
+    fn waiting() -> (tempfile::TempDir, PathBuf, PendingFile) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pending.json");
+        let policy =
+            |digest| json!({"source": "built-in", "format": "toml", "text": "", "digest": digest});
+        let pending = json!({
+            "id": "1-2", "boot": "", "deadline": 0, "deadline_at": "2026-01-01T00:00:00Z", "source": "new", "digest": "new",
+            "previous": policy("old"), "snapshot": {"before": [], "script": "", "after": []}, "socket": "/nowhere",
+        });
+        std::fs::write(&path, pending.to_string()).unwrap();
+        std::fs::write(folder.path().join(APPLIED), policy("new").to_string()).unwrap();
+        let pending = state::read(&path).unwrap();
+        (folder, path, pending)
+    }
+
+    fn kept(folder: &tempfile::TempDir, name: &str) -> Value {
+        state::read(&folder.path().join(name)).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_fails_is_tried_again_after_the_policy_was_written_down() {
+        let (folder, path, pending) = waiting();
+        let mut tries = 0;
+        let restore = |_: &Snapshot| {
+            assert_eq!(kept(&folder, APPLIED)["digest"], "old");
+            assert_eq!(kept(&folder, REJECTED), "new");
+            tries += 1;
+            if tries < 3 {
+                Err(io::Error::other("not yet"))
+            } else {
+                Ok(())
+            }
+        };
+        revert(&path, &pending, Duration::ZERO, restore).unwrap();
+        assert_eq!(tries, 3);
+        assert!(!path.exists() && !folder.path().join(CLAIMED).exists());
+    }
+
+    #[test]
+    fn what_fails_for_good_leaves_the_file_to_the_next_daemon() {
+        let (folder, path, pending) = waiting();
+        let mut tries = 0;
+        let restore = |_: &Snapshot| {
+            tries += 1;
+            Err(io::Error::other("never"))
+        };
+        let error = revert(&path, &pending, Duration::ZERO, restore).unwrap_err();
+        assert_eq!((tries, error.to_string().as_str()), (TRIES, "never"));
+        assert!(still_waits(&path, "1-2") && !folder.path().join(CLAIMED).exists());
+        assert_eq!(kept(&folder, APPLIED)["digest"], "old");
+    }
+
+    #[test]
+    fn a_daemon_that_takes_over_is_left_alone() {
+        let (folder, path, pending) = waiting();
+        let mut tries = 0;
+        let restore = |_: &Snapshot| {
+            tries += 1;
+            std::fs::remove_file(folder.path().join(CLAIMED)).unwrap();
+            Err(io::Error::other("not yet"))
+        };
+        revert(&path, &pending, Duration::ZERO, restore).unwrap();
+        assert_eq!(tries, 1);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_same_policy_is_not_rejected() {
+        let (folder, path, mut pending) = waiting();
+        pending.digest.clone_from(&pending.previous.digest);
+        revert(&path, &pending, Duration::ZERO, |_| Ok(())).unwrap();
+        assert_eq!(kept(&folder, REJECTED), Value::Null);
+    }
 }

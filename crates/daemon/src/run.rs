@@ -157,10 +157,13 @@ fn first_policy(
     };
     let mut warnings = Vec::new();
     if let Some(pending) = guard::left_behind(state) {
-        // The reverting process sees that the file is gone, and leaves it to us.
-        state.remove(guard::PENDING)?;
-        state.write(REJECTED, &pending.digest)?;
+        if let Some(refused) = pending.refused() {
+            state.write(REJECTED, &refused)?;
+        }
         state.write(guard::APPLIED, &pending.previous)?;
+        // Last, so that a crash in between leaves it to the next start; the reverting process sees that the file is gone, and
+        // leaves it to us.
+        guard::forget_pending(state)?;
         warnings.push(format!(
             "{} was not confirmed when the last daemon ended, and is not in force",
             pending.source

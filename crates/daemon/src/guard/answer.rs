@@ -166,7 +166,8 @@ impl Guard {
         let protected = self.engine.protected().contains_key(key).then(|| {
             let holds = |net: &ipnet::IpNet| net.contains(&prefix);
             if self.allowed.keys().any(holds) {
-                return "on the runtime allow list (`portcullis allow --remove` takes it off)".to_owned();
+                return "on the runtime allow list (`portcullis allow --remove` takes it off)"
+                    .to_owned();
             }
             let found = self.discovered.protected.iter().find(|(net, _)| holds(net));
             match found {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use kernel::datapath::{Apply, DatapathError};
+use kernel::datapath::{Apply, Datapath, DatapathError};
 use policy::{AddressSet, Mode, Plan, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use super::{Guard, InForce};
 use crate::api::{self, Format};
 use crate::candidate::{Candidate, Source};
 use crate::record::NoticeKind;
+use crate::state::StateDir;
 use crate::store::PolicyEntry;
 use crate::{clock, sessions};
 
@@ -227,7 +228,7 @@ impl Guard {
                 snapshot,
             )?);
         }
-        match self.change_kernel(&plan, mode, now) {
+        match self.change_kernel(&plan, mode, asked.by, now) {
             Ok(more) => warnings.extend(more),
             Err(error) => {
                 if asked.confirm.is_some() {
@@ -308,6 +309,7 @@ impl Guard {
         &mut self,
         plan: &Arc<Plan>,
         mode: Mode,
+        by: By,
         now: Timestamp,
     ) -> Result<Vec<String>, ApplyError> {
         let mut warnings = Vec::new();
@@ -323,12 +325,27 @@ impl Guard {
             warnings.extend(without);
             self.counts
                 .keep(datapath.as_mut(), &self.in_force.plan, self.enforcing);
+            // Rules that an earlier daemon left are better than none when this one cannot begin.
+            let left = by == By::Start && holds_rules(datapath.as_mut());
             let protected = self.discovered.protected_set();
-            datapath.apply(&Apply {
+            let request = Apply {
                 plan,
                 protected: &protected,
                 queues,
-            })?;
+            };
+            if let Err(error) = datapath.apply(&request) {
+                // It may have failed after the kernel took the rules. While enforcing the next check puts the plan in force back;
+                // who observes promises that nothing is blocked.
+                if !self.enforcing
+                    && !left
+                    && let Err(error) = datapath.remove()
+                {
+                    tracing::error!(
+                        "rules of the refused policy may be left in the kernel: {error}; `portcullis flush` takes them out"
+                    );
+                }
+                return Err(error.into());
+            }
             if !self.enforcing {
                 self.change_judge(true);
             }
@@ -340,12 +357,38 @@ impl Guard {
                 datapath.remove()?;
             }
             self.change_judge(false);
+        } else if by == By::Start {
+            warnings.extend(self.remove_left());
         }
         self.flushed = false;
         self.drift.in_sync = true;
         self.drift.checked = self.enforcing.then(|| now.into());
         warnings.extend(self.pump.switch(mode));
         Ok(warnings)
+    }
+
+    /// Takes out what an earlier daemon left: who observes promises that nothing is blocked. Gives why not.
+    fn remove_left(&mut self) -> Option<String> {
+        let datapath = self.datapath.as_mut()?;
+        if !holds_rules(datapath.as_mut()) {
+            return None;
+        }
+        if let Err(taken) = self.pump.claim_log() {
+            // They are not left, but those of a firewall that runs.
+            return Some(format!(
+                "another portcullis enforces here, and blocks although this one observes: {taken}"
+            ));
+        }
+        match datapath.remove() {
+            Ok(()) => {
+                let text = "rules that an earlier run left in the kernel were taken out: nothing is blocked while observing";
+                self.notice(NoticeKind::Daemon, text);
+                None
+            }
+            Err(error) => Some(format!(
+                "rules in the kernel block although this daemon observes ({error}); `portcullis flush` takes them out"
+            )),
+        }
     }
 
     /// The new policy is the one in force: in memory, on disk, in the history, in the record.
@@ -381,6 +424,10 @@ impl Guard {
             if self.hold.is_none() {
                 self.set_previous(old);
             }
+        } else if by == By::Start
+            && let Some(previous) = self.previous.take()
+        {
+            self.set_previous(previous);
         }
         self.save(APPLIED, &Saved::from(&self.in_force.candidate));
         if by == By::Apply && self.rejected.as_ref() == Some(&self.in_force.candidate.digest) {
@@ -465,6 +512,25 @@ impl Guard {
     fn forget(&self, name: &str) {
         if let Err(error) = self.state.remove(name) {
             tracing::warn!("{name} cannot be removed: {error}");
+        }
+    }
+}
+
+/// Whether anything of ours is in the kernel. What cannot be asked may be there.
+fn holds_rules(datapath: &mut dyn Datapath) -> bool {
+    !matches!(datapath.bans(), Err(DatapathError::NotApplied))
+}
+
+/// What was in force before the policy that a daemon begins with, as the last one left it.
+pub(super) fn before_start(state: &StateDir, begins: &Candidate) -> Option<Candidate> {
+    let other = |saved: &Saved| saved.digest != begins.digest;
+    let last = state.read::<Saved>(APPLIED).filter(other);
+    let saved = last.or_else(|| state.read::<Saved>(PREVIOUS).filter(other))?;
+    match Candidate::load(&saved.as_it_was(), clock::now()) {
+        Ok(candidate) => Some(candidate),
+        Err(invalid) => {
+            tracing::warn!("the policy before this one is not there to go back to: {invalid}");
+            None
         }
     }
 }

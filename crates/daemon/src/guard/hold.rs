@@ -20,6 +20,8 @@ use crate::state::StateDir;
 
 /// The file that says what waits and how to go back. Whoever removes or renames it decides: it is the only truth about what waits.
 pub(crate) const PENDING: &str = "pending.json";
+/// Its name while the reverting process brings the previous state back.
+pub(crate) const CLAIMED: &str = "pending.reverting";
 /// How long after going back has failed it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -184,7 +186,7 @@ impl Hold {
 
     /// It is as before. The reverting process sees that the file is gone, and ends.
     pub(super) fn end(&self, state: &StateDir) -> io::Result<()> {
-        state.remove(PENDING)
+        forget_pending(state)
     }
 
     pub(super) fn shown(&self) -> api::Pending {
@@ -234,9 +236,15 @@ fn start_reverter(revert: &Revert, pending: &Path) -> io::Result<()> {
     }
 }
 
-/// A pending file that an earlier daemon left.
+/// A pending file that an earlier daemon left, also one whose reverting process did not come to its end.
 pub(crate) fn left_behind(state: &StateDir) -> Option<Pending> {
-    state.read(PENDING)
+    state.read(PENDING).or_else(|| state.read(CLAIMED))
+}
+
+/// Removes the file under both names: the reverting process sees that it is gone, and ends.
+pub(crate) fn forget_pending(state: &StateDir) -> io::Result<()> {
+    state.remove(PENDING)?;
+    state.remove(CLAIMED)
 }
 
 /// Whether the deadline of a pending file is over, or its boot.

@@ -19,10 +19,11 @@ pub(crate) use apply::{APPLIED, REJECTED, Saved};
 pub use apply::{ApplyError, Asked, By};
 pub use ban::BanError;
 pub(crate) use ban::parse_prefix;
-pub use hold::{Hold, HoldError, Revert};
 pub(crate) use hold::{
-    PENDING, Pending as PendingFile, is_over as hold_is_over, left as hold_left, left_behind,
+    CLAIMED, Pending as PendingFile, forget_pending, is_over as hold_is_over, left as hold_left,
+    left_behind,
 };
+pub use hold::{Hold, HoldError, Revert};
 pub use packet::Batch;
 pub(crate) use packet::How;
 
@@ -229,6 +230,7 @@ impl Guard {
             Ok(datapath) => (Some(datapath), None),
             Err(why) => (None, Some(why)),
         };
+        let previous = apply::before_start(&state, &candidate);
         let plan = apply::effective(&candidate.plan, Mode::Observe, &allowed);
         let engine = Engine::new(EngineSetup {
             plan: Arc::clone(&plan),
@@ -255,7 +257,7 @@ impl Guard {
                 plan,
                 since: now,
             },
-            previous: None,
+            previous,
             hold: None,
             allowed,
             discovered,

@@ -30,6 +30,8 @@ all! {
     block::what_a_stranger_flushes_is_put_back_within_two_seconds,
     policy::an_unconfirmed_policy_goes_back,
     policy::an_unconfirmed_policy_goes_back_though_the_daemon_was_killed,
+    policy::an_unconfirmed_policy_goes_back_to_the_one_in_force_and_a_restart_knows_the_one_before,
+    policy::who_observes_a_policy_takes_out_what_a_killed_daemon_left,
     policy::a_confirmed_policy_stays_and_rolls_back_on_request,
     block::content_rules_drop_and_reject_what_they_name,
     ban::allow_lifts_and_prevents_bans,

@@ -184,6 +184,44 @@ pub(crate) fn a_confirmed_policy_stays_and_rolls_back_on_request() {
     assert!(first_is_in_force(&scene));
 }
 
+pub(crate) fn who_observes_a_policy_takes_out_what_a_killed_daemon_left() {
+    let mut scene = Scene::new();
+    let config = scene.write("policy.toml", POLICY);
+    scene.start("", &config);
+    assert!(first_is_in_force(&scene));
+    scene.kill();
+    assert!(
+        !connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222),
+        "a kill opens nothing"
+    );
+    scene.start("observe", &config);
+    assert!(reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222));
+    assert_eq!(scene.table(), "");
+    scene.log_line(&["rules that an earlier run left", "taken out"]);
+}
+
+pub(crate) fn an_unconfirmed_policy_goes_back_to_the_one_in_force_and_a_restart_knows_the_one_before()
+ {
+    let mut scene = Scene::new();
+    let config = scene.write("policy.toml", POLICY);
+    scene.start("", &config);
+    scene.post("policy/apply", json!({"text": OTHER}));
+    // The same again, and then another: neither wait ends with the first policy.
+    for text in [OTHER, "mode = \"enforce\"\n"] {
+        scene.post("policy/apply", json!({"text": text, "confirm_s": 1}));
+        scene.wait("return", || {
+            (scene.get("status")["pending"] == Value::Null).then_some(())
+        });
+        assert!(other_is_in_force(&scene));
+    }
+    scene.write("policy.toml", OTHER);
+    scene.kill();
+    scene.start("", &config);
+    assert!(other_is_in_force(&scene));
+    scene.post("policy/rollback", Value::Null);
+    assert!(first_is_in_force(&scene));
+}
+
 pub(crate) fn a_second_daemon_and_a_wrong_policy_are_refused() {
     let mut scene = Scene::new();
     let config = scene.write("policy.toml", POLICY);

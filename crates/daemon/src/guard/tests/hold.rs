@@ -1,5 +1,7 @@
 //! Policies that wait for their confirmation, and what comes back when it does not come.
 
+use kernel::datapath::{Applied, Apply, DatapathError, HeldBan, Snapshot};
+
 use super::*;
 
 const THIRD: &str = "mode = \"enforce\"\n[[rule]]\nname = \"names\"\naction = \"allow\"\ndirection = \"in\"\nprotocol = \"tcp\"\nport = 53\n";
@@ -161,4 +163,132 @@ fn a_policy_is_confirmed_or_still_waits() {
     stage.guard.confirm().unwrap();
     assert_eq!(stage.guard.status().pending, None);
     assert!(!file.exists() && passes(&stage.guard, 25));
+}
+
+/// Fails after the kernel has taken the rules, as reading back does.
+struct Late(FakeDatapath);
+
+impl Datapath for Late {
+    fn apply(&mut self, request: &Apply<'_>) -> Result<Applied, DatapathError> {
+        self.0.apply(request)?;
+        let what = "chain inbound".to_owned();
+        Err(DatapathError::ReadBack { what })
+    }
+
+    fn bans_many(&mut self, bans: &[(IpNet, Option<Duration>)]) -> Result<(), DatapathError> {
+        self.0.bans_many(bans)
+    }
+
+    fn unban(&mut self, prefix: IpNet) -> Result<bool, DatapathError> {
+        self.0.unban(prefix)
+    }
+
+    fn bans(&mut self) -> Result<Vec<HeldBan>, DatapathError> {
+        self.0.bans()
+    }
+
+    fn counters(&mut self) -> Result<Counters, DatapathError> {
+        self.0.counters()
+    }
+
+    fn check(&mut self) -> Result<Drift, DatapathError> {
+        self.0.check()
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, DatapathError> {
+        self.0.snapshot()
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), DatapathError> {
+        self.0.restore(snapshot)
+    }
+
+    fn remove(&mut self) -> Result<(), DatapathError> {
+        self.0.remove()
+    }
+}
+
+#[test]
+fn who_observes_keeps_no_rules_of_a_refused_policy() {
+    let mut stage = started(&ENFORCE.replace("enforce", "observe"));
+    stage.guard.datapath = Some(Box::new(Late(stage.kernel.clone())));
+    let error = stage
+        .guard
+        .apply(candidate(OTHER), asked(None))
+        .unwrap_err();
+    assert!(error.to_string().contains("chain inbound"), "{error}");
+    assert!(
+        stage
+            .kernel
+            .operations()
+            .iter()
+            .any(|operation| operation == "apply")
+    );
+    assert_eq!(stage.kernel.dump(), "");
+    assert_eq!(stage.guard.status().mode, "observe");
+}
+
+#[test]
+fn who_cannot_begin_leaves_the_rules_that_are_there() {
+    let kernel = FakeDatapath::new();
+    let mut first = stage(ENFORCE, kernel.clone(), Vec::new());
+    first.guard.start().unwrap();
+    let before = kernel.dump();
+    drop(first);
+    let mut second = stage(OTHER, kernel.clone(), Vec::new());
+    // What is there, then the transaction.
+    kernel.fail(2);
+    second.guard.start().unwrap_err();
+    assert_eq!(kernel.dump(), before);
+}
+
+#[test]
+fn who_begins_to_observe_takes_out_what_was_left() {
+    let kernel = FakeDatapath::new();
+    let mut first = stage(ENFORCE, kernel.clone(), Vec::new());
+    first.guard.start().unwrap();
+    first.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();
+    drop(first);
+    let observing = ENFORCE.replace("enforce", "observe");
+    let mut second = stage(&observing, kernel.clone(), Vec::new());
+    second.guard.start().unwrap();
+    assert_eq!(kernel.dump(), "");
+    assert_eq!(
+        second.guard.bans().len(),
+        1,
+        "the ban is known all the same"
+    );
+
+    // What cannot be taken out is told.
+    let mut first = stage(ENFORCE, kernel.clone(), Vec::new());
+    first.guard.start().unwrap();
+    drop(first);
+    let mut second = stage(&observing, kernel.clone(), Vec::new());
+    kernel.fail(2);
+    let begun = second.guard.start().unwrap();
+    assert!(begun.warnings[0].contains("flush"), "{:?}", begun.warnings);
+}
+
+#[test]
+fn a_restart_knows_what_to_go_back_to() {
+    let kernel = FakeDatapath::new();
+    let again = |stage: Stage, text: &str| {
+        let folder = stage.folder;
+        drop((stage.guard, stage.store));
+        let mut stage = stage_in(folder, text, kernel.clone(), Vec::new());
+        stage.guard.start().unwrap();
+        stage
+    };
+    let mut first = stage(ENFORCE, kernel.clone(), Vec::new());
+    first.guard.start().unwrap();
+    first.guard.apply(candidate(OTHER), asked(None)).unwrap();
+    let mut second = again(first, OTHER);
+    second.guard.roll_back(None).unwrap();
+    assert!(passes(&second.guard, 80));
+    // The policy was changed while no daemon ran: what was in force is what is before it, also after one more restart.
+    let third = again(second, THIRD);
+    let mut fourth = again(third, THIRD);
+    assert!(passes(&fourth.guard, 53));
+    fourth.guard.roll_back(None).unwrap();
+    assert!(passes(&fourth.guard, 80));
 }
