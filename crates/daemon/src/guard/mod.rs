@@ -313,6 +313,9 @@ impl Guard {
         if self.last_check.elapsed() >= CHECK {
             self.last_check = Instant::now();
             self.check(now);
+            for warning in self.pump.revive(self.mode()) {
+                tracing::warn!("{warning}");
+            }
             if self.store.take_bans_wanted() {
                 let bans = self.engine.bans().cloned().collect();
                 self.store.replace_bans(bans);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kernel::datapath::Queues;
 use kernel::nflog::LogError;
@@ -30,6 +30,9 @@ pub(crate) use inspect::Inspected;
 const SPARE: usize = 16;
 /// How long a thread waits for a packet before it looks whether it shall end.
 const WAIT: Duration = Duration::from_millis(100);
+
+/// How long a thread that died again is left alone.
+const REVIVAL: Duration = Duration::from_secs(10);
 
 /// What is to be watched and how.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +62,8 @@ pub struct Pump {
     lost: api::Losses,
     /// By workers that have ended.
     inspected_before: Inspected,
+    /// When threads that had died were last begun anew.
+    revived: Option<Instant>,
 }
 
 /// A thread that takes packets.
@@ -122,6 +127,7 @@ impl Pump {
             failures: Arc::default(),
             lost: api::Losses::default(),
             inspected_before: Inspected::default(),
+            revived: None,
         }
     }
 
@@ -162,6 +168,17 @@ impl Pump {
         // Kept, so that it stays in sight.
         lock(&self.failures).extend(failures.iter().cloned());
         failures
+    }
+
+    /// Begins anew what has died, seldom enough that a fault which stays is no storm. Returns what does not work.
+    pub fn revive(&mut self, mode: Mode) -> Vec<String> {
+        let dead = |thread: &Thread| thread.join.is_finished();
+        let lately = |at: Instant| at.elapsed() < REVIVAL;
+        if !self.sources.iter().any(dead) || self.revived.is_some_and(lately) {
+            return Vec::new();
+        }
+        self.revived = Some(Instant::now());
+        self.switch(mode)
     }
 
     /// Takes the kernel's log, which one process alone can have. Where the kernel has none that is no failure.
