@@ -224,10 +224,8 @@ impl Inspector {
         self.account(source, held, now_held);
         let limit = plan.limits.stream_bytes as usize;
         let share = (limit / SHARE).max(SHARE_FLOOR);
-        let greedy = self
-            .by_source
-            .get(&source)
-            .is_some_and(|&held| held > share);
+        let greedy = now_held > held
+            && (self.by_source.get(&source)).is_some_and(|&held_by_source| held_by_source > share);
         if greedy || self.memory > limit {
             self.account(source, now_held, 0);
             if greedy || plan.on_failure == OnFailure::Closed {
