@@ -207,6 +207,17 @@ fn another_connection_from_the_same_port_is_looked_at_too() {
 }
 
 #[test]
+fn a_connection_that_is_picked_up_under_way_is_one_stream() {
+    let mut bench = Bench::new(no_evil());
+    // The kernel forgot it, and has seen no answer yet: every segment is new.
+    let segment =
+        |offset: u32, payload: &[u8]| tcp(CLIENT, 5, HOST, PORT, ACK, 100 + offset, payload);
+    assert_eq!(bench.asked(Known::New, &segment(0, b"EV")).verdict, Allow);
+    let decision = bench.asked(Known::New, &segment(2, b"IL"));
+    assert_eq!(decision.reason, Reason::Rule(RuleId(0)));
+}
+
+#[test]
 fn a_pause_is_no_way_out() {
     let mut connection = Connection::open();
     assert_eq!(connection.send(0, b"EV").verdict, Allow);

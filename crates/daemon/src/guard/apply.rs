@@ -273,13 +273,16 @@ impl Guard {
         asked: Asked,
         now: Timestamp,
     ) -> Result<Vec<String>, ApplyError> {
+        let kept = sessions::worth_keeping(&self.discovered.sessions);
+        if kept.is_empty() {
+            return Ok(Vec::new());
+        }
         let probe = engine::Engine::new(engine::Setup {
             plan: Arc::clone(plan),
             own: self.discovered.own.clone(),
             protected: self.discovered.protected_set(),
             seed: 0,
         });
-        let kept = sessions::worth_keeping(&self.discovered.sessions);
         let mut cut = sessions::cut(&probe, &kept, now);
         // What is cut already is not this policy's doing.
         if self.enforcing {

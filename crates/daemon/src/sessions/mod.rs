@@ -47,10 +47,11 @@ fn among(rows: &[Row], servers: &[Process], confined: Option<u32>) -> Vec<Sessio
             .collect()
     };
     let by_root = held(&|process| process.user == 0);
-    let logged_in = held(&|process| match process.user {
-        // OpenSSH: "sshd: root@pts/0"; before the login "sshd: root [priv]".
-        0 => process.title.contains('@') && !process.title.contains('['),
-        user => Some(user) != confined,
+    // OpenSSH: "sshd: root@pts/0"; before the login "sshd: root [priv]" as root and "sshd: root [net]" as another user, who is
+    // not called the same everywhere.
+    let logged_in = held(&|process| {
+        let knows = process.title.contains('@') || process.user != 0;
+        knows && !process.title.contains('[') && Some(process.user) != confined
     });
     let listening: HashSet<u16> = (rows.iter())
         .filter(|row| row.listens)
@@ -168,6 +169,7 @@ mod tests {
             process(0, "sshd: root@pts/0", &[11, 15]),
             process(0, "sshd: root [priv]", &[13]),
             process(105, "sshd: root [net]", &[13]),
+            process(106, "sshd: root [net]", &[13]),
             process(1_000, "sshd: alice@notty", &[10, 3, 14]),
         ];
         let peers = |servers: &[Process]| -> Vec<(String, bool)> {

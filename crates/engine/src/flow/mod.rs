@@ -405,8 +405,9 @@ impl FlowTable {
             return State::Related { flow: slot };
         }
         if !established {
-            // A SYN under a known 5-tuple is another connection, with other bytes.
-            if facts.tcp_flags.is_some() {
+            // A SYN under a known 5-tuple is another connection, with other bytes. What else is new was picked up under way,
+            // and not answered yet: more of the same bytes.
+            if facts.tcp_flags.is_some_and(|flags| flags.syn()) {
                 self.remove(slot, FlowEnd::Closed, ended);
                 return State::New { flow: None };
             }

@@ -106,8 +106,13 @@ impl Stream {
             let (first, last) = (at.max(start), (at + payload.len()).min(start + held.len()));
             first < last && payload[first - at..last - at] != held[first - start..last - start]
         };
+        // Pieces do not overlap each other: one may reach into the payload from before it, the others begin in it.
+        let end = offset.saturating_add(payload.len() as u32);
+        let before = self.waiting.range(..offset).next_back();
+        let within = self.waiting.range(offset..end);
         differ(0, &self.bytes)
-            || (self.waiting.iter()).any(|(&start, piece)| differ(start as usize, piece))
+            || (before.into_iter().chain(within))
+                .any(|(&start, piece)| differ(start as usize, piece))
     }
 
     /// The bytes in order, at most `depth` of them.
