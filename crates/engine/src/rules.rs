@@ -1,6 +1,6 @@
 //! The rules, indexed, with the token buckets of those that limit.
 
-use policy::{Action, Content, Direction, Plan, RateUnit, Rule, RuleId, Timestamp};
+use policy::{Action, Content, Direction, Plan, Rule, RuleId, Timestamp};
 
 use crate::bucket::{Buckets, Shape};
 use crate::detectors::counted;
@@ -30,33 +30,21 @@ pub(crate) struct Brief {
     pub(crate) log: bool,
 }
 
-fn counts_every_packet(rule: &Rule) -> bool {
-    rule.action == Action::Limit
-        && rule.content.is_none()
-        && rule
-            .rate
-            .is_some_and(|rate| rate.unit != RateUnit::Connections)
-}
-
-/// Whether flows pass by the rule, up to the last that measures them.
-fn lets_pass(rule: &Rule, last_meter: Option<RuleId>) -> bool {
-    matches!(rule.action, Action::Allow | Action::Limit)
-        && rule.content.is_none()
-        && last_meter.is_some_and(|last| rule.id <= last)
-}
-
 impl Rules {
     pub(crate) fn new(plan: &Plan, seed: u64) -> Self {
         let buckets = plan.rules.iter().map(|rule| {
             let rate = rule.rate.filter(|_| rule.action == Action::Limit)?;
             Some(Buckets::new(Shape::of(&rate), plan.limits.sources, seed))
         });
-        let last_meter = plan.rules.iter().rfind(|rule| counts_every_packet(rule));
+        let last_meter = plan.rules.iter().rfind(|rule| rule.measures_every_packet());
         let last_meter = last_meter.map(|rule| rule.id);
         Self {
             indexes: Direction::ALL.map(|direction| Index::build(plan, direction, |_| true)),
-            metered: Direction::ALL
-                .map(|direction| Index::build(plan, direction, |rule| lets_pass(rule, last_meter))),
+            metered: Direction::ALL.map(|direction| {
+                Index::build(plan, direction, |rule| {
+                    rule.lets_pass() && last_meter.is_some_and(|last| rule.id <= last)
+                })
+            }),
             any_metered: last_meter.is_some(),
             briefs: plan
                 .rules
@@ -128,7 +116,7 @@ impl Rules {
             let rule = &plan.rules[id.0 as usize];
             header_matches(rule, facts, plan) && rule.expires.is_none_or(|expires| now < expires)
         })?;
-        let measures = counts_every_packet(&plan.rules[id.0 as usize]);
+        let measures = plan.rules[id.0 as usize].measures_every_packet();
         (measures && !self.take(id, facts, now)).then_some(id)
     }
 

@@ -363,7 +363,31 @@ pub enum RateUnit {
     Bytes,
 }
 
+impl OnFailure {
+    /// Whether packets pass that cannot be looked at.
+    #[must_use]
+    pub fn passes(self) -> bool {
+        self != Self::Closed
+    }
+}
+
 impl Rule {
+    /// Whether a flow may pass because of its headers, by this rule alone.
+    #[must_use]
+    pub fn lets_pass(&self) -> bool {
+        matches!(self.action, Action::Allow | Action::Limit) && self.content.is_none()
+    }
+
+    /// Whether it measures every packet of the flows that it lets pass, not their first packets alone.
+    #[must_use]
+    pub fn measures_every_packet(&self) -> bool {
+        self.action == Action::Limit
+            && self.content.is_none()
+            && self
+                .rate
+                .is_some_and(|rate| rate.unit != RateUnit::Connections)
+    }
+
     /// Whether a packet could match both; errs towards "yes".
     #[must_use]
     pub fn may_meet(&self, other: &Self) -> bool {

@@ -15,7 +15,7 @@ use engine::{Arrival, Engine, Event, EventBody, Inspect, Known, Setup};
 use kernel::datapath::{Queues, mark};
 use kernel::interfaces::Names;
 use kernel::nfqueue::{self, Queue, QueueError, QueuedPacket, Verdict};
-use policy::{AddressSet, Direction, OnFailure, Plan};
+use policy::{AddressSet, Direction, Plan};
 use wire::Link;
 
 use super::{WAIT, lock};
@@ -85,7 +85,7 @@ impl Inspectors {
         let settings = nfqueue::Settings {
             first: queues.first,
             count: queues.count,
-            fail_open: fails_open(plan),
+            fail_open: plan.on_failure.passes(),
             ..nfqueue::Settings::default()
         };
         let open = open(&settings).map_err(|error| error.to_string())?;
@@ -117,7 +117,7 @@ impl Inspectors {
 
     /// Whether these workers do for a plan: all live, and a full queue does what the plan says.
     pub(super) fn serve(&self, plan: &Plan) -> bool {
-        self.fail_open == fails_open(plan)
+        self.fail_open == plan.on_failure.passes()
             && self.threads.iter().all(|thread| !thread.is_finished())
     }
 
@@ -189,10 +189,6 @@ impl Inspectors {
             self.shared.inspected.load(Ordering::Relaxed)
         )
     }
-}
-
-fn fails_open(plan: &Plan) -> bool {
-    plan.on_failure != OnFailure::Closed
 }
 
 /// The workers that had the queues before may still be on their way out.

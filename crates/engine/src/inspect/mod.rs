@@ -8,7 +8,7 @@ mod stream;
 
 use std::collections::HashMap;
 
-use policy::{Content, Direction, OnFailure, Plan, Rule, RuleId, Scope, Timestamp};
+use policy::{Content, Direction, Plan, Rule, RuleId, Scope, Timestamp};
 use wire::{Packet, Transport};
 
 use crate::detectors::counted;
@@ -228,7 +228,7 @@ impl Inspector {
             && (self.by_source.get(&source)).is_some_and(|&held_by_source| held_by_source > share);
         if greedy || self.memory > limit {
             self.account(source, now_held, 0);
-            if greedy || plan.on_failure == OnFailure::Closed {
+            if greedy || !plan.on_failure.passes() {
                 inspection.streams = [None, None];
                 inspection.depth = [0; 2];
                 inspection.starved = true;

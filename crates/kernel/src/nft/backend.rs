@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use policy::{OnFailure, Plan};
+use policy::Plan;
 
 use crate::datapath::{
     Applied, Apply, Count, Counters, Datapath, DatapathError, Drift, HeldBan, Snapshot,
@@ -130,7 +130,7 @@ impl Nft {
         let queues = request.queues.filter(|_| asks)?;
         Some(Wanted {
             queues,
-            bypass: request.plan.on_failure != OnFailure::Closed,
+            bypass: request.plan.on_failure.passes(),
         })
     }
 

@@ -11,8 +11,8 @@ use super::header::{Entry, Header, Target};
 use super::inspect;
 use super::list::{Family, Side};
 use super::rate::meter;
-use super::rule::{Content, counts_every_packet, may_pass_unmeasured, meter_set};
-use super::writer::{SUBNET, Writer};
+use super::rule::{Content, meter_set};
+use super::writer::Writer;
 use crate::tag::{Cause, Outcome};
 
 /// Just before the priority at which most other rulesets filter.
@@ -173,7 +173,7 @@ fn branch(
 fn established(writer: &mut Writer<'_>, direction: Direction, content: Content) -> String {
     let (mut metered, mut last_meter) = (Vec::new(), 0);
     let meters: Vec<&Rule> = (writer.plan.rules.iter())
-        .filter(|rule| rule.directions.contains(direction) && counts_every_packet(rule))
+        .filter(|rule| rule.directions.contains(direction) && rule.measures_every_packet())
         .collect();
     let stands_before_a_meter = |rule: &Rule| {
         meters.len() > COMPARED
@@ -194,10 +194,10 @@ fn established(writer: &mut Writer<'_>, direction: Direction, content: Content) 
             target,
             remark: rule.name.clone(),
         };
-        if counts_every_packet(rule) {
+        if rule.measures_every_packet() {
             metered.push(entry(Target::Meter(rule.id)));
             last_meter = metered.len();
-        } else if may_pass_unmeasured(rule) && stands_before_a_meter(rule) {
+        } else if rule.lets_pass() && stands_before_a_meter(rule) {
             metered.push(entry(Target::Unmeasured));
         }
         if let Some(wanted) = rule.content.as_ref().filter(|_| content != Content::Skip) {
@@ -326,10 +326,7 @@ fn rate_tests(writer: &mut Writer<'_>, direction: Direction) -> Vec<String> {
     let protected = Rc::clone(&writer.protected);
     let mut rules = Vec::new();
     for family in Family::BOTH {
-        let key = match family {
-            Family::V4 => "ip saddr".to_owned(),
-            Family::V6 => format!("ip6 saddr & {SUBNET}"),
-        };
+        let key = family.counted_source();
         let mut outside = |list| {
             let lists = &mut writer.lists;
             lists.exclusions(list, Side::Source, family, &mut writer.table)

@@ -3,8 +3,6 @@
 //! Packet marks carry what cannot be said otherwise: "hand this up" to the NFQUEUE rule of kernels without `nft_queue`,
 //! "settled" and "reject" from user space back to the `late` chains, which stand after it. See [`crate::datapath::mark`].
 
-use policy::OnFailure;
-
 use super::HandUp;
 use super::writer::Writer;
 use crate::datapath::mark;
@@ -26,7 +24,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     let Some(queues) = writer.context.queues else {
         return;
     };
-    let bypass = writer.plan.on_failure != OnFailure::Closed;
+    let bypass = writer.plan.on_failure.passes();
     let rule = match writer.context.hand_up {
         HandUp::Queue => {
             // Without `fanout`, which would choose the queue by CPU: each flow stays with one worker.

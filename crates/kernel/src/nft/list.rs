@@ -26,6 +26,9 @@ pub(super) enum Family {
     V6,
 }
 
+/// The mask of an IPv6 `/64`, which is what one customer has at least (RFC 6177).
+pub(super) const SUBNET: &str = "ffff:ffff:ffff:ffff::";
+
 impl Family {
     pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
@@ -42,6 +45,15 @@ impl Family {
         match self {
             Self::V4 => "ip",
             Self::V6 => "ip6",
+        }
+    }
+
+    /// The source as it is counted and banned, in nft: the address, for IPv6 its `/64`.
+    pub(super) fn counted_source(self) -> String {
+        let source = format!("{} {}", self.header(), Side::Source.field());
+        match self {
+            Self::V4 => source,
+            Self::V6 => format!("{source} & {SUBNET}"),
         }
     }
 

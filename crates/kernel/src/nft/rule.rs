@@ -1,12 +1,12 @@
 //! The chain of each rule: count, log, and what the rule does. However often the tree names a rule, there is one such chain
 //! and one counter.
 
-use policy::{Action, Direction, OnFailure, RateUnit, Rule};
+use policy::{Action, Direction, OnFailure, Rule};
 
-use super::list::{Family, Side};
+use super::list::Family;
 use super::rate::meter;
 use super::table::Set;
-use super::writer::{SUBNET, Writer};
+use super::writer::Writer;
 use crate::tag::{Cause, Outcome};
 
 /// What becomes of a packet that meets the header conditions of a content rule.
@@ -30,22 +30,6 @@ impl Content {
             (None, OnFailure::Open | OnFailure::LastKnown) => Self::Skip,
         }
     }
-}
-
-/// Whether a rule also counts packets of established flows.
-pub(super) fn counts_every_packet(rule: &Rule) -> bool {
-    rule.action == Action::Limit
-        && rule.content.is_none()
-        && rule
-            .rate
-            .is_some_and(|rate| rate.unit != RateUnit::Connections)
-}
-
-/// Whether a flow that the rule lets pass is never measured by it.
-pub(super) fn may_pass_unmeasured(rule: &Rule) -> bool {
-    matches!(rule.action, Action::Allow | Action::Limit)
-        && rule.content.is_none()
-        && !counts_every_packet(rule)
 }
 
 /// Writes the chains of all rules, with their counters and meters.
@@ -119,18 +103,14 @@ fn limit(writer: &mut Writer<'_>, rule: &Rule) -> Vec<String> {
                 writer.plan.limits.sources,
                 meter.memory,
             ));
-            // As everything that is counted by source: a host has a whole IPv6 subnet to come from.
-            let key = match family {
-                Family::V4 => format!("{} {}", family.header(), Side::Source.field()),
-                Family::V6 => format!("{} {} & {SUBNET}", family.header(), Side::Source.field()),
-            };
+            let key = family.counted_source();
             tests.push(format!(
                 "update @{name} {{ {key} limit rate {} }}",
                 meter.terms
             ));
         }
     }
-    if counts_every_packet(rule) {
+    if rule.measures_every_packet() {
         let mut rules: Vec<String> = tests.iter().map(|test| format!("{test} return")).collect();
         rules.push(format!("goto over_{number}"));
         writer.table.chain(format!("meter_{number}"), rules);

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use engine::Impossible;
 use policy::AddressSet;
 
-use super::list::{Family, Side};
+use super::list::{Family, SUBNET, Side};
 use super::table::Set;
-use super::writer::{SUBNET, Writer};
+use super::writer::Writer;
 use crate::tag::{Cause, Outcome};
 
 /// Before connection tracking (−200), after defragmentation (−400).

@@ -144,10 +144,11 @@ impl<'a> Writer<'a> {
         let timeout = duration_text(duration);
         let mut rules = Vec::new();
         for family in Family::BOTH {
-            let (set, key) = match family {
-                Family::V4 => ("ban4", "ip saddr".to_owned()),
-                Family::V6 => ("ban6_64", format!("ip6 saddr & {SUBNET}")),
+            let set = match family {
+                Family::V4 => "ban4",
+                Family::V6 => "ban6_64",
             };
+            let key = family.counted_source();
             let unbannable = Rc::clone(&self.unbannable);
             let lists = &mut self.lists;
             let Some(unless) = lists.exclusions(&unbannable, Side::Source, family, &mut self.table)
@@ -162,9 +163,6 @@ impl<'a> Writer<'a> {
         rules
     }
 }
-
-/// The mask of an IPv6 `/64`, which is what one customer has at least (RFC 6177).
-pub(super) const SUBNET: &str = "ffff:ffff:ffff:ffff::";
 
 /// The protected addresses, for IPv6 with all of their `/64`, and `0.0.0.0` and `::/64`: no source can be told by them.
 fn unbannable(protected: &AddressSet) -> AddressSet {

@@ -1,0 +1,88 @@
+//! `limit` rules: by connections, by packets, and whose.
+#![allow(clippy::unwrap_used, reason = "inputs are constants")]
+
+extern crate portcullis_engine as engine;
+
+mod common;
+
+use std::time::Duration;
+
+use Direction::{In, Out};
+use Verdict::Allow;
+use common::*;
+use engine::{Reason, Verdict};
+use policy::{Action, Direction, PortSet, Rate, RateUnit, Rule, RuleId};
+
+#[test]
+fn a_limit_lets_the_rate_through_and_no_more() {
+    let limit = Rule {
+        rate: Some(Rate {
+            amount: 20.try_into().unwrap(),
+            unit: RateUnit::Connections,
+            per: Duration::from_secs(1),
+            burst: 40.try_into().unwrap(),
+        }),
+        ..tcp_port(Action::Limit, 80)
+    };
+    let mut bench = Bench::new(plan(vec![limit]));
+    let mut passed = |millis: u64, count: u16, client: &str| {
+        bench.pass(millis);
+        (0..count)
+            .filter(|n| {
+                bench.verdict(
+                    In,
+                    &tcp(
+                        client,
+                        10_000 + *n + (millis as u16) * 3,
+                        HOST,
+                        80,
+                        SYN,
+                        1,
+                        b"",
+                    ),
+                ) == Allow
+            })
+            .count()
+    };
+    assert_eq!(passed(0, 100, CLIENT), 40);
+    assert_eq!(passed(500, 100, CLIENT), 10);
+    assert_eq!(passed(0, 50, "203.0.113.8"), 40, "each source has its own");
+}
+
+#[test]
+fn packets_and_bytes_are_limited_in_established_flows_too() {
+    let limit = Rule {
+        rate: Some(Rate {
+            amount: 10.try_into().unwrap(),
+            unit: RateUnit::Packets,
+            per: Duration::from_secs(1),
+            burst: 10.try_into().unwrap(),
+        }),
+        ..tcp_port(Action::Limit, 80)
+    };
+    let established = |bench: &mut Bench, port: u16| {
+        for (direction, packet) in [
+            (In, tcp(CLIENT, port, HOST, 80, SYN, 1, b"")),
+            (Out, tcp(HOST, 80, CLIENT, port, SYN_ACK, 1, b"")),
+        ] {
+            assert_eq!(bench.verdict(direction, &packet), Allow);
+        }
+        let data = tcp(CLIENT, port, HOST, 80, ACK, 2, b"x");
+        (0..100)
+            .filter(|_| bench.verdict(In, &data) == Allow)
+            .count()
+    };
+    let mut bench = Bench::new(plan(vec![limit.clone()]));
+    assert_eq!(established(&mut bench, 4_000), 9, "the SYN took one");
+    let data = tcp(CLIENT, 4_000, HOST, 80, ACK, 2, b"x");
+    assert_eq!(bench.packet(In, &data).reason, Reason::Limited(RuleId(0)));
+
+    // What an earlier rule let pass is no business of a later limit.
+    let trusted = Rule {
+        source_port: PortSet::from_ranges([(5_000, 5_000)]),
+        ..tcp_port(Action::Allow, 80)
+    };
+    let mut bench = Bench::new(plan(vec![trusted, limit]));
+    assert_eq!(established(&mut bench, 5_000), 100);
+    assert_eq!(established(&mut bench, 4_000), 9);
+}
