@@ -5,19 +5,18 @@
 //! makes a packet wait.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine::{Arrival, Engine, Event, EventBody, Inspect, Known, Setup};
-use kernel::datapath::{Queues, mark};
-use kernel::interfaces::Names;
-use kernel::nfqueue::{self, Queue, QueueError, QueuedPacket, Verdict};
-use policy::{AddressSet, Direction, Plan};
-use wire::Link;
+use engine::{Event, EventBody, Setup};
+use kernel::datapath::Queues;
+use kernel::nfqueue::{self, Queue, QueueError};
+use policy::{AddressSet, Plan};
 
+use super::judge::{Judge, answer};
 use super::{WAIT, lock};
 use crate::addresses::Discovered;
 use crate::api;
@@ -211,12 +210,6 @@ struct Worker {
     kept: VecDeque<Event>,
 }
 
-/// What decides about one packet.
-struct Judge {
-    engine: Engine,
-    names: Names,
-}
-
 impl Worker {
     fn new(queue: Queue, shared: Arc<Shared>, handle: Handle, seed: u64) -> Self {
         // Before the orders: a change in between is followed twice rather than missed.
@@ -226,7 +219,7 @@ impl Worker {
             own,
             protected,
         } = lock(&shared.orders).clone();
-        let engine = Engine::new(Setup {
+        let judge = Judge::new(Setup {
             plan,
             own,
             protected,
@@ -235,10 +228,7 @@ impl Worker {
         Self {
             queue,
             handle,
-            judge: Judge {
-                engine,
-                names: Names::default(),
-            },
+            judge,
             generation,
             shared,
             kept: VecDeque::new(),
@@ -257,9 +247,9 @@ impl Worker {
             self.follow_orders();
             let (judge, shared) = (&mut self.judge, &self.shared);
             let served = self.queue.serve(&mut buffers, WAIT, |packet| {
-                let (verdict, inspect) = judge.judge(packet, socket.as_fd());
+                let decision = judge.judge(packet, socket.as_fd());
                 shared.inspected.fetch_add(1, Ordering::Relaxed);
-                match verdict {
+                match decision.verdict {
                     engine::Verdict::Allow => {}
                     engine::Verdict::Drop => {
                         shared.dropped.fetch_add(1, Ordering::Relaxed);
@@ -268,7 +258,7 @@ impl Worker {
                         shared.rejected.fetch_add(1, Ordering::Relaxed);
                     }
                 }
-                answer(packet.mark, verdict, inspect)
+                answer(packet.mark, decision.verdict, decision.inspect)
             });
             if let Err(error) = served {
                 tracing::error!("content rules of one queue are not inspected any more: {error}");
@@ -339,82 +329,4 @@ impl Worker {
 
 fn matters(event: &Event) -> bool {
     matches!(event.body, EventBody::Ban(_) | EventBody::Alert(_))
-}
-
-impl Judge {
-    fn judge(
-        &mut self,
-        queued: &QueuedPacket<'_>,
-        socket: BorrowedFd<'_>,
-    ) -> (engine::Verdict, Inspect) {
-        let now = queued.timestamp.unwrap_or_else(clock::now);
-        let frame = wire::parse(Link::RawIp, queued.payload, queued.full_len);
-        let interface = match queued.direction() {
-            Some(Direction::Out) => queued.interface_out,
-            _ => queued.interface_in,
-        };
-        let arrival = Arrival {
-            now,
-            direction: queued.direction(),
-            interface: self.names.name(socket, interface, now),
-            wire_len: u32::try_from(queued.full_len).unwrap_or(u32::MAX),
-            known: Some(if queued.mark & mark::ESTABLISHED == 0 {
-                Known::New
-            } else {
-                Known::Established
-            }),
-        };
-        let decision = self.engine.handle(&arrival, frame);
-        (decision.verdict, decision.inspect)
-    }
-}
-
-/// The verdict as the kernel takes it. Marks that are not ours stay as they were.
-fn answer(present: u32, verdict: engine::Verdict, inspect: Inspect) -> Verdict {
-    let others = present & !mark::ALL;
-    match (verdict, inspect) {
-        (engine::Verdict::Drop, _) => Verdict::Drop,
-        (engine::Verdict::Reject, _) => Verdict::Accept {
-            mark: Some(others | mark::REJECT),
-        },
-        (engine::Verdict::Allow, Inspect::Settled) => Verdict::Accept {
-            mark: Some(others | mark::SETTLED),
-        },
-        // Nothing was ever to be seen of an established flow: no need to ask again.
-        (engine::Verdict::Allow, Inspect::None) if present & mark::ESTABLISHED != 0 => {
-            Verdict::Accept {
-                mark: Some(others | mark::SETTLED),
-            }
-        }
-        (engine::Verdict::Allow, Inspect::More | Inspect::None) => {
-            Verdict::Accept { mark: Some(others) }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn verdicts_keep_other_marks_and_clear_ours() {
-        let present = 0x0900_ca6c;
-        for (verdict, inspect, expected) in [
-            (engine::Verdict::Allow, Inspect::More, Some(0xca6c)),
-            (engine::Verdict::Allow, Inspect::Settled, Some(0x0400_ca6c)),
-            (engine::Verdict::Reject, Inspect::None, Some(0x0200_ca6c)),
-            (engine::Verdict::Allow, Inspect::None, Some(0x0400_ca6c)),
-            (engine::Verdict::Drop, Inspect::None, None),
-        ] {
-            let expected = match expected {
-                None => Verdict::Drop,
-                mark => Verdict::Accept { mark },
-            };
-            assert_eq!(
-                answer(present, verdict, inspect),
-                expected,
-                "{verdict} {inspect:?}"
-            );
-        }
-    }
 }

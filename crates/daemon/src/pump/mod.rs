@@ -7,6 +7,7 @@
 mod capture;
 mod flow;
 mod inspect;
+pub mod judge;
 mod log;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

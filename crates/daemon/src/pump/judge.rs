@@ -1,0 +1,102 @@
+//! What decides about a packet that the kernel holds, and how the kernel is told.
+
+use std::os::fd::BorrowedFd;
+
+use engine::{Arrival, Decision, Engine, Inspect, Known, Setup};
+use kernel::datapath::mark;
+use kernel::interfaces::Names;
+use kernel::nfqueue::{QueuedPacket, Verdict};
+use policy::Direction;
+use wire::Link;
+
+use crate::clock;
+
+/// What decides about one packet.
+#[derive(Debug)]
+pub struct Judge {
+    /// The engine, with the flows of one queue.
+    pub engine: Engine,
+    names: Names,
+}
+
+impl Judge {
+    /// A judge with an engine of its own.
+    pub fn new(setup: Setup) -> Self {
+        Self {
+            engine: Engine::new(setup),
+            names: Names::default(),
+        }
+    }
+
+    /// Decides about a packet. By the queue's `socket` interfaces are called by name.
+    pub fn judge(&mut self, queued: &QueuedPacket<'_>, socket: BorrowedFd<'_>) -> Decision {
+        let now = queued.timestamp.unwrap_or_else(clock::now);
+        let frame = wire::parse(Link::RawIp, queued.payload, queued.full_len);
+        let interface = match queued.direction() {
+            Some(Direction::Out) => queued.interface_out,
+            _ => queued.interface_in,
+        };
+        let arrival = Arrival {
+            now,
+            direction: queued.direction(),
+            interface: self.names.name(socket, interface, now),
+            wire_len: u32::try_from(queued.full_len).unwrap_or(u32::MAX),
+            known: Some(if queued.mark & mark::ESTABLISHED == 0 {
+                Known::New
+            } else {
+                Known::Established
+            }),
+        };
+        self.engine.handle(&arrival, frame)
+    }
+}
+
+/// The decision as the kernel takes it, by the mark that is `present` on the packet. Marks that are not ours stay as they were.
+pub fn answer(present: u32, verdict: engine::Verdict, inspect: Inspect) -> Verdict {
+    let others = present & !mark::ALL;
+    match (verdict, inspect) {
+        (engine::Verdict::Drop, _) => Verdict::Drop,
+        (engine::Verdict::Reject, _) => Verdict::Accept {
+            mark: Some(others | mark::REJECT),
+        },
+        (engine::Verdict::Allow, Inspect::Settled) => Verdict::Accept {
+            mark: Some(others | mark::SETTLED),
+        },
+        // Nothing was ever to be seen of an established flow: no need to ask again.
+        (engine::Verdict::Allow, Inspect::None) if present & mark::ESTABLISHED != 0 => {
+            Verdict::Accept {
+                mark: Some(others | mark::SETTLED),
+            }
+        }
+        (engine::Verdict::Allow, Inspect::More | Inspect::None) => {
+            Verdict::Accept { mark: Some(others) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_keep_other_marks_and_clear_ours() {
+        let present = 0x0900_ca6c;
+        for (verdict, inspect, expected) in [
+            (engine::Verdict::Allow, Inspect::More, Some(0xca6c)),
+            (engine::Verdict::Allow, Inspect::Settled, Some(0x0400_ca6c)),
+            (engine::Verdict::Reject, Inspect::None, Some(0x0200_ca6c)),
+            (engine::Verdict::Allow, Inspect::None, Some(0x0400_ca6c)),
+            (engine::Verdict::Drop, Inspect::None, None),
+        ] {
+            let expected = match expected {
+                None => Verdict::Drop,
+                mark => Verdict::Accept { mark },
+            };
+            assert_eq!(
+                answer(present, verdict, inspect),
+                expected,
+                "{verdict} {inspect:?}"
+            );
+        }
+    }
+}
