@@ -4,7 +4,7 @@
 //! Everything stands in one table, `inet portcullis`, which is ours alone; other tables are never touched, with one
 //! exception that [`Nft`] explains (kernels without `nft_queue`).
 //!
-//! A packet's way: `shield*` (bans, feeds, impossible packets; before connection tracking), then `inbound`, `outbound` or
+//! A packet's way: `shield` (bans and feeds, before connection tracking), `martian`, then `inbound`, `outbound` or
 //! `forward`: flow state, the rate detector, `rules_*`, `essentials_*`, `default_*`. Small lists of rules stand as they were
 //! written; large ones as a decision tree of verdict maps. Each rule has one chain, `rule_N`, that counts, logs and decides.
 

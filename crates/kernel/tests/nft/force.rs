@@ -33,7 +33,7 @@ fn apply_reads_back_applies_again_and_leaves_no_trace() {
         plans::server(),
     ] {
         let applied = lab.apply(&plan);
-        assert!(applied.rules > 50 && applied.chains >= 30, "{applied:?}");
+        assert!(applied.rules > 50 && applied.chains >= 25, "{applied:?}");
         assert_eq!(lab.with(Nft::check).unwrap(), Drift::None);
     }
     lab.with(Nft::remove).unwrap();
