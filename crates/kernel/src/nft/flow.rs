@@ -16,8 +16,8 @@ use super::shield;
 use super::writer::Writer;
 use crate::tag::{Cause, Outcome};
 
-/// Just before the priority at which most other rulesets filter.
-const PRIORITY: i32 = -10;
+/// Just before the priority at which most other rulesets filter, 0.
+const PRIORITY: i32 = -40;
 /// Cuts on the way through the rules. The kernel allows 16 chains one behind the other (`NFT_JUMP_STACK_SIZE`), and counts
 /// `goto` too; beside the cuts there are at most six.
 const RULE_CUTS: usize = 6;

@@ -21,7 +21,9 @@ mod message;
 mod rate;
 mod rule;
 mod shield;
+mod slot;
 mod snapshot;
+mod stand_in;
 mod state;
 mod table;
 mod tree;
@@ -32,6 +34,7 @@ use policy::{AddressSet, Plan};
 
 use crate::datapath::{DatapathError, Queues};
 pub use backend::{Features, Nft};
+pub use slot::Slot;
 pub use table::{Expected, Script};
 use writer::Writer;
 
@@ -52,6 +55,8 @@ pub struct Context<'a> {
     pub hand_up: HandUp,
     /// The NFLOG group for verdicts.
     pub log_group: u16,
+    /// Where the chains stand among those of others.
+    pub slot: Slot,
 }
 
 /// How packets get to user space.

@@ -17,9 +17,11 @@ use super::writer::Writer;
 use crate::tag::{Cause, Outcome};
 
 /// Before connection tracking (−200), after defragmentation (−400).
-const PRIORITY: i32 = -300;
-/// After connection tracking, and before routing drops what cannot be without a word.
+pub(super) const PRIORITY: i32 = -300;
+/// After connection tracking, before `mangle` (−150), and before routing drops what cannot be without a word.
 const MARTIAN_PRIORITY: i32 = -190;
+/// The chain that packets come to first, in every ruleset of ours.
+pub(super) const CHAIN: &str = "shield";
 
 /// Which flags of a segment exclude each other: all but those that connection tracking takes for part of a flow
 /// (`tcp_valid_flags` in net/netfilter/nf_conntrack_proto_tcp.c).
@@ -115,7 +117,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     let shield = vec![families("goto shield")];
     writer
         .table
-        .base_chain("shield", "prerouting", PRIORITY, shield);
+        .base_chain(CHAIN, "prerouting", PRIORITY, shield);
     for family in Family::BOTH {
         for way in Way::ALL {
             let rules = lookups(writer, &feeds, family, way);
@@ -164,7 +166,7 @@ impl Way {
 
     const fn chain(self) -> &'static str {
         match self {
-            Self::In => "shield",
+            Self::In => CHAIN,
             Self::Out => "shield_out",
             Self::Forward => "shield_forward",
         }

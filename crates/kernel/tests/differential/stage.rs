@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use kernel::nft::{Context, HandUp};
+use kernel::nft::{Context, HandUp, Slot};
 use lab::Netns;
 use policy::{AddressSet, Direction, Plan};
 
@@ -210,6 +210,7 @@ impl Stage {
             queues: None,
             hand_up: HandUp::Mark,
             log_group: 117,
+            slot: Slot::default(),
         };
         let script = kernel::nft::compile(plan, &context)?;
         let file = tempfile::NamedTempFile::new()?;
