@@ -3,12 +3,16 @@
 //! [`parse`] turns one captured frame into a [`Frame`]: either a [`Packet`], a zero-copy view whose accessors cannot
 //! fail, or the ethertype of something that is not IP. What the Linux kernel would refuse comes back as [`Malformed`].
 //!
+//! What runs inside TCP and UDP and names hosts is read by [`dns`], [`tls`] and [`http`], each from bytes that somebody else put
+//! in order.
+//!
 //! This crate does no I/O, never allocates, never panics on any bytes and has no dependencies. It does not reassemble
 //! fragments, track flows, descend into tunnels or judge addresses: those are the engine's.
 #![forbid(unsafe_code)]
 
 mod chain;
 mod checksum;
+pub mod dns;
 mod five_tuple;
 mod fragment;
 mod gre;
