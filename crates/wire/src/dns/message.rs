@@ -141,10 +141,10 @@ impl<'a> Message<'a> {
             .take_while(|record| !matches!(record, Ok(record) if record.section != Section::Answer))
     }
 
-    /// The OPT record, if there is one. Reads all records up to it.
+    /// The OPT record, if there is one. Reads all records.
     ///
     /// # Errors
-    /// Something is defective up to the end of the message.
+    /// Something in the message is defective.
     pub fn edns(&self) -> Result<Option<Edns<'a>>, Defect> {
         let mut found = None;
         for record in self.records() {
