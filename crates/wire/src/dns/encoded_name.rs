@@ -137,8 +137,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
     use super::*;
 
+    type Read = Result<(String, usize), Defect>;
+
     /// A message of an empty header and these bytes, and the name at this place of the bytes.
-    fn at(place: usize, bytes: &[u8]) -> Result<(String, usize), Defect> {
+    fn at(place: usize, bytes: &[u8]) -> Read {
         let message = [&[0; HEADER_LEN], bytes].concat();
         let mut name = Name::new();
         let after = read(&message, HEADER_LEN + place, &mut name);
@@ -157,7 +159,7 @@ mod tests {
     #[test]
     fn names() {
         let ok = |text: &str, after| Ok((text.to_owned(), after));
-        let table: &[(usize, &[u8], Result<(String, usize), Defect>)] = &[
+        let table: &[(usize, &[u8], Read)] = &[
             (0, b"\x07Example\x03COM\0", ok("example.com", 13)),
             (0, b"\0", ok(".", 1)),
             (0, b"\x03a.b\x01c\0", ok("a\\046b.c", 7)),

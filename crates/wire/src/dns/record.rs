@@ -4,6 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{CLASS_IN, Defect, Edns, EncodedName, Message, RecordType};
 
+/// The opcode of a dynamic update (RFC 2136).
+const UPDATE: u8 = 5;
+
 /// The part of a message that a record stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Section {
@@ -93,7 +96,8 @@ impl<'a> Records<'a> {
             return Ok(None);
         };
         *left -= 1;
-        let (record, after) = read_record(self.message.bytes(), at, section)?;
+        let is_update = self.message.opcode() == UPDATE;
+        let (record, after) = read_record(self.message.bytes(), at, section, is_update)?;
         if let RecordData::Opt(_) = record.data {
             let misplaced = section != Section::Additional || !record.name.is_root();
             if misplaced || std::mem::replace(&mut self.opt_seen, true) {
@@ -119,7 +123,12 @@ impl<'a> Iterator for Records<'a> {
 
 impl std::iter::FusedIterator for Records<'_> {}
 
-fn read_record(message: &[u8], at: usize, section: Section) -> Result<(Record<'_>, usize), Defect> {
+fn read_record(
+    message: &[u8],
+    at: usize,
+    section: Section,
+    is_update: bool,
+) -> Result<(Record<'_>, usize), Defect> {
     let (name, at) = EncodedName::parse(message, at)?;
     let fixed = message.get(at..).and_then(<[u8]>::first_chunk::<10>);
     let [t0, t1, c0, c1, s0, s1, s2, s3, l0, l1] = *fixed.ok_or(Defect::Truncated)?;
@@ -130,6 +139,10 @@ fn read_record(message: &[u8], at: usize, section: Section) -> Result<(Record<'_
     let class = u16::from_be_bytes([c0, c1]);
     let ttl = u32::from_be_bytes([s0, s1, s2, s3]);
     let data = match (record_type, class) {
+        // An update means by empty data that a record set exists or goes (RFC 2136 section 2.4).
+        (_, _) if is_update && data.is_empty() && record_type != RecordType::OPT => {
+            RecordData::Other(data)
+        }
         (RecordType::OPT, _) => RecordData::Opt(Edns::new(class, ttl, data)),
         (RecordType::A, CLASS_IN) => RecordData::A(Ipv4Addr::from(
             <[u8; 4]>::try_from(data).map_err(|_| Defect::DataLength)?,
@@ -281,6 +294,16 @@ mod tests {
         let twice = show(&response([0, 0, 3], &[&opt[..], opt, opt].concat()));
         assert_eq!(twice.len(), 2);
         assert_eq!(twice[1], "dns-opt");
+    }
+
+    #[test]
+    fn an_update_may_have_records_without_data() {
+        let mut update = response([1, 0, 0], b"\xc0\x0c\0\x01\0\xff\0\0\0\0\0\0");
+        update[2] = 0x28;
+        assert_eq!(show(&update), ["Answer a.b 0 255 A []"]);
+        update[2] = 0x28 | 0x80;
+        update[26] = 1;
+        assert_eq!(show(&update), ["Answer a.b 0 1 A []"]);
     }
 
     #[test]

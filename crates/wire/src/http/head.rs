@@ -11,6 +11,9 @@ pub const HEAD_MAX: usize = 16 * 1024;
 /// What an HTTP/2 client that knows its server begins with (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// What looks like a request in it.
+const HTTP2_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
 /// What the beginning of a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http<'a> {
@@ -64,6 +67,10 @@ pub fn request_head(stream: &[u8]) -> Http<'_> {
     if HTTP2_PREFACE.starts_with(stream) {
         return Http::Incomplete;
     }
+    if stream.starts_with(HTTP2_HEAD) {
+        // The preface's head without its body is nobody's (RFC 9113 section 11.6 reserves the method).
+        return Http::NotHttp;
+    }
     let bounded = stream.get(..HEAD_MAX).unwrap_or(stream);
     match read(bounded) {
         Http::Incomplete if stream.len() >= HEAD_MAX => Http::TooLong,
@@ -96,10 +103,11 @@ fn read(stream: &[u8]) -> Http<'_> {
     } else if line.target.contains(&0) {
         fields.doubt(Ambiguity::ControlCharacter);
     }
-    while line.version != Version::V0_9 {
+    let mut in_fields = line.version != Version::V0_9;
+    while in_fields {
         match lines.next() {
             None => return Http::Incomplete,
-            Some([]) => break,
+            Some([]) => in_fields = false,
             Some(field) => fields.handle_line(field),
         }
     }
@@ -219,7 +227,8 @@ mod tests {
                 "http-control-character 30",
             ),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12", "http2"),
-            ("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "http-request-line 18"),
+            ("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "not http"),
+            ("PRI * HTTP/2.0\r\nX: y\r\n\r\n", "http-request-line 24"),
             ("\x16\x03\x01", "not http"),
             ("GET\r\n", "not http"),
             ("GE\0T / HTTP/1.1\r\n", "not http"),
