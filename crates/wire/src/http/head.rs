@@ -5,8 +5,8 @@ use super::request_line::{RequestLine, Version};
 use super::{Ambiguity, Anomalies, Body};
 use crate::Host;
 
-/// The longest head that is read, the empty line included, as common servers bound it.
-pub const HEAD_MAX: usize = 16 * 1024;
+/// The longest head that is read, the empty line included: what nginx takes as it is delivered, and more than most servers.
+pub const HEAD_MAX: usize = 32 * 1024;
 
 /// What an HTTP/2 client that knows its server begins with (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
