@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Defect, Message, Rcode, RecordType};
+use super::{CLASS_IN, Defect, Message, Rcode, RecordType};
 
 /// The longest reply: header, a question with the longest name, one AAAA record and OPT. Below the 512 bytes that every
 /// client takes over UDP (RFC 1035 section 4.2.1).
@@ -94,7 +94,7 @@ pub fn reply<'b>(
         Reply::NxDomain => (Rcode::NX_DOMAIN, None),
         Reply::Zero { ttl } => (
             Rcode::NO_ERROR,
-            zero(asked.record_type).map(|zero| (zero, ttl)),
+            zero(asked.record_type, asked.class).map(|zero| (zero, ttl)),
         ),
     };
     let header = query.header();
@@ -136,10 +136,13 @@ pub fn reply<'b>(
     Ok(writer.written())
 }
 
-/// The address that leads nowhere, for the types that have one.
-fn zero(record_type: RecordType) -> Option<&'static [u8]> {
+/// The address that leads nowhere, for the types that have one on the Internet.
+fn zero(record_type: RecordType, class: u16) -> Option<&'static [u8]> {
     const V4: [u8; 4] = Ipv4Addr::UNSPECIFIED.octets();
     const V6: [u8; 16] = Ipv6Addr::UNSPECIFIED.octets();
+    if class != CLASS_IN {
+        return None;
+    }
     match record_type {
         RecordType::A => Some(&V4),
         RecordType::AAAA => Some(&V6),
@@ -187,6 +190,7 @@ mod tests {
     const QUESTION_A: &[u8] = b"\x03aDs\x07ExAmple\0\0\x01\0\x01";
     const QUESTION_AAAA: &[u8] = b"\x03aDs\x07ExAmple\0\0\x1c\0\x01";
     const QUESTION_HTTPS: &[u8] = b"\x03aDs\x07ExAmple\0\0\x41\0\x01";
+    const QUESTION_CHAOS: &[u8] = b"\x03aDs\x07ExAmple\0\0\x01\0\x03";
     const OPT: &[u8] = b"\0\0\x29\x10\0\0\0\x80\0\0\x0c\0\x0a\0\x08cccccccc";
 
     #[test]
@@ -204,6 +208,7 @@ mod tests {
             // AD asks whether the server says AD; it is not said.
             ([1, 0x20], QUESTION_AAAA, true, zero, [0x81, 0x80], v6),
             ([1, 0], QUESTION_HTTPS, true, zero, [0x81, 0x80], b""),
+            ([1, 0], QUESTION_CHAOS, false, zero, [0x81, 0x80], b""),
         ];
         for (flags, question, with_opt, what, reply_flags, records) in table {
             let opt = if *with_opt { OPT } else { b"" };

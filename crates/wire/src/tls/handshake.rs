@@ -3,6 +3,8 @@
 use super::TlsDefect;
 
 /// The longest ClientHello that is read: 16 KiB, what common servers accept. A hello with post-quantum keys has 2 KiB.
+///
+/// In records of one byte each it takes six times as much of the stream, which is for the caller to bound.
 pub const HELLO_MAX: usize = 1 << 14;
 
 /// The longest record (RFC 8446 section 5.1).
