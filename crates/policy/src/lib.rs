@@ -15,6 +15,7 @@ pub mod content;
 pub mod diagnostic;
 pub mod evaluate;
 pub mod lint;
+pub mod list;
 pub mod load;
 pub mod plan;
 pub mod policy;
@@ -26,7 +27,6 @@ pub mod witness;
 
 mod fields;
 mod json;
-mod list;
 mod literal;
 mod quantity;
 mod read;

@@ -7,11 +7,11 @@ use crate::address::{IPV4_FIRST, IPV4_LAST};
 use crate::literal::{self, Literal};
 
 /// Bad lines that are told one by one; more are counted.
-pub(crate) const SHOWN: usize = 3;
+pub const SHOWN: usize = 3;
 
 /// How the lines of a list are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ListFormat {
+pub enum ListFormat {
     /// As [`Self::Plain`], and lines that look like those of a hosts file as [`Self::Hosts`].
     #[default]
     Auto,
@@ -34,17 +34,18 @@ impl ListFormat {
 
 /// A line that holds no address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BadLine {
+pub struct BadLine {
     /// From 1.
-    pub(crate) line: u32,
+    pub line: u32,
     /// From 1, in characters.
-    pub(crate) column: u32,
-    pub(crate) what: String,
+    pub column: u32,
+    /// What is wrong with it: the text, and a few words.
+    pub what: String,
 }
 
 impl BadLine {
     /// With its place.
-    pub(crate) fn shown(&self, path: &Path) -> String {
+    pub fn shown(&self, path: &Path) -> String {
         format!(
             "{}:{}:{} {}",
             path.display(),
@@ -57,21 +58,23 @@ impl BadLine {
 
 /// What a list file holds.
 #[derive(Debug, Default)]
-pub(crate) struct List {
-    pub(crate) ranges: Vec<(u128, u128)>,
+pub struct List {
+    /// Inclusive ranges of keys ([`crate::address_key`]), in the order of the lines, not merged.
+    pub ranges: Vec<(u128, u128)>,
     /// The first few.
-    pub(crate) bad: Vec<BadLine>,
-    pub(crate) bad_count: usize,
+    pub bad: Vec<BadLine>,
+    /// All of them.
+    pub bad_count: usize,
     /// Lines of a hosts file that only name hosts.
-    pub(crate) names_only: usize,
+    pub names_only: usize,
     /// Whether a comment is `# empty`: then a list without addresses is meant so.
-    pub(crate) says_empty: bool,
+    pub says_empty: bool,
     /// Whether reading stopped because there are more than the ceiling allows.
-    pub(crate) is_cut: bool,
+    pub is_cut: bool,
 }
 
-/// Reads at most `most` ranges. The bytes need not be UTF-8: comments in old lists are not. A feed takes nothing wider than [`WIDEST`].
-pub(crate) fn read(bytes: &[u8], format: ListFormat, is_feed: bool, most: usize) -> List {
+/// Reads at most `most` ranges. The bytes need not be UTF-8: comments in old lists are not. A feed takes nothing wider than `/8`, IPv6 `/16`.
+pub fn read(bytes: &[u8], format: ListFormat, is_feed: bool, most: usize) -> List {
     let mut list = List::default();
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
