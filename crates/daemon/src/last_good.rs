@@ -343,4 +343,35 @@ mod tests {
         keep(&shelf, "/a", &set(&["192.0.2.0/24"]));
         assert_eq!(shelf.recall(Path::new("/a"), true).len(), 1);
     }
+
+    #[test]
+    fn a_million_ranges_are_kept_and_come_back_soon() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = LastGood::open(folder.path());
+        let ranges = (0..1_000_000_u128).map(|n| {
+            (
+                policy::address::IPV4_FIRST + n * 3,
+                policy::address::IPV4_FIRST + n * 3,
+            )
+        });
+        let addresses = AddressSet::from_ranges(ranges);
+        let begun = std::time::Instant::now();
+        keep(&shelf, "/lists/a", &addresses);
+        let kept = begun.elapsed();
+        keep(&shelf, "/lists/a", &addresses);
+        let again = begun.elapsed() - kept;
+        let begun = std::time::Instant::now();
+        assert_eq!(
+            shelf.recall(Path::new("/lists/a"), true)[0].addresses,
+            addresses
+        );
+        println!(
+            "1,000,000 ranges: kept in {kept:?}, the same again in {again:?}, read back in {:?}",
+            begun.elapsed()
+        );
+        assert!(
+            kept.as_secs() < 10 && begun.elapsed().as_secs() < 10,
+            "{kept:?}"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 //! and changes nothing.
 //!
 //! A change is what a file is – its inode, size and times –, not what was notified: notifications only say when to look, and every
-//! [`LOOK`] it is looked anyway, so that a link that leads elsewhere, a folder that was put in place of another and a file system
+//! second it is looked anyway, so that a link that leads elsewhere, a folder that was put in place of another and a file system
 //! that tells nothing are noticed too.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! Bans that come as a list: what an export wrote, or what an older tool kept.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use engine::{Ban, BanOrigin, Event, EventBody};
 use ipnet::IpNet;
@@ -15,6 +16,8 @@ use crate::record::escape::{Escaped, is_hazard};
 
 /// Bans of one import that get an event each; a larger import gets one notice.
 const IMPORT_EVENTS: usize = 1_000;
+/// Files write seconds, some as floating point: a ban that ends so little later is the same.
+const ROUNDING: Duration = Duration::from_secs(1);
 /// Longest reason of an imported ban, in characters.
 const MOST_REASON: usize = 1_000;
 
@@ -28,10 +31,10 @@ impl Guard {
         let now = clock::now();
         let mut outcome = api::Imported::default();
         let mut made = Vec::new();
-        let mut held: HashMap<IpNet, Timestamp> = self
+        let mut held: HashMap<IpNet, Ban> = self
             .engine
             .bans()
-            .map(|ban| (ban.prefix, ban.expires))
+            .map(|ban| (ban.prefix, ban.clone()))
             .collect();
         for wanted in import_list(import) {
             let refuse = |outcome: &mut api::Imported, error: String| {
@@ -62,24 +65,31 @@ impl Guard {
                 outcome.expired += 1;
                 continue;
             }
+            let old = held.get(&prefix);
             // An import never makes a ban shorter.
-            if held.get(&prefix).is_some_and(|end| *end >= expires) {
+            if old.is_some_and(|old| old.expires.after(ROUNDING) >= expires) {
                 outcome.unchanged += 1;
                 continue;
             }
-            let reason = wanted.reason.as_deref().unwrap_or("imported");
-            let ban = Ban {
-                prefix,
-                origin: BanOrigin::Import,
-                reason: shown(reason),
-                since,
-                expires,
-                times_banned: wanted.times_banned.unwrap_or(1).max(1),
-                evidence: None,
+            let ban = match (old, wanted.reason.as_deref()) {
+                // A bare address knows nothing that would be worth more than what is known.
+                (Some(old), None) => Ban {
+                    expires,
+                    ..old.clone()
+                },
+                (_, reason) => Ban {
+                    prefix,
+                    origin: BanOrigin::Import,
+                    reason: shown(reason.unwrap_or("imported")),
+                    since,
+                    expires,
+                    times_banned: wanted.times_banned.unwrap_or(1).max(1),
+                    evidence: None,
+                },
             };
             match self.engine.restore_ban(ban.clone(), now) {
                 Ok(()) => {
-                    held.insert(prefix, expires);
+                    held.insert(prefix, ban.clone());
                     made.push(ban);
                 }
                 Err(refused) => refuse(&mut outcome, refused.to_string()),
