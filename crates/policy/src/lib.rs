@@ -15,6 +15,7 @@ pub mod content;
 pub mod diagnostic;
 pub mod evaluate;
 pub mod lint;
+pub mod list;
 pub mod load;
 pub mod plan;
 pub mod policy;
@@ -26,7 +27,6 @@ pub mod witness;
 
 mod fields;
 mod json;
-mod list;
 mod literal;
 mod quantity;
 mod read;
@@ -40,7 +40,10 @@ pub use content::{Content, Pattern, Scope};
 pub use diagnostic::{Diagnostic, Severity};
 pub use evaluate::first_match;
 pub use lint::lint;
-pub use load::{Format, Loaded, load_path, load_text};
+pub use load::{
+    Format, Keeper, Kept, Loaded, LoadedList, Stale, Stamp, load_path, load_path_with, load_text,
+    load_text_with,
+};
 pub use plan::{
     Action, AddressMatch, DefaultAction, Defaults, Direction, Directions, Interface, Mode,
     NamedSet, OnFailure, Plan, Position, Rate, RateUnit, Rule, RuleId, SetId,

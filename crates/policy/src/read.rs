@@ -21,7 +21,7 @@ use crate::policy::Dns;
 use crate::report::Report;
 use crate::tree::{Node, Table};
 
-pub(crate) use sets::{SetDraft, Sets, sets};
+pub(crate) use sets::{ListFile, SetDraft, Sets, sets};
 
 /// Most rules in a policy.
 pub(crate) const MOST_RULES: usize = 100_000;

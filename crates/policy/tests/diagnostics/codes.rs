@@ -126,7 +126,7 @@ const WHOLE: &[Case] = &[
     ("missing-file", "", "include = [«\"nothing.toml\"]\n"),
     ("missing-file", "", "include = «\"\"\n"),
     ("unreadable", "", "include = «\"/dev/zero\"\n"),
-    ("unreadable", "", "[sets]\na = { file = «\"/\" }\n"),
+    ("unreadable", "", "[sets]\na = { file = «\"/dev/zero\" }\n"),
     (
         "bad-domain",
         "",
@@ -648,6 +648,7 @@ fn the_reference_lists_every_code() {
         "empty-include",
         "bad-lines",
         "empty-list",
+        "stale-list",
         "pattern-too-long",
         "shadowed",
         "redundant",
