@@ -16,6 +16,7 @@ pub mod diagnostic;
 pub mod evaluate;
 pub mod lint;
 pub mod load;
+pub mod names;
 pub mod plan;
 pub mod policy;
 pub mod port;
