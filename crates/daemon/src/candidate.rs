@@ -147,9 +147,6 @@ impl Candidate {
             });
         };
         let mut warnings: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-        if !policy.dns().block.is_empty() {
-            warnings.push("[dns] is read but not enforced by this version".to_owned());
-        }
         let plan = policy.into_plan();
         warnings.extend(policy::lint(&plan, now).iter().map(ToString::to_string));
         Ok(Self {

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::list::{self, List};
+use crate::list::{self, BadLine, List};
 use crate::plan::Position;
 use crate::policy::Policy;
 use crate::read::{self, MOST_RANGES, SetDraft, Sets, Written};
@@ -15,6 +15,7 @@ use crate::report::{Report, Source};
 use crate::tree::{Entry, Span};
 
 mod include;
+mod names;
 
 /// Largest policy file, includes each by itself: 16 MiB.
 pub const MOST_POLICY_BYTES: u64 = 16 << 20;
@@ -90,8 +91,16 @@ pub struct Loaded {
 
 /// Loads a policy from a file; its extension says the form, else its first line does. Never fails: what is wrong is in the
 /// diagnostics.
+///
+/// The names of `[dns]` are hashed with a seed that everybody knows: for showing and checking. Whoever enforces takes
+/// [`load_path_seeded`].
 pub fn load_path(path: &Path) -> Loaded {
-    let mut loader = Loader::default();
+    load_path_seeded(path, 0)
+}
+
+/// [`load_path`] with a seed that senders cannot know: see [`crate::names`].
+pub fn load_path_seeded(path: &Path, seed: u64) -> Loaded {
+    let mut loader = Loader::seeded(seed);
     let name = path.display().to_string();
     loader.files.push(path.to_owned());
     match read_text(path, MOST_POLICY_BYTES) {
@@ -111,8 +120,14 @@ pub fn load_path(path: &Path) -> Loaded {
 }
 
 /// Loads a policy from a text. `name` stands for the file in positions; relative paths in the text begin at `base`.
+/// Of the seed the same holds as for [`load_path`].
 pub fn load_text(name: &str, text: &str, format: Format, base: &Path) -> Loaded {
-    let mut loader = Loader::default();
+    load_text_seeded(name, text, format, base, 0)
+}
+
+/// [`load_text`] with a seed that senders cannot know: see [`crate::names`].
+pub fn load_text_seeded(name: &str, text: &str, format: Format, base: &Path, seed: u64) -> Loaded {
+    let mut loader = Loader::seeded(seed);
     if text.len() as u64 > MOST_POLICY_BYTES {
         let source = Source::new(name.to_owned(), PathBuf::new(), String::new());
         let file = loader.report.add_source(source);
@@ -143,9 +158,18 @@ struct Loader {
     is_incomplete: bool,
     /// Sets, and feeds marked with true.
     sets: Vec<(Entry, bool)>,
+    /// For the hashes of names.
+    seed: u64,
 }
 
 impl Loader {
+    fn seeded(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
+    }
+
     fn enter(&mut self, path: &Path) {
         let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         self.seen.insert(canonical.clone());
@@ -170,11 +194,11 @@ impl Loader {
             self.read_list(draft);
         }
         let sets = Sets::new(drafts, self.is_incomplete, &mut self.report);
-        let (plan, dns) = read::policy(&self.written, sets, &mut self.report);
+        let (mut plan, dns) = read::policy(&self.written, sets, &mut self.report);
+        plan.dns = dns.map(|draft| self.dns(draft));
         let policy = (!self.report.has_errors()).then(|| Policy {
             plan,
             files: self.files.clone(),
-            dns,
         });
         Loaded {
             policy,
@@ -229,28 +253,9 @@ fn tell_of_list(list: &List, is_empty: bool, path: &Path, near: Span, report: &m
             ));
         return;
     }
-    if let Some(first) = list.bad.first() {
-        let count = list.bad_count;
-        let lines = if count == 1 { "line is" } else { "lines are" };
-        let shown: Vec<String> = list
-            .bad
-            .iter()
-            .map(|bad| format!("{}:{}:{} {}", name, bad.line, bad.column, bad.what))
-            .collect();
-        let more = if count > list.bad.len() { ", …" } else { "" };
-        let only = if is_empty {
-            ", and no line holds an address"
-        } else {
-            ""
-        };
-        let message = format!("{count} {lines} skipped{only}: {}{more}", shown.join(", "));
-        report.add(
-            near,
-            Severity::Warning,
-            "bad-lines",
-            message,
-            place(first.line, first.column),
-        );
+    if list.bad_count > 0 {
+        let nothing = is_empty.then_some("no line holds an address");
+        tell_of_bad_lines(&list.bad, list.bad_count, nothing, &name, near, report);
     } else if is_empty {
         let message = if list.names_only > 0 {
             format!(
@@ -262,6 +267,31 @@ fn tell_of_list(list: &List, is_empty: bool, path: &Path, near: Span, report: &m
         };
         report.add(near, Severity::Warning, "empty-list", message, place(1, 1));
     }
+}
+
+/// How many lines of a list were skipped, and the first of them; `nothing` says that no line is left.
+fn tell_of_bad_lines(
+    bad: &[BadLine],
+    count: usize,
+    nothing: Option<&str>,
+    file: &str,
+    near: Span,
+    report: &mut Report,
+) {
+    let lines = if count == 1 { "line is" } else { "lines are" };
+    let shown: Vec<String> = bad
+        .iter()
+        .map(|bad| format!("{file}:{}:{} {}", bad.line, bad.column, bad.what))
+        .collect();
+    let more = if count > bad.len() { ", …" } else { "" };
+    let only = nothing.map_or_else(String::new, |nothing| format!(", and {nothing}"));
+    let message = format!("{count} {lines} skipped{only}: {}{more}", shown.join(", "));
+    let place = Position {
+        file: file.to_owned(),
+        line: bad.first().map_or(1, |first| first.line),
+        column: bad.first().map_or(1, |first| first.column),
+    };
+    report.add(near, Severity::Warning, "bad-lines", message, place);
 }
 
 /// Why a file could not be read.

@@ -7,6 +7,7 @@
 
 mod filter;
 mod fingerprint;
+pub(crate) mod list;
 mod listed;
 mod pattern;
 mod set;

@@ -40,8 +40,8 @@ impl Random {
     /// A label as people register it.
     fn word(&mut self) -> String {
         const BEGIN: &[&str] = &[
-            "b", "br", "c", "ch", "d", "f", "g", "k", "l", "m", "n", "p", "pr", "r", "s", "st", "t",
-            "tr", "v", "w", "z", "",
+            "b", "br", "c", "ch", "d", "f", "g", "k", "l", "m", "n", "p", "pr", "r", "s", "st",
+            "t", "tr", "v", "w", "z", "",
         ];
         const MIDDLE: &[&str] = &["a", "e", "i", "o", "u", "ai", "ea", "oo"];
         const END: &[&str] = &["", "", "", "n", "r", "s", "t", "l", "m", "ck", "x"];
@@ -53,7 +53,10 @@ impl Random {
         }
         match self.below(8) {
             0 => format!("{word}{}", self.below(1_000)),
-            1 => format!("{word}-{}", self.pick(&["ads", "online", "shop", "track", "24", "cdn"])),
+            1 => format!(
+                "{word}-{}",
+                self.pick(&["ads", "online", "shop", "track", "24", "cdn"])
+            ),
             _ => word,
         }
     }
@@ -61,8 +64,8 @@ impl Random {
     /// A name as block lists hold them: most of two labels, many of three, some deeper.
     fn name(&mut self) -> String {
         const TOP: &[&str] = &[
-            "com", "com", "com", "com", "net", "org", "info", "ru", "de", "xyz", "top", "io", "co.uk",
-            "com.br", "online", "club",
+            "com", "com", "com", "com", "net", "org", "info", "ru", "de", "xyz", "top", "io",
+            "co.uk", "com.br", "online", "club",
         ];
         let mut name = format!("{}.{}", self.word(), self.pick(TOP));
         let deeper = match self.below(100) {
@@ -72,7 +75,9 @@ impl Random {
         };
         for _ in 0..deeper {
             let label = match self.below(3) {
-                0 => self.pick(&["www", "ads", "track", "cdn", "metrics", "m"]).to_owned(),
+                0 => self
+                    .pick(&["www", "ads", "track", "cdn", "metrics", "m"])
+                    .to_owned(),
                 _ => self.word(),
             };
             name = format!("{label}.{name}");
@@ -115,7 +120,10 @@ impl Sample {
                 misses.push(name);
             }
         }
-        ensure!(misses.len() == QUESTIONS, "the list holds nearly everything");
+        ensure!(
+            misses.len() == QUESTIONS,
+            "the list holds nearly everything"
+        );
         Ok(Self {
             what: what.into(),
             names,
@@ -162,7 +170,10 @@ fn hash_set(names: &[String]) -> (HashSet<String>, usize) {
 
 /// The names from right to left in an automaton.
 fn automaton(names: &[String]) -> anyhow::Result<fst::Set<Vec<u8>>> {
-    let mut reversed: Vec<Vec<u8>> = names.iter().map(|name| name.bytes().rev().collect()).collect();
+    let mut reversed: Vec<Vec<u8>> = names
+        .iter()
+        .map(|name| name.bytes().rev().collect())
+        .collect();
     reversed.sort_unstable();
     fst::Set::from_iter(reversed).context("the automaton cannot be built")
 }
@@ -192,8 +203,17 @@ fn build(names: &[String]) -> anyhow::Result<NameSet> {
 }
 
 /// Nanoseconds a question; each has to be answered as `wanted`.
-fn ask(questions: &[String], wanted: bool, mut listed: impl FnMut(&str) -> bool) -> anyhow::Result<f64> {
-    let (right, elapsed) = timed(|| questions.iter().filter(|name| listed(name) == wanted).count());
+fn ask(
+    questions: &[String],
+    wanted: bool,
+    mut listed: impl FnMut(&str) -> bool,
+) -> anyhow::Result<f64> {
+    let (right, elapsed) = timed(|| {
+        questions
+            .iter()
+            .filter(|name| listed(name) == wanted)
+            .count()
+    });
     ensure!(
         right == questions.len(),
         "{} questions were answered wrongly",
@@ -215,11 +235,12 @@ fn measure(sample: &Sample, is_judged: bool) -> anyhow::Result<Vec<Figure>> {
         ours.len(),
         building.as_secs_f64()
     );
-    println!("{:>10}  {:>8}  {:>8}  {:>8}", "", "B/name", "ns/hit", "ns/miss");
+    println!(
+        "{:>10}  {:>8}  {:>8}  {:>8}",
+        "", "B/name", "ns/hit", "ns/miss"
+    );
     let ask_ours = |questions: &[String], wanted| {
-        ask(questions, wanted, |name| {
-            ours.contains(name.as_bytes())
-        })
+        ask(questions, wanted, |name| ours.contains(name.as_bytes()))
     };
     let ask_strings = |questions: &[String], wanted| {
         ask(questions, wanted, |name| {
@@ -227,7 +248,9 @@ fn measure(sample: &Sample, is_judged: bool) -> anyhow::Result<Vec<Figure>> {
         })
     };
     let ask_automaton = |questions: &[String], wanted| {
-        ask(questions, wanted, |name| walk(automaton.as_fst(), name.as_bytes()))
+        ask(questions, wanted, |name| {
+            walk(automaton.as_fst(), name.as_bytes())
+        })
     };
     let [hit, miss, their_hit, their_miss, fst_hit, fst_miss] = alternate(MANY, |arm| match arm {
         0 => ask_ours(&sample.hits, true),
@@ -243,15 +266,36 @@ fn measure(sample: &Sample, is_judged: bool) -> anyhow::Result<Vec<Figure>> {
     for (who, bytes, hit, miss) in [
         ("ours", bytes, hit, miss),
         ("HashSet", string_bytes as f64 / all, their_hit, their_miss),
-        ("fst", automaton.as_fst().size() as f64 / all, fst_hit, fst_miss),
+        (
+            "fst",
+            automaton.as_fst().size() as f64 / all,
+            fst_hit,
+            fst_miss,
+        ),
     ] {
         println!("{who:>10}  {bytes:>8.2}  {hit:>8.1}  {miss:>8.1}");
     }
-    let target = |most| if is_judged { Target::Below(most) } else { Target::Open };
+    let target = |most| {
+        if is_judged {
+            Target::Below(most)
+        } else {
+            Target::Open
+        }
+    };
     let what = &sample.what;
     Ok(vec![
-        Figure::new(format!("names: memory a name, {what}"), bytes, "B", target(MOST_BYTES)),
-        Figure::new(format!("names: a miss, {what}"), miss, "ns", target(MOST_NANOSECONDS)),
+        Figure::new(
+            format!("names: memory a name, {what}"),
+            bytes,
+            "B",
+            target(MOST_BYTES),
+        ),
+        Figure::new(
+            format!("names: a miss, {what}"),
+            miss,
+            "ns",
+            target(MOST_NANOSECONDS),
+        ),
         Figure::new(
             format!("names: a miss beside a HashSet of strings, {what}"),
             miss / their_miss,

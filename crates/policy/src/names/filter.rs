@@ -66,7 +66,12 @@ impl fmt::Display for Match<'_> {
         if self.name.is_empty() {
             return f.write_str("*");
         }
-        write!(f, "{}{}", self.reach.prefix(), self.name.to_ascii_lowercase().escape_ascii())
+        write!(
+            f,
+            "{}{}",
+            self.reach.prefix(),
+            self.name.to_ascii_lowercase().escape_ascii()
+        )
     }
 }
 
@@ -151,7 +156,7 @@ impl NameFilterBuilder {
     /// # Errors
     ///
     /// There are [`NameSetBuilder::MOST`] already.
-    pub fn allow(&mut self, pattern: Pattern<'_>, source: SourceId) -> Result<(), TooMany> {
+    pub fn allow(&mut self, pattern: &Pattern<'_>, source: SourceId) -> Result<(), TooMany> {
         self.allow.add(pattern, source)
     }
 

@@ -72,8 +72,8 @@ impl ListedNamesBuilder {
     }
 
     /// Adds an entry. Of several entries for one name the reaches add up, and the first source is kept.
-    pub(super) fn add(&mut self, pattern: Pattern<'_>, source: SourceId) -> Result<(), TooMany> {
-        self.fingerprints.add(&pattern, source)?;
+    pub(super) fn add(&mut self, pattern: &Pattern<'_>, source: SourceId) -> Result<(), TooMany> {
+        self.fingerprints.add(pattern, source)?;
         self.names.push(Name {
             text: pattern.name().into(),
             reach: pattern.reach().bits(),

@@ -167,7 +167,9 @@ impl NameSet {
         let is_same = |entry: u64| (entry ^ identity) >> IDENTITY_SHIFT == 0;
         // Nearly every bucket is within the window, and what else is there does no harm: no jump has to wait for memory.
         let window = &self.entries[start..start + WINDOW];
-        let may_be_there = window.iter().fold(false, |found, entry| found | is_same(*entry));
+        let may_be_there = window
+            .iter()
+            .fold(false, |found, entry| found | is_same(*entry));
         let end = match group[0].bounds[bucket + 1] {
             u16::MAX => group[1].start as usize,
             bound => group[0].start as usize + usize::from(bound),
@@ -253,7 +255,8 @@ impl NameSetBuilder {
         let reach = pattern.reach().bits();
         self.depths.add(whole.depth, reach);
         let about = u128::from(reach) << SOURCE_BITS | u128::from(source.0);
-        self.records.push(record(whole.fingerprint(&self.key)) | about);
+        self.records
+            .push(record(whole.fingerprint(&self.key)) | about);
         self.texts.extend_from_slice(text);
         self.texts.push(b'\n');
         Ok(())

