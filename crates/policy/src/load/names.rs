@@ -14,7 +14,7 @@ use crate::tree::Span;
 /// Most list files of a policy.
 const MOST_LISTS: usize = 1_000;
 /// Entries of the policy itself whose places are kept one by one.
-const MOST_PLACES: usize = 1_000;
+const MOST_PLACES: usize = 100;
 
 impl Loader {
     /// The section in full. What has errors is reported and left out.

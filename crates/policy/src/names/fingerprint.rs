@@ -8,15 +8,6 @@
 /// Blocks that are told apart: a name has at most 255 bytes, a block 16.
 pub(super) const BLOCKS: usize = 16;
 
-/// 128 bits that stand for a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint {
-    /// Says where in a set the name would be.
-    pub(super) place: u64,
-    /// Says which one it is of those at that place.
-    pub(super) identity: u64,
-}
-
 /// What a seed becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key {
@@ -25,9 +16,13 @@ pub(super) struct Key {
     last: [[u64; 2]; 2],
 }
 
-/// The sums over the blocks so far, one of each lane.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sums([u128; 2]);
+/// Which half of a fingerprint is made. The two have sums of their own, so that the second is only made where the first
+/// leaves a doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Half {
+    Place = 0,
+    Identity = 1,
+}
 
 impl Key {
     /// `seed` must be something that nobody outside can know.
@@ -40,34 +35,22 @@ impl Key {
         }
     }
 
-    /// With one block more, the `place`th from the end of the name.
+    /// What a block adds to the sum: the `place`th from the end of the name.
     #[inline]
-    pub(super) fn add(&self, sums: Sums, place: usize, block: u128) -> Sums {
-        let words = [(block >> 64) as u64, block as u64];
-        let product = |key: [u64; 2]| {
-            let [a, b] = [words[0].wrapping_add(key[0]), words[1].wrapping_add(key[1])];
-            u128::from(a) * u128::from(b)
-        };
-        Sums([
-            sums.0[0].wrapping_add(product(self.blocks[place])),
-            sums.0[1].wrapping_add(product(self.blocks[place + 1])),
-        ])
+    pub(super) fn product(&self, half: Half, place: usize, block: u128) -> u128 {
+        let key = self.blocks[place + half as usize];
+        let a = ((block >> 64) as u64).wrapping_add(key[0]);
+        let b = (block as u64).wrapping_add(key[1]);
+        u128::from(a) * u128::from(b)
     }
 
-    /// The fingerprint of all blocks. Names of different lengths can have the same blocks (zeros stand before the first), so
-    /// that the length counts too, and how many labels there are.
+    /// Half a fingerprint from the sum of all blocks. Names of different lengths can have the same blocks (zeros stand before the
+    /// first), so that the length counts too, and how many labels there are.
     #[inline]
-    pub(super) fn finish(&self, sums: Sums, len: usize, labels: u32) -> Fingerprint {
+    pub(super) fn finish(&self, half: Half, sum: u128, len: usize, labels: u32) -> u64 {
         let shape = (u64::from(labels) << 8 | len as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let half = |lane: usize| {
-            let [a, b] = self.last[lane];
-            let sum = sums.0[lane];
-            folded(sum as u64 ^ a.wrapping_add(shape), (sum >> 64) as u64 ^ b)
-        };
-        Fingerprint {
-            place: half(0),
-            identity: half(1),
-        }
+        let [a, b] = self.last[half as usize];
+        folded(sum as u64 ^ a.wrapping_add(shape), (sum >> 64) as u64 ^ b)
     }
 }
 
@@ -107,12 +90,13 @@ mod tests {
         let mut buckets = [[0_u32; 256]; 4];
         for number in 0..count {
             let block = u128::from_be_bytes(*b"\0\0\0\0\0ads.example") ^ number << 90;
-            let found = key.finish(key.add(Sums::default(), 0, block), 11, 2);
+            let half = |half| key.finish(half, key.product(half, 0, block), 11, 2);
+            let (place, identity) = (half(Half::Place), half(Half::Identity));
             for (bucket, bits) in [
-                found.place >> 56,
-                found.place & 255,
-                found.identity >> 56,
-                found.identity >> 13 & 255,
+                place >> 56,
+                place & 255,
+                identity >> 56,
+                identity >> 18 & 255,
             ]
             .into_iter()
             .enumerate()

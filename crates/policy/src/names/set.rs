@@ -1,40 +1,43 @@
-//! A set of names as fingerprints: some eight bytes a name, and one look at memory for each suffix that could be in it.
+//! A set of names as fingerprints: 8.4 bytes a name, and most names that are not in it cost one look at a small part of them.
 //!
-//! The fingerprint's first half says in which bucket a name lies, 51 bits of its second half which name it is; beside them are two
-//! bits for the reach of the entry and eleven for its source. A name that is in the set is always found. One that is not is taken for one
-//! that is with a probability of some 12 × 127 / 2⁵¹, below 2⁻⁴⁰, for a question with all its suffixes: 12 entries are
-//! compared, and no name has more than 127 labels.
+//! A Bloom filter of a byte a name comes first. The first half of a fingerprint says which three bits of it have to be set, and
+//! in which bucket a name lies; 46 bits of the second half say which name it is. Beside them are two bits for the reach of the
+//! entry and eight for its source.
+//!
+//! A name that is in the set is always found. One that is not is taken for one that is with a probability below 2⁻⁴⁰ for a question with all
+//! its suffixes: the filter lets one of 26 pass, 12 entries lie in a bucket, and no name has more than 127 labels;
+//! 127 × 12 / 26 / 2⁴⁶ is 2⁻⁴⁰·¹, and a name of three labels comes to 2⁻⁴⁵.
 
 use std::fmt;
 
-use super::fingerprint::{Fingerprint, Key};
+use super::fingerprint::Key;
 use super::pattern::{Pattern, Reach};
 use super::suffix::{Suffix, asked, find_suffix};
 
-/// Names in a bucket on average.
-const PER_BUCKET: usize = 6;
-/// Entries that are compared whatever the size of the bucket: 99 of 100 buckets have no more.
-const WINDOW: usize = 12;
-/// Buckets in a group: with 64 bytes a group, 0.37 bytes a name.
-const GROUP: usize = 29;
-const SOURCE_BITS: u32 = 11;
-const SOURCE_MASK: u128 = (1 << SOURCE_BITS) - 1;
+/// Names in a bucket on average: with 4 bytes a bucket, a third of a byte a name.
+const PER_BUCKET: usize = 12;
+/// Names for which a word of the Bloom filter stands on average: a byte a name.
+const PER_WORD: usize = 8;
+/// Bytes of an entry.
+const ENTRY: usize = 7;
+const SOURCE_BITS: u32 = 8;
+const SOURCE_MASK: u64 = (1 << SOURCE_BITS) - 1;
 const IDENTITY_SHIFT: u32 = SOURCE_BITS + 2;
-const IDENTITY_BITS: u32 = u64::BITS - IDENTITY_SHIFT;
+const IDENTITY_BITS: u32 = 8 * ENTRY as u32 - IDENTITY_SHIFT;
 
 /// Which of the sources of a set an entry comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SourceId(u16);
+pub struct SourceId(u8);
 
 impl SourceId {
     /// Most sources of a set.
     pub const COUNT: usize = 1 << SOURCE_BITS;
 
-    pub(super) const LAST: Self = Self((1 << SOURCE_BITS) - 1);
+    pub(super) const LAST: Self = Self(SOURCE_MASK as u8);
 
     /// The `index`th source, if there can be so many.
     pub fn new(index: usize) -> Option<Self> {
-        (index < Self::COUNT).then_some(Self(index as u16))
+        (index < Self::COUNT).then_some(Self(index as u8))
     }
 
     /// Counted from 0.
@@ -47,23 +50,13 @@ impl SourceId {
 #[derive(Clone, PartialEq, Eq)]
 pub struct NameSet {
     key: Key,
-    len: usize,
-    buckets: usize,
-    /// Where the buckets lie, and one group more, where the entries end.
-    groups: Box<[Group]>,
-    /// In the order of their places; behind them [`WINDOW`] zeros, which no name matches.
-    entries: Box<[u64]>,
     depths: Depths,
-}
-
-/// Where 29 buckets lie among the entries. One cache line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(align(64))]
-struct Group {
-    /// Of the first bucket.
-    start: u32,
-    /// Bucket `i` is from `bounds[i]` to `bounds[i + 1]`, counted from `start`; what does not fit is the highest number.
-    bounds: [u16; GROUP + 1],
+    len: usize,
+    bloom: Box<[u64]>,
+    /// Bucket `i` has the entries from `starts[i]` to `starts[i + 1]`.
+    starts: Box<[u32]>,
+    /// Of [`ENTRY`] bytes each, in the order of their places.
+    entries: Box<[u8]>,
 }
 
 /// How many labels the entries have: bit `n` for `n` labels. A name of 253 bytes has at most 127.
@@ -116,7 +109,10 @@ impl NameSet {
 
     /// Memory that it takes, in bytes.
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.groups) + size_of_val(&*self.entries)
+        size_of::<Self>()
+            + size_of_val(&*self.bloom)
+            + size_of_val(&*self.starts)
+            + self.entries.len()
     }
 
     /// Whether an entry stands for the name. Its labels are joined by dots, in any case, with or without the dot at the end; bytes are
@@ -141,7 +137,7 @@ impl NameSet {
             let hit = Hit {
                 start: suffix.start,
                 reach: Reach::from_bits((entry >> SOURCE_BITS) as u8),
-                source: SourceId((u128::from(entry) & SOURCE_MASK) as u16),
+                source: SourceId((entry & SOURCE_MASK) as u8),
             };
             accept(hit)
         })
@@ -149,7 +145,7 @@ impl NameSet {
 
     /// The entry of a suffix, if it stands for the whole name.
     #[inline]
-    fn entry(&self, suffix: &Suffix) -> Option<u64> {
+    fn entry(&self, suffix: &Suffix<'_>) -> Option<u64> {
         let (depths, wanted) = if suffix.is_whole {
             (self.depths.itself, Reach::ITSELF)
         } else {
@@ -159,39 +155,44 @@ impl NameSet {
         if suffix.depth >= u128::BITS || depths >> suffix.depth & 1 == 0 {
             return None;
         }
-        let fingerprint = suffix.fingerprint(&self.key);
-        let bucket = bucket(fingerprint.place, self.buckets);
-        let (group, bucket) = (&self.groups[bucket / GROUP..], bucket % GROUP);
-        let start = group[0].start as usize + usize::from(group[0].bounds[bucket]);
-        let identity = identity(fingerprint) << IDENTITY_SHIFT;
-        let is_same = |entry: u64| (entry ^ identity) >> IDENTITY_SHIFT == 0;
-        // Nearly every bucket is within the window, and what else is there does no harm: no jump has to wait for memory.
-        let window = &self.entries[start..start + WINDOW];
-        let may_be_there = window
-            .iter()
-            .fold(false, |found, entry| found | is_same(*entry));
-        let end = match group[0].bounds[bucket + 1] {
-            u16::MAX => group[1].start as usize,
-            bound => group[0].start as usize + usize::from(bound),
-        };
-        if !may_be_there && end <= start + WINDOW {
+        let place = suffix.place(&self.key);
+        let bits = bloom_bits(place);
+        if self.bloom[part(place, self.bloom.len())] & bits != bits {
             return None;
         }
-        let is_wanted = |entry: u64| is_same(entry) && (entry >> SOURCE_BITS) as u8 & wanted != 0;
-        let mut entries = self.entries[start..end].iter();
-        entries.find(|entry| is_wanted(**entry)).copied()
+        let bucket = part(place, self.starts.len() - 1);
+        let bucket = self.starts[bucket] as usize..self.starts[bucket + 1] as usize;
+        let identity = identity(suffix, &self.key);
+        let is_wanted = |entry: &u64| {
+            entry >> IDENTITY_SHIFT == identity && (entry >> SOURCE_BITS) as u8 & wanted != 0
+        };
+        bucket.map(|index| self.read(index)).find(is_wanted)
+    }
+
+    /// The entry at its place in the order.
+    #[inline]
+    fn read(&self, index: usize) -> u64 {
+        let mut word = [0; 8];
+        word[..ENTRY].copy_from_slice(&self.entries[index * ENTRY..][..ENTRY]);
+        u64::from_le_bytes(word)
     }
 }
 
-/// Which bucket of `count` a place is in, ascending with the place.
+/// Which of `count` equal parts a place is in, ascending with the place.
 #[inline]
-fn bucket(place: u64, count: usize) -> usize {
+fn part(place: u64, count: usize) -> usize {
     ((u128::from(place) * count as u128) >> 64) as usize
 }
 
+/// The lowest bits of a place: those that have no say in which part it is in.
 #[inline]
-fn identity(fingerprint: Fingerprint) -> u64 {
-    fingerprint.identity >> (u64::BITS - IDENTITY_BITS)
+fn bloom_bits(place: u64) -> u64 {
+    1 << (place & 63) | 1 << (place >> 6 & 63) | 1 << (place >> 12 & 63)
+}
+
+#[inline]
+fn identity(suffix: &Suffix<'_>, key: &Key) -> u64 {
+    suffix.identity(key) >> (u64::BITS - IDENTITY_BITS)
 }
 
 impl fmt::Debug for NameSet {
@@ -255,8 +256,7 @@ impl NameSetBuilder {
         let reach = pattern.reach().bits();
         self.depths.add(whole.depth, reach);
         let about = u128::from(reach) << SOURCE_BITS | u128::from(source.0);
-        self.records
-            .push(record(whole.fingerprint(&self.key)) | about);
+        self.records.push(record(&whole, &self.key) | about);
         self.texts.extend_from_slice(text);
         self.texts.push(b'\n');
         Ok(())
@@ -269,8 +269,9 @@ impl NameSetBuilder {
             let is_same = *next >> IDENTITY_SHIFT == *kept >> IDENTITY_SHIFT;
             if is_same {
                 // Sorted by source too within a reach, so that the first is the smallest.
+                let mask = u128::from(SOURCE_MASK);
                 let about = (*kept | *next) & (0b11 << SOURCE_BITS);
-                let source = (*kept & SOURCE_MASK).min(*next & SOURCE_MASK);
+                let source = (*kept & mask).min(*next & mask);
                 *kept = *kept >> IDENTITY_SHIFT << IDENTITY_SHIFT | about | source;
             }
             is_same
@@ -308,7 +309,7 @@ impl NameSetBuilder {
             });
             let whole = Suffix::whole(text, &self.key);
             if is_covered.is_some() {
-                covered.push(record(whole.fingerprint(&self.key)) >> IDENTITY_SHIFT);
+                covered.push(record(&whole, &self.key) >> IDENTITY_SHIFT);
             } else if let Some(reach) = self.reach(&whole) {
                 depths.add(whole.depth, reach);
             }
@@ -317,8 +318,8 @@ impl NameSetBuilder {
     }
 
     /// What is recorded about a name, once the records are sorted.
-    fn reach(&self, suffix: &Suffix) -> Option<u8> {
-        let wanted = record(suffix.fingerprint(&self.key)) >> IDENTITY_SHIFT;
+    fn reach(&self, suffix: &Suffix<'_>) -> Option<u8> {
+        let wanted = record(suffix, &self.key) >> IDENTITY_SHIFT;
         let key = |record: &u128| record >> IDENTITY_SHIFT;
         let place = self.records.binary_search_by_key(&wanted, key).ok()?;
         Some((self.records[place] >> SOURCE_BITS) as u8 & 0b11)
@@ -326,39 +327,32 @@ impl NameSetBuilder {
 }
 
 /// All that a fingerprint says about a name, above the bits for its reach and source.
-fn record(fingerprint: Fingerprint) -> u128 {
-    u128::from(fingerprint.place) << 64 | u128::from(identity(fingerprint)) << IDENTITY_SHIFT
+fn record(suffix: &Suffix<'_>, key: &Key) -> u128 {
+    u128::from(suffix.place(key)) << 64 | u128::from(identity(suffix, key)) << IDENTITY_SHIFT
 }
 
 /// Puts sorted records into buckets.
 fn compile(key: &Key, records: &[u128], depths: Depths) -> NameSet {
     let buckets = records.len().div_ceil(PER_BUCKET).max(1);
-    let groups = buckets.div_ceil(GROUP);
-    let mut starts: Vec<u32> = Vec::with_capacity(groups * GROUP + 1);
+    let mut starts: Vec<u32> = Vec::with_capacity(buckets + 1);
+    let mut bloom = vec![0; records.len().div_ceil(PER_WORD).max(1)].into_boxed_slice();
+    let mut entries = Vec::with_capacity(records.len() * ENTRY);
     for (index, record) in (0..).zip(records) {
-        let bucket = bucket((record >> 64) as u64, buckets);
-        while starts.len() <= bucket {
+        let place = (record >> 64) as u64;
+        bloom[part(place, bloom.len())] |= bloom_bits(place);
+        while starts.len() <= part(place, buckets) {
             starts.push(index);
         }
+        entries.extend_from_slice(&(*record as u64).to_le_bytes()[..ENTRY]);
     }
     // There are at most `NameSetBuilder::MOST` records.
-    let len = records.len() as u32;
-    starts.resize(groups * GROUP + 1, len);
-    let group = |index: usize| {
-        let starts = &starts[index * GROUP..];
-        let bound = |bucket: usize| starts.get(bucket).map_or(0, |start| start - starts[0]);
-        Group {
-            start: starts[0],
-            bounds: std::array::from_fn(|at| u16::try_from(bound(at)).unwrap_or(u16::MAX)),
-        }
-    };
-    let entries = records.iter().map(|record| *record as u64);
+    starts.resize(buckets + 1, records.len() as u32);
     NameSet {
         key: key.clone(),
-        len: records.len(),
-        buckets,
-        groups: (0..=groups).map(group).collect(),
-        entries: entries.chain([0; WINDOW]).collect(),
         depths,
+        len: records.len(),
+        bloom,
+        starts: starts.into(),
+        entries: entries.into(),
     }
 }

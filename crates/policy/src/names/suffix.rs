@@ -1,6 +1,6 @@
 //! All suffixes of a name in one pass, from its end: what a list may hold of it.
 
-use super::fingerprint::{BLOCKS, Fingerprint, Key, Sums};
+use super::fingerprint::{BLOCKS, Half, Key};
 
 /// Bytes of a block.
 const BLOCK: usize = 16;
@@ -20,17 +20,17 @@ pub(super) fn asked(name: &[u8]) -> &[u8] {
 
 /// A suffix of a name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Suffix {
+pub(super) struct Suffix<'a> {
+    name: &'a [u8],
     /// Where it begins.
     pub(super) start: usize,
     /// Its labels, 0 for the root above all.
     pub(super) depth: u32,
     /// Whether it is the name itself.
     pub(super) is_whole: bool,
-    len: usize,
-    /// Over the whole blocks behind its first.
-    sums: Sums,
-    /// Its first block and that block's place, unless it begins where a block does.
+    /// The first half of its fingerprint, as a sum.
+    sum: u128,
+    /// Its first block and that block's place, unless it begins where a block does: what the sum lacks.
     first: Option<(usize, u128)>,
 }
 
@@ -38,41 +38,30 @@ pub(super) struct Suffix {
 /// until `visit` gives something. The name is cut into blocks from its end, so that its suffixes have them in common: each costs one
 /// block more than those that are shared.
 #[inline]
-pub(super) fn find_suffix<T>(
-    name: &[u8],
+pub(super) fn find_suffix<'a, T>(
+    name: &'a [u8],
     key: &Key,
-    mut visit: impl FnMut(&Suffix) -> Option<T>,
+    mut visit: impl FnMut(&Suffix<'a>) -> Option<T>,
 ) -> Option<T> {
     let mut suffix = Suffix {
+        name,
         start: name.len(),
         depth: 0,
         is_whole: name.is_empty(),
-        len: 0,
-        sums: Sums::default(),
+        sum: 0,
         first: None,
     };
     let found = visit(&suffix);
     if found.is_some() || suffix.is_whole {
         return found;
     }
-    let (mut rest, mut place) = (name, 0);
-    while !rest.is_empty() {
-        let block = match rest.split_last_chunk() {
-            Some((before, block)) => {
-                rest = before;
-                u128::from_be_bytes(*block)
-            }
-            None => first_block(name, std::mem::take(&mut rest).len()),
-        };
-        let [high, low] = [(block >> 64) as u64, block as u64];
-        let block = u128::from(lower(high)) << 64 | u128::from(lower(low));
-        let mut dots = dots_in(high) << 8 | dots_in(low);
+    for (place, block) in (0..).zip(blocks(name)) {
+        let mut dots = dots_in((block >> 64) as u64) << 8 | dots_in(block as u64);
         while dots != 0 {
             let behind = dots.trailing_zeros() as usize;
             dots &= dots - 1;
             suffix.depth += 1;
-            suffix.len = place * BLOCK + behind;
-            suffix.start = name.len() - suffix.len;
+            suffix.start = name.len() - (place * BLOCK + behind);
             let first = block & ((1 << (8 * behind)) - 1);
             suffix.first = (behind > 0).then_some((place, first));
             let found = visit(&suffix);
@@ -80,36 +69,59 @@ pub(super) fn find_suffix<T>(
                 return found;
             }
         }
-        suffix.sums = key.add(suffix.sums, place, block);
-        place += 1;
+        let product = key.product(Half::Place, place, block);
+        suffix.sum = suffix.sum.wrapping_add(product);
     }
-    let whole = Suffix {
+    visit(&Suffix {
         start: 0,
         depth: suffix.depth + 1,
         is_whole: true,
-        len: name.len(),
-        sums: suffix.sums,
         first: None,
-    };
-    visit(&whole)
+        ..suffix
+    })
 }
 
-impl Suffix {
+impl<'a> Suffix<'a> {
     /// The name as a suffix of itself.
-    pub(super) fn whole(name: &[u8], key: &Key) -> Self {
+    pub(super) fn whole(name: &'a [u8], key: &Key) -> Self {
         let whole = find_suffix(name, key, |suffix| suffix.is_whole.then_some(*suffix));
         whole.expect("the last suffix is the whole name")
     }
 
-    /// The keyed fingerprint of its labels.
+    /// The first half of its fingerprint.
     #[inline]
-    pub(super) fn fingerprint(&self, key: &Key) -> Fingerprint {
-        let sums = match self.first {
-            Some((place, block)) => key.add(self.sums, place, block),
-            None => self.sums,
-        };
-        key.finish(sums, self.len, self.depth)
+    pub(super) fn place(&self, key: &Key) -> u64 {
+        let product = |(place, block)| key.product(Half::Place, place, block);
+        let sum = self.sum.wrapping_add(self.first.map_or(0, product));
+        key.finish(Half::Place, sum, self.name.len() - self.start, self.depth)
     }
+
+    /// The second half.
+    pub(super) fn identity(&self, key: &Key) -> u64 {
+        let suffix = &self.name[self.start..];
+        let blocks = (0..).zip(blocks(suffix));
+        let products = blocks.map(|(place, block)| key.product(Half::Identity, place, block));
+        let sum = products.fold(0, u128::wrapping_add);
+        key.finish(Half::Identity, sum, suffix.len(), self.depth)
+    }
+}
+
+/// A name in blocks in lower case, from its end; before the first byte are zeros.
+#[inline]
+fn blocks(name: &[u8]) -> impl Iterator<Item = u128> {
+    let mut rest = name;
+    std::iter::from_fn(move || {
+        let block = match rest.split_last_chunk() {
+            Some((before, block)) => {
+                rest = before;
+                u128::from_be_bytes(*block)
+            }
+            None if rest.is_empty() => return None,
+            None => first_block(name, std::mem::take(&mut rest).len()),
+        };
+        let [high, low] = [(block >> 64) as u64, block as u64].map(lower);
+        Some(u128::from(high) << 64 | u128::from(low))
+    })
 }
 
 /// The first `len` bytes of a name, 1 to 15, as the lowest of a block. Whole words are read where the name has them: a copy of unknown
@@ -215,10 +227,10 @@ mod tests {
         assert!(suffixes(&[b'.'; 300]).len() > 127);
     }
 
-    fn fingerprints(name: &[u8]) -> Vec<Fingerprint> {
+    fn fingerprints(name: &[u8]) -> Vec<(u64, u64)> {
         let (key, mut all) = (Key::new(7), Vec::new());
         find_suffix(asked(name), &key, |suffix| -> Option<()> {
-            all.push(suffix.fingerprint(&key));
+            all.push((suffix.place(&key), suffix.identity(&key)));
             None
         });
         all
