@@ -1,4 +1,5 @@
 //! `[dns]`: what is written becomes a filter, whatever the form; lists and folders; what is wrong with them.
+#![allow(clippy::unwrap_used, reason = "a failure is the outcome of the test")]
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
