@@ -1,8 +1,9 @@
 //! A policy that could come into force: where it comes from, its text, its plan, and what a person should know of it.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use policy::{
     AddressSet, Diagnostic, Keeper, Kept, Loaded, LoadedList, Mode, Plan, Stamp, Timestamp,
@@ -122,6 +123,9 @@ fn summary(findings: &[Finding]) -> String {
     }
 }
 
+/// Hashes the names of `[dns]`: senders cannot know it, and a policy that did not change gives the same plan.
+static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
+
 impl Candidate {
     /// [`Candidate::load_with`], with nothing kept.
     ///
@@ -149,15 +153,15 @@ impl Candidate {
         };
         let loaded = match source {
             Source::BuiltIn => return Ok(Self::built_in()),
-            Source::File(path) => policy::load_path_with(path, &mut keeping),
+            Source::File(path) => policy::load_path_with(path, &mut keeping, *SEED),
             Source::Kept { path, format, text } => {
                 let base = path.parent().unwrap_or(Path::new("/"));
                 let format = written(*format);
-                policy::load_text_with(&source.name(), text, format, base, &mut keeping)
+                policy::load_text_with(&source.name(), text, format, base, &mut keeping, *SEED)
             }
             Source::Text { format, text } => {
                 let (format, base) = (written(*format), Path::new("/"));
-                policy::load_text_with("<text>", text, format, base, &mut keeping)
+                policy::load_text_with("<text>", text, format, base, &mut keeping, *SEED)
             }
         };
         let Loaded {
@@ -179,9 +183,6 @@ impl Candidate {
             });
         };
         let mut warnings: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-        if !policy.dns().block.is_empty() {
-            warnings.push("[dns] is read but not enforced by this version".to_owned());
-        }
         let plan = policy.into_plan();
         warnings.extend(policy::lint(&plan, now).iter().map(ToString::to_string));
         let digest = digest(&texts, &keeping.digests);

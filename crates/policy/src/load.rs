@@ -13,11 +13,12 @@ use crate::tree::{Entry, Span};
 mod file;
 mod include;
 mod lists;
+mod names;
 
 pub use file::Stamp;
 pub use lists::{Keeper, Kept, LoadedList, MOST_LIST_FILES, NothingKept, Stale};
 
-use file::{Unreadable, read_text};
+use file::{Unreadable, read_bytes, read_text};
 
 /// Largest policy file, includes each by itself: 16 MiB.
 pub const MOST_POLICY_BYTES: u64 = 16 << 20;
@@ -101,13 +102,17 @@ pub struct Loaded {
 
 /// Loads a policy from a file; its extension says the form, else its first line does. Never fails: what is wrong is in the
 /// diagnostics.
+///
+/// The names of `[dns]` are hashed with a seed that everybody knows: for showing and checking. Whoever enforces takes
+/// [`load_path_with`].
 pub fn load_path(path: &Path) -> Loaded {
-    load_path_with(path, &mut NothingKept)
+    load_path_with(path, &mut NothingKept, 0)
 }
 
-/// [`load_path`], with what lists held before for those that hold nothing now.
-pub fn load_path_with(path: &Path, keeper: &mut dyn Keeper) -> Loaded {
-    let mut loader = Loader::default();
+/// [`load_path`], with what lists held before for those that hold nothing now, and a seed that senders cannot know (see
+/// [`crate::names`]).
+pub fn load_path_with(path: &Path, keeper: &mut dyn Keeper, seed: u64) -> Loaded {
+    let mut loader = Loader::seeded(seed);
     let name = path.display().to_string();
     loader.files.push(path.to_owned());
     match loader.read_policy(path) {
@@ -127,19 +132,21 @@ pub fn load_path_with(path: &Path, keeper: &mut dyn Keeper) -> Loaded {
 }
 
 /// Loads a policy from a text. `name` stands for the file in positions; relative paths in the text begin at `base`.
+/// Of the seed the same holds as for [`load_path`].
 pub fn load_text(name: &str, text: &str, format: Format, base: &Path) -> Loaded {
-    load_text_with(name, text, format, base, &mut NothingKept)
+    load_text_with(name, text, format, base, &mut NothingKept, 0)
 }
 
-/// [`load_text`], with what lists held before for those that hold nothing now.
+/// [`load_text`], with what [`load_path_with`] takes beside the path.
 pub fn load_text_with(
     name: &str,
     text: &str,
     format: Format,
     base: &Path,
     keeper: &mut dyn Keeper,
+    seed: u64,
 ) -> Loaded {
-    let mut loader = Loader::default();
+    let mut loader = Loader::seeded(seed);
     if text.len() as u64 > MOST_POLICY_BYTES {
         let source = Source::new(name.to_owned(), PathBuf::new(), String::new());
         let file = loader.report.add_source(source);
@@ -176,9 +183,18 @@ struct Loader {
     is_incomplete: bool,
     /// Sets, and feeds marked with true.
     sets: Vec<(Entry, bool)>,
+    /// For the hashes of names.
+    seed: u64,
 }
 
 impl Loader {
+    fn seeded(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
+    }
+
     fn enter(&mut self, path: &Path) {
         let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         self.seen.insert(canonical.clone());
@@ -216,11 +232,11 @@ impl Loader {
             self.read_list(draft, keeper);
         }
         let sets = Sets::new(drafts, self.is_incomplete, &mut self.report);
-        let (plan, dns) = read::policy(&self.written, sets, &mut self.report);
+        let (mut plan, dns) = read::policy(&self.written, sets, &mut self.report);
+        plan.dns = dns.map(|draft| self.dns(draft));
         let policy = (!self.report.has_errors()).then(|| Policy {
             plan,
             files: self.files.clone(),
-            dns,
         });
         let texts = self.report.take_texts();
         Loaded {

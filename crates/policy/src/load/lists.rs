@@ -7,7 +7,7 @@ use super::file::{Unreadable, read_bytes};
 use super::{Loader, MOST_LIST_BYTES, Stamp};
 use crate::address::AddressSet;
 use crate::diagnostic::Severity;
-use crate::list::{self, List};
+use crate::list::{self, BadLine, List};
 use crate::plan::Position;
 use crate::read::{ListFile, MOST_RANGES, SetDraft};
 use crate::report::Report;
@@ -241,7 +241,7 @@ impl Loader {
 }
 
 /// The files of a folder that look like lists, in the order of their names.
-fn list_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+pub(super) fn list_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -273,24 +273,9 @@ fn tell_of_list(list: &List, is_empty: bool, path: &Path, near: Span, report: &m
             ));
         return;
     }
-    if let Some(first) = list.bad.first() {
-        let count = list.bad_count;
-        let lines = if count == 1 { "line is" } else { "lines are" };
-        let shown: Vec<String> = list.bad.iter().map(|bad| bad.shown(path)).collect();
-        let more = if count > list.bad.len() { ", …" } else { "" };
-        let only = if is_empty {
-            ", and no line holds an address"
-        } else {
-            ""
-        };
-        let message = format!("{count} {lines} skipped{only}: {}{more}", shown.join(", "));
-        report.add(
-            near,
-            Severity::Warning,
-            "bad-lines",
-            message,
-            place(first.line, first.column),
-        );
+    if list.bad_count > 0 {
+        let nothing = is_empty.then_some("no line holds an address");
+        tell_of_bad_lines(&list.bad, list.bad_count, nothing, path, near, report);
     } else if is_empty {
         let message = if list.names_only > 0 {
             format!(
@@ -302,4 +287,27 @@ fn tell_of_list(list: &List, is_empty: bool, path: &Path, near: Span, report: &m
         };
         report.add(near, Severity::Warning, "empty-list", message, place(1, 1));
     }
+}
+
+/// How many lines of a list were skipped, and the first of them; `nothing` says that no line is left.
+pub(super) fn tell_of_bad_lines(
+    bad: &[BadLine],
+    count: usize,
+    nothing: Option<&str>,
+    path: &Path,
+    near: Span,
+    report: &mut Report,
+) {
+    let lines = if count == 1 { "line is" } else { "lines are" };
+    let shown: Vec<String> = bad.iter().map(|bad| bad.shown(path)).collect();
+    let more = if count > bad.len() { ", …" } else { "" };
+    let only = nothing.map_or_else(String::new, |nothing| format!(", and {nothing}"));
+    let message = format!("{count} {lines} skipped{only}: {}{more}", shown.join(", "));
+    let first = bad.first();
+    let place = Position {
+        file: path.display().to_string(),
+        line: first.map_or(1, |first| first.line),
+        column: first.map_or(1, |first| first.column),
+    };
+    report.add(near, Severity::Warning, "bad-lines", message, place);
 }

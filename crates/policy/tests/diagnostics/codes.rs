@@ -133,6 +133,21 @@ const WHOLE: &[Case] = &[
         "[dns]\nenabled = false\nblock = [\"ads.example\", «\"ad s.example\"]\n",
     ),
     (
+        "unknown-word",
+        "zero",
+        "[dns]\nenabled = false\nanswer = «\"zeor\"\n",
+    ),
+    (
+        "unknown-key",
+        "answer",
+        "[dns]\nenabled = false\n«response = \"zero\"\n",
+    ),
+    (
+        "out-of-range",
+        "",
+        "[dns]\nenabled = false\nttl = «\"2d\"\n",
+    ),
+    (
         "name-too-long",
         "",
         "[sets]\n«aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa = [\"10.0.0.1\"]\n",

@@ -330,7 +330,7 @@ impl portcullis_policy::Keeper for Shelf {
 
 /// The first set's prefixes, and the codes of what is said.
 fn held(policy: &Path, shelf: &mut Shelf) -> (String, Vec<&'static str>) {
-    let loaded = portcullis_policy::load_path_with(policy, shelf);
+    let loaded = portcullis_policy::load_path_with(policy, shelf, 0);
     let codes = loaded.diagnostics.iter().map(|found| found.code).collect();
     let Some(policy) = loaded.policy else {
         return ("no policy".to_owned(), codes);
@@ -409,7 +409,7 @@ fn a_folder_is_a_list_of_its_files() {
     ] {
         fs::write(file(other), "203.0.113.1\n").unwrap();
     }
-    let loaded = portcullis_policy::load_path_with(&policy, &mut shelf);
+    let loaded = portcullis_policy::load_path_with(&policy, &mut shelf, 0);
     let names: Vec<_> = loaded
         .lists
         .iter()
