@@ -5,7 +5,6 @@ use policy::{AddressMatch, Direction, NamedSet, protocol};
 
 use super::Guard;
 use crate::api;
-use crate::clock;
 use crate::record::explain::action_name;
 use crate::record::{ban, decided};
 
@@ -128,7 +127,7 @@ impl Guard {
     ///
     /// When one of them makes no sense.
     pub fn test(&self, request: &api::TestRequest) -> Result<Vec<api::TestResult>, AnswerError> {
-        let now = clock::now();
+        let now = self.clock.now();
         request
             .packets
             .iter()
@@ -153,7 +152,7 @@ impl Guard {
 
     /// The ban that covers any address of a prefix, and why the prefix may not be banned, if so.
     pub fn standing(&self, prefix: ipnet::IpNet) -> (Option<api::Ban>, Option<String>) {
-        let now = clock::now();
+        let now = self.clock.now();
         let covering = self
             .engine
             .bans()

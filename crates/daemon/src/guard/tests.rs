@@ -80,6 +80,7 @@ fn stage_in(
         },
         discovered,
         bans,
+        offenders: opened.offenders,
         seed: 1,
     });
     Stage {
@@ -303,6 +304,8 @@ fn the_store_and_the_kernel_are_one_at_the_start() {
         since: now,
         expires,
         times_banned: 3,
+        offences: 2,
+        grew_from: Vec::new(),
         evidence: None,
     };
     let bans = vec![
