@@ -168,9 +168,21 @@ impl Guard {
                 return "on the runtime allow list (`portcullis allow --remove` takes it off)"
                     .to_owned();
             }
-            let found = self.discovered.protected.iter().find(|(net, _)| holds(net));
+            // The narrowest says most: an own address lies in the network of its containers.
+            let found = self
+                .discovered
+                .protected
+                .iter()
+                .filter(|(net, _)| holds(net));
+            let found = found.max_by_key(|(net, _)| net.prefix_len());
             match found {
                 Some((_, "own")) => "an address of this host".to_owned(),
+                Some((_, "broadcast")) => {
+                    "the broadcast address of a network of this host".to_owned()
+                }
+                Some((_, "guests")) => {
+                    "in the network of this host's containers or virtual machines".to_owned()
+                }
                 Some((_, "session")) => "the peer of a live SSH session".to_owned(),
                 Some((_, why)) => format!("a {why} of this host"),
                 None => "listed under [protect]".to_owned(),

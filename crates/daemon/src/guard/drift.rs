@@ -100,12 +100,12 @@ fn taken_out(missing: &[IpNet]) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let (what, back) = match missing.len() {
-        1 => ("a ban", "it was"),
-        _ => ("bans", "they were"),
+    let (what, it, back) = match missing.len() {
+        1 => ("a ban", "it", "it was"),
+        _ => ("bans", "them", "they were"),
     };
     format!(
-        "somebody took {what} out of the kernel or made it end earlier ({}{more}); {back} put back",
+        "somebody took {what} out of the kernel or made {it} end earlier ({}{more}); {back} put back",
         names.join(", ")
     )
 }

@@ -71,6 +71,14 @@ impl Batch {
         self.packets.len() >= Self::PACKETS || self.bytes.len() >= Self::BYTES
     }
 
+    /// As if all had come at another time.
+    #[cfg(test)]
+    pub(crate) fn restamp(&mut self, at: Timestamp) {
+        for meta in &mut self.packets {
+            meta.at = at;
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.packets.clear();

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use engine::BanOrigin;
+use engine::{BanOrigin, Detector, EventBody};
 use kernel::datapath::{Count, Counters, Drift};
 use kernel::fake::FakeDatapath;
 use kernel::tag::{Cause, LogTag, Outcome};
 use policy::{LogSettings, RuleId};
 use wire::Link;
 
+mod bans;
 mod hold;
 
 use super::*;
