@@ -11,7 +11,27 @@ const STEP: Duration = Duration::from_secs(2);
 /// The two clocks and their distance when last looked at.
 #[derive(Debug)]
 pub struct Clock {
-    offset: i128,
+    /// Wall clock less time since boot, in nanoseconds.
+    pub(crate) offset: i128,
+}
+
+/// Which clock times are by: the run of the machine, and how far its wall clock is from its boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The kernel's name for this run of the machine; empty where it does not tell.
+    pub boot: String,
+    /// Wall clock less time since boot, in nanoseconds.
+    pub offset: i64,
+}
+
+impl Stamp {
+    /// How the wall clock was set since an earlier stamp. `None` also for one of another run of the machine.
+    pub fn step_since(&self, earlier: &Self) -> Option<Step> {
+        if self.boot.is_empty() || self.boot != earlier.boot {
+            return None;
+        }
+        Step::of(i128::from(self.offset) - i128::from(earlier.offset))
+    }
 }
 
 /// How the wall clock was set.
@@ -32,17 +52,24 @@ impl Clock {
     /// Whether the wall clock was set since the last call.
     pub fn step(&mut self) -> Option<Step> {
         let now = offset();
-        let step = now - self.offset;
-        let size = Duration::from_nanos(u64::try_from(step.unsigned_abs()).unwrap_or(u64::MAX));
-        if size < STEP {
-            return None;
-        }
+        let step = Step::of(now - self.offset)?;
         self.offset = now;
-        Some(if step > 0 {
-            Step::Forward(size)
-        } else {
-            Step::Back(size)
-        })
+        Some(step)
+    }
+
+    /// The present by the wall clock as it was at the last [`Clock::step`]: no setting of it shows here before it was told.
+    pub fn now(&self) -> Timestamp {
+        let now = i128::from(nanos(ClockId::CLOCK_BOOTTIME)) + self.offset;
+        Timestamp::from_nanos(u64::try_from(now.max(0)).unwrap_or(u64::MAX))
+    }
+
+    /// By which clock [`Clock::now`] is.
+    pub fn stamp(&self) -> Stamp {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        Stamp {
+            boot: boot.unwrap_or_default().trim().to_owned(),
+            offset: i64::try_from(self.offset).unwrap_or(i64::MAX),
+        }
     }
 }
 
@@ -62,6 +89,17 @@ impl std::fmt::Display for Step {
 }
 
 impl Step {
+    /// From a difference in nanoseconds; `None` for one that is drift.
+    fn of(difference: i128) -> Option<Self> {
+        let nanos = u64::try_from(difference.unsigned_abs()).unwrap_or(u64::MAX);
+        let size = Duration::from_nanos(nanos);
+        match difference {
+            _ if size < STEP => None,
+            0.. => Some(Self::Forward(size)),
+            _ => Some(Self::Back(size)),
+        }
+    }
+
     /// The moment that has the same distance from the new present as `at` had from the old one.
     pub fn shift(self, at: Timestamp) -> Timestamp {
         match self {

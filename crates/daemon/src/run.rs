@@ -275,6 +275,7 @@ impl Parts {
             revert: reverter(options),
             discovered,
             bans: opened.bans,
+            offenders: opened.offenders,
             seed,
         });
         let stop = Arc::new(AtomicBool::new(false));

@@ -21,8 +21,13 @@ pub struct Ban {
     pub since: Timestamp,
     /// Until when; [`Timestamp::MAX`] stands for "until it is lifted".
     pub expires: Timestamp,
-    /// How often this prefix has been banned, this time included.
+    /// How often this prefix has been banned within `[ban] memory`, this time included.
     pub times_banned: u32,
+    /// How many of those bans no third party could bring about, this one included where it is one. Each of them doubles the
+    /// next.
+    pub offences: u32,
+    /// Whose bans made this wide one, for a ban that was widened; at most [`GREW_FROM`] of them. Their own bans stay as they are.
+    pub grew_from: Vec<IpNet>,
     /// What was counted, for bans that a detector made.
     pub evidence: Option<Evidence>,
 }
@@ -33,6 +38,9 @@ impl Ban {
         (self.expires != Timestamp::MAX).then(|| self.expires.since(now))
     }
 }
+
+/// How many of the bans that a wide one grew from it names.
+pub const GREW_FROM: usize = 64;
 
 /// Who asked for a ban.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -104,6 +112,9 @@ pub struct Evidence {
     pub first_packet: FiveTuple,
     /// The last packet that counted.
     pub last_packet: FiveTuple,
+    /// Whether the source was shown to own its address by a completed handshake. Else a third party could have sent these
+    /// packets in its name.
+    pub proven: bool,
 }
 
 /// Why a ban was not made.
@@ -119,13 +130,23 @@ pub enum BanRefused {
         /// A protected address in it.
         address: IpAddr,
     },
-    /// Multicast, unspecified, or a prefix so short that it is most of the Internet.
-    #[error(
-        "{prefix} is no source that can be banned: name a host or a prefix of at least /8 (IPv4) or /16 (IPv6)"
-    )]
+    /// No host sends from there.
+    #[error("{prefix} is no source that can be banned: {why}")]
     NotASource {
         /// What was to be banned.
         prefix: IpNet,
+        /// What it is instead.
+        why: NoSource,
+    },
+    /// More than anybody but a person may ban.
+    #[error(
+        "{prefix} is wider than a detector or a rule may ban (/{collateral}); [ban.ipv4] and [ban.ipv6] collateral say how wide that is"
+    )]
+    Collateral {
+        /// What was to be banned.
+        prefix: IpNet,
+        /// The shortest prefix length that could be.
+        collateral: u8,
     },
     /// The table is full.
     #[error("{capacity} bans are held already; raise [ban] capacity or lift some")]
@@ -133,4 +154,44 @@ pub enum BanRefused {
         /// Its ceiling.
         capacity: u32,
     },
+}
+
+impl BanRefused {
+    /// What was to be banned, where that is the reason.
+    pub const fn prefix(&self) -> Option<IpNet> {
+        match self {
+            Self::Protected { prefix, .. }
+            | Self::NotASource { prefix, .. }
+            | Self::Collateral { prefix, .. } => Some(*prefix),
+            Self::Full { .. } => None,
+        }
+    }
+}
+
+/// Why an address or a prefix is nobody's source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoSource {
+    /// A good part of the Internet.
+    #[error("it is too wide; name a host or a prefix of at least /8 (IPv4) or /16 (IPv6)")]
+    TooWide,
+    /// `0.0.0.0/8` (RFC 6890: this host on this network), `::`.
+    #[error("it stands for no address")]
+    Unspecified,
+    /// `127.0.0.0/8`, `::1`.
+    #[error("it is this host itself (loopback), which is always protected")]
+    Loopback,
+    /// `224.0.0.0/4`, `ff00::/8`.
+    #[error("it is a group of hosts (multicast); ban the one that sends to it")]
+    Multicast,
+    /// `255.255.255.255`.
+    #[error("it is everybody on the link (broadcast); ban the one that sends to it")]
+    Broadcast,
+    /// A link-local IPv6 prefix: the same one for every neighbour on every link, the router too.
+    #[error(
+        "every neighbour on every link has its address there (link-local); ban a single address"
+    )]
+    LinkLocal,
+    /// `::ffff:0:0/96` and around: IPv4 in disguise.
+    #[error("it holds all of IPv4 (::ffff:0:0/96); ban the IPv4 prefix that is meant")]
+    Mapped,
 }

@@ -1,4 +1,4 @@
-//! The bans in force, found by address, and what may never be among them.
+//! The bans in force, found by address. What may be among them, the gate says.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use ipnet::IpNet;
+use policy::Timestamp;
 use policy::address::{IPV4_FIRST, prefix_range};
-use policy::{AddressSet, Timestamp, key_address};
 
 use crate::ban::{Ban, BanRefused};
 
@@ -18,23 +18,33 @@ pub(crate) struct BanTable {
     /// By prefix length in the common key space (IPv4 `/24` is 120), longest first.
     by_length: Vec<(u8, HashMap<u128, Ban, FixedState>)>,
     expiries: BinaryHeap<Reverse<(Timestamp, u8, u128)>>,
-    /// How often a prefix was banned; bounded like the bans themselves.
-    history: HashMap<(u8, u128), u32, FixedState>,
     capacity: u32,
     count: usize,
     seed: u64,
 }
 
-/// Shortest prefixes that can be banned; anything shorter is a good part of the Internet.
-const SHORTEST_IPV4: u8 = 8;
-const SHORTEST_IPV6: u8 = 16;
+/// Length in the common key space (IPv4 `/24` is 120) and first key of a prefix.
+pub(crate) type Place = (u8, u128);
 
-fn place(prefix: IpNet) -> (u8, u128) {
+pub(crate) fn place(prefix: IpNet) -> Place {
     let length = match prefix {
         IpNet::V4(v4) => v4.prefix_len() + 96,
         IpNet::V6(v6) => v6.prefix_len(),
     };
     (length, prefix_range(prefix).0)
+}
+
+/// The prefix of a length in the common key space around a key, in the family of `like`.
+pub(crate) fn prefix_at(length: u8, key: u128, like: IpNet) -> IpNet {
+    let bits = match like {
+        IpNet::V4(_) => length.saturating_sub(96),
+        IpNet::V6(_) => length,
+    };
+    // Both lengths are within their family's, and the key is one of it.
+    IpNet::new(like.addr(), bits).map_or(like, |net| {
+        debug_assert_eq!(place(net.trunc()), (length, masked(key, length)));
+        net.trunc()
+    })
 }
 
 fn masked(key: u128, length: u8) -> u128 {
@@ -49,7 +59,6 @@ impl BanTable {
         Self {
             by_length: Vec::new(),
             expiries: BinaryHeap::new(),
-            history: HashMap::with_hasher(FixedState::with_seed(seed)),
             capacity,
             count: 0,
             seed,
@@ -63,7 +72,13 @@ impl BanTable {
     /// The ban that covers an address: the longest prefix.
     #[inline]
     pub(crate) fn covering(&self, key: u128, now: Timestamp) -> Option<&Ban> {
-        self.by_length.iter().find_map(|(length, bans)| {
+        self.all_covering(key, now).next()
+    }
+
+    /// The bans that cover an address, longest prefix first.
+    #[inline]
+    pub(crate) fn all_covering(&self, key: u128, now: Timestamp) -> impl Iterator<Item = &Ban> {
+        self.by_length.iter().filter_map(move |(length, bans)| {
             // A short IPv6 prefix must not catch IPv4, which lives inside `::/80`.
             if *length < 96 && key >> 32 == IPV4_FIRST >> 32 {
                 return None;
@@ -73,29 +88,14 @@ impl BanTable {
         })
     }
 
-    /// Whether the prefix could be banned at all.
-    pub(crate) fn admit(&self, prefix: IpNet, protected: &AddressSet) -> Result<(), BanRefused> {
-        let (shortest, network) = match prefix {
-            IpNet::V4(_) => (SHORTEST_IPV4, prefix.network()),
-            IpNet::V6(_) => (SHORTEST_IPV6, prefix.network()),
-        };
-        if prefix.prefix_len() < shortest || network.is_multicast() || network.is_unspecified() {
-            return Err(BanRefused::NotASource { prefix });
+    /// Whether there is room for a ban of the prefix.
+    pub(crate) fn has_room(&self, prefix: IpNet) -> Result<(), BanRefused> {
+        if self.count < self.capacity as usize || self.get(prefix).is_some() {
+            return Ok(());
         }
-        let wanted: AddressSet = std::iter::once(prefix).collect();
-        if let Some(&(first, _)) = wanted.intersection(protected).ranges().first() {
-            return Err(BanRefused::Protected {
-                prefix,
-                address: key_address(first),
-            });
-        }
-        let known = self.get(prefix).is_some();
-        if !known && self.count >= self.capacity as usize {
-            return Err(BanRefused::Full {
-                capacity: self.capacity,
-            });
-        }
-        Ok(())
+        Err(BanRefused::Full {
+            capacity: self.capacity,
+        })
     }
 
     pub(crate) fn get(&self, prefix: IpNet) -> Option<&Ban> {
@@ -107,30 +107,9 @@ impl BanTable {
             .get(&key)
     }
 
-    /// How often the prefix was banned so far.
-    pub(crate) fn times_banned(&self, prefix: IpNet) -> u32 {
-        self.history
-            .get(&place(prefix))
-            .copied()
-            .unwrap_or_default()
-    }
-
     /// Puts a ban in force, in place of one for the same prefix.
     pub(crate) fn insert(&mut self, ban: Ban) {
         let (length, key) = place(ban.prefix);
-        if self.history.len() >= 4 * self.capacity.max(1) as usize
-            && !self.history.contains_key(&(length, key))
-        {
-            // Forget those who came once and are not banned now.
-            let by_length = &self.by_length;
-            self.history.retain(|(length, key), times| {
-                *times > 1
-                    || by_length
-                        .iter()
-                        .any(|(known, bans)| known == length && bans.contains_key(key))
-            });
-        }
-        self.history.insert((length, key), ban.times_banned);
         let at = self
             .by_length
             .binary_search_by(|(known, _)| length.cmp(known))
@@ -190,6 +169,19 @@ impl BanTable {
         None
     }
 
+    /// Moves the begin and the end of every ban.
+    pub(crate) fn shift(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        self.expiries.clear();
+        for (length, bans) in &mut self.by_length {
+            for (key, ban) in bans {
+                (ban.since, ban.expires) = (moved(ban.since), moved(ban.expires));
+                if ban.expires != Timestamp::MAX {
+                    self.expiries.push(Reverse((ban.expires, *length, *key)));
+                }
+            }
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Ban> {
         self.by_length.iter().flat_map(|(_, bans)| bans.values())
     }
@@ -225,6 +217,8 @@ mod tests {
             since: Timestamp::default(),
             expires: Timestamp::from_secs(expires),
             times_banned: 1,
+            offences: 1,
+            grew_from: Vec::new(),
             evidence: None,
         }
     }
@@ -274,50 +268,6 @@ mod tests {
         assert!(
             table.pop_expired(Timestamp::from_secs(20)).is_none(),
             "prolonged meanwhile"
-        );
-    }
-
-    #[test]
-    fn the_gate_refuses() {
-        let mut table = BanTable::new(1, 1);
-        let protected: AddressSet = ["192.0.2.0/28".parse::<IpNet>().unwrap()]
-            .into_iter()
-            .collect();
-        let refused = |table: &BanTable, prefix: &str| {
-            table
-                .admit(prefix.parse().unwrap(), &protected)
-                .unwrap_err()
-        };
-        assert!(matches!(
-            refused(&table, "192.0.2.0/24"),
-            BanRefused::Protected { .. }
-        ));
-        assert!(matches!(
-            refused(&table, "192.0.2.3/32"),
-            BanRefused::Protected { .. }
-        ));
-        assert!(matches!(
-            refused(&table, "0.0.0.0/0"),
-            BanRefused::NotASource { .. }
-        ));
-        assert!(matches!(
-            refused(&table, "ff02::1/128"),
-            BanRefused::NotASource { .. }
-        ));
-        assert!(matches!(
-            refused(&table, "224.0.0.1/32"),
-            BanRefused::NotASource { .. }
-        ));
-        table.insert(ban("203.0.113.1/32", 10));
-        assert!(matches!(
-            refused(&table, "203.0.113.2/32"),
-            BanRefused::Full { .. }
-        ));
-        assert!(
-            table
-                .admit("203.0.113.1/32".parse().unwrap(), &protected)
-                .is_ok(),
-            "the same again is no new one"
         );
     }
 }

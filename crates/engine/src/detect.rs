@@ -79,6 +79,7 @@ impl Threshold {
             last: now,
             first_packet: entry.first_packet,
             last_packet: tuple,
+            proven: false,
         };
         self.by_source.remove(source);
         Some(evidence)

@@ -117,6 +117,11 @@ impl Detectors {
             .payload
             .as_mut()?
             .count(counted(facts.source), facts.tuple(), now)?;
+        // Hits are counted of TCP with a handshake alone, and of protocols that know none.
+        let proven = [evidence.first_packet, evidence.last_packet]
+            .iter()
+            .all(|packet| packet.protocol == policy::protocol::TCP);
+        let evidence = Evidence { proven, ..evidence };
         Some(Offence {
             detector: Detector::Payload,
             response: settings.response,

@@ -21,11 +21,13 @@ mod fragment;
 mod impossible;
 mod index;
 mod inspect;
+mod offender;
 mod rules;
 pub mod verdict;
 
-pub use ban::{Ban, BanOrigin, BanRefused, Detector, Evidence};
+pub use ban::{Ban, BanOrigin, BanRefused, Detector, Evidence, NoSource};
 pub use engine::{Arrival, Decision, Engine, Inspect, Known, Setup};
 pub use event::{Alert, Event, EventBody, FlowEnd, FlowRecord, PacketFacts, Totals};
 pub use facts::Probe;
+pub use offender::Offender;
 pub use verdict::{Essential, FragmentFault, Impossible, Invalid, Reason, Stage, Verdict};

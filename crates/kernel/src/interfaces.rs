@@ -1,4 +1,5 @@
-//! This host on the network: the names of its interfaces, its own addresses, its gateways and its resolvers.
+//! This host on the network: the names of its interfaces, its own addresses, its gateways, its resolvers, and the networks of its
+//! containers.
 //!
 //! What may never be banned by mistake starts from these ([`host_addresses`], refreshed when [`Changes`] says so). Leases, NTP
 //! servers and the sessions of administrators are not looked for here.
@@ -89,7 +90,16 @@ pub struct HostAddresses {
     pub gateways: Vec<IpAddr>,
     /// Its DNS servers.
     pub resolvers: Vec<IpAddr>,
+    /// The networks of the bridges that containers and virtual machines of this host hang on.
+    pub guests: Vec<IpNet>,
 }
+
+/// How programs name the bridges that they make for containers and virtual machines: Docker, Podman (netavark and CNI), LXC, LXD,
+/// Incus, libvirt, nerdctl, Kubernetes' CNI plugins. A bridge of another name may as well carry the uplink, and with it the whole
+/// neighbourhood.
+const GUEST_BRIDGES: [&str; 9] = [
+    "docker", "podman", "cni", "cbr", "lxcbr", "lxdbr", "incusbr", "virbr", "nerdctl",
+];
 
 /// Why the host's addresses are not known.
 #[derive(Debug, thiserror::Error)]
@@ -113,14 +123,38 @@ pub enum HostError {
 /// Either does not answer; a host without a resolver configuration has no resolvers.
 pub fn host_addresses() -> Result<HostAddresses, HostError> {
     let mut socket = Socket::open(libc::NETLINK_ROUTE)?;
-    let mut own = BTreeSet::new();
+    let mut bridges = BTreeSet::new();
+    dump(&mut socket, libc::RTM_GETLINK, 16, &mut |message| {
+        bridges.extend(guest_bridge(message))
+    })?;
+    let (mut own, mut guests) = (BTreeSet::new(), BTreeSet::new());
     dump(&mut socket, libc::RTM_GETADDR, 8, &mut |message| {
-        own.extend(own_address(message))
+        let Some(address) = own_address(message) else {
+            return;
+        };
+        own.insert(address);
+        // ifaddrmsg: family, prefix length, flags, scope, interface.
+        let interface = message
+            .payload
+            .get(4..8)
+            .and_then(|index| index.first_chunk());
+        let is_bridge =
+            interface.is_some_and(|index| bridges.contains(&u32::from_ne_bytes(*index)));
+        // A link-local network is the same one on every link.
+        let is_local = matches!(address, IpNet::V6(v6) if v6.addr().is_unicast_link_local());
+        if is_bridge && !is_local {
+            guests.insert(address.trunc());
+        }
     })?;
     let mut gateways = BTreeSet::new();
     dump(&mut socket, libc::RTM_GETROUTE, 12, &mut |message| {
         gateways.extend(next_hops(message))
     })?;
+    // Routes name next-hop objects alone where net.ipv4.nexthop_compat_mode is off. Kernels before 5.3 have none.
+    let _ = dump(&mut socket, RTM_GETNEXTHOP, 8, &mut |message| {
+        let gateway = message.attributes(8).get(NHA_GATEWAY);
+        gateways.extend(gateway.and_then(|gateway| address_of(gateway.value)));
+    });
     let mut resolvers = BTreeSet::new();
     // The second holds what stands behind the stub resolver 127.0.0.53 that the first names.
     for path in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
@@ -130,10 +164,19 @@ pub fn host_addresses() -> Result<HostAddresses, HostError> {
             Err(source) => return Err(HostError::Resolvers { path, source }),
         }
     }
+    // Where NetworkManager keeps what it would have written there. Most hosts have none.
+    for path in [
+        "/run/NetworkManager/resolv.conf",
+        "/run/NetworkManager/no-stub-resolv.conf",
+    ] {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        resolvers.extend(parse_resolvers(&text));
+    }
     Ok(HostAddresses {
         own: own.into_iter().collect(),
         gateways: gateways.into_iter().collect(),
         resolvers: resolvers.into_iter().collect(),
+        guests: guests.into_iter().collect(),
     })
 }
 
@@ -170,6 +213,8 @@ impl Changes {
         ] {
             socket.join(group.cast_signed())?;
         }
+        // Kernels before 5.3 have no next-hop objects that could change.
+        let _ = socket.join(libc::RTNLGRP_NEXTHOP.cast_signed());
         Ok(Changes {
             socket,
             batch: ReceiveBatch::new(16, 4096),
@@ -189,6 +234,11 @@ impl Changes {
         }
     }
 }
+
+/// `include/uapi/linux/rtnetlink.h`.
+const RTM_GETNEXTHOP: u16 = 106;
+/// The gateway of a next-hop object (`include/uapi/linux/nexthop.h`).
+const NHA_GATEWAY: u16 = 6;
 
 /// Lists all objects of a kind; `header` is the length of the request's fixed part.
 fn dump(
@@ -221,6 +271,25 @@ fn own_address(message: &Message<'_>) -> Option<IpNet> {
         .get(libc::IFA_LOCAL)
         .or_else(|| attributes.get(libc::IFA_ADDRESS))?;
     IpNet::new(address_of(address.value)?, length).ok()
+}
+
+/// The index of an `RTM_NEWLINK` that is a bridge for containers or virtual machines.
+fn guest_bridge(message: &Message<'_>) -> Option<u32> {
+    // ifinfomsg: family, padding, type (2), interface.
+    let index = u32::from_ne_bytes(*message.payload.get(4..8)?.first_chunk()?);
+    let attributes = message.attributes(16);
+    let name = attributes.get(libc::IFLA_IFNAME)?.string();
+    let about = attributes.get(libc::IFLA_LINKINFO)?;
+    let kind = about.nested().get(libc::IFLA_INFO_KIND)?.string();
+    (kind == "bridge" && is_guest_bridge(name)).then_some(index)
+}
+
+fn is_guest_bridge(name: &str) -> bool {
+    // Docker calls those of its other networks by the first 12 digits of the network's number; `br-lan` is something else.
+    let of_docker = name
+        .strip_prefix("br-")
+        .is_some_and(|rest| rest.len() == 12 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    of_docker || GUEST_BRIDGES.iter().any(|known| name.starts_with(known))
 }
 
 /// The gateways of an `RTM_NEWROUTE`: its own, or those of each path.
@@ -272,5 +341,24 @@ mod tests {
             Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into(),
         ];
         assert_eq!(parse_resolvers(text), expected);
+    }
+
+    #[test]
+    fn bridges_of_guests_are_known_by_name() {
+        for (name, is_guests) in [
+            ("docker0", true),
+            ("docker_gwbridge", true),
+            ("br-0123456789ab", true),
+            ("br-lan", false),
+            ("br0", false),
+            ("vmbr0", false),
+            ("podman1", true),
+            ("cni-podman0", true),
+            ("virbr0", true),
+            ("lxdbr0", true),
+            ("eth0", false),
+        ] {
+            assert_eq!(is_guest_bridge(name), is_guests, "{name}");
+        }
     }
 }

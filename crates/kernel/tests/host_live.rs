@@ -77,6 +77,36 @@ fn own_addresses_and_gateways_of_every_kind_of_route() {
 }
 
 #[test]
+fn networks_of_containers_and_next_hop_objects_are_found() {
+    if !ready() {
+        return;
+    }
+    let host = Netns::new("guests").unwrap();
+    let made = host.sh("ip link add docker0 type bridge; ip addr add 172.17.0.1/16 dev docker0; ip link set docker0 up
+                        ip addr add fd17::1/64 dev docker0
+                        ip link add br-lan type bridge; ip addr add 192.0.2.1/24 dev br-lan; ip link set br-lan up
+                        ip link add docker9 type veth peer name eth9; ip addr add 198.51.100.1/24 dev docker9");
+    made.unwrap();
+    let found = host.enter(host_addresses).unwrap().unwrap();
+    let guests: Vec<String> = found.guests.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        guests,
+        ["172.17.0.0/16", "fd17::/64"],
+        "what carries the LAN is not theirs, nor what is no bridge"
+    );
+    let hop =
+        "sysctl -qw net.ipv4.nexthop_compat_mode=0; ip nexthop add id 7 via 192.0.2.77 dev br-lan
+               ip route add 203.0.113.0/24 nhid 7";
+    if let Err(why) = host.sh(hop) {
+        eprintln!("SKIPPED: no next-hop objects here: {why}");
+        return;
+    }
+    let found = host.enter(host_addresses).unwrap().unwrap();
+    let gateway: IpAddr = "192.0.2.77".parse().unwrap();
+    assert_eq!(found.gateways, [gateway]);
+}
+
+#[test]
 fn a_change_of_addresses_or_routes_is_told() {
     if !ready() {
         return;

@@ -55,7 +55,8 @@ pub use policy::Policy;
 pub use port::PortSet;
 pub use protocol::Protocols;
 pub use settings::{
-    BanSettings, Blocked, Detect, Limits, LogSettings, PayloadHits, Protect, RateLimit, Response,
+    BanSettings, Blocked, Detect, Limits, LogSettings, PayloadHits, Protect, RateLimit, Reach,
+    Response,
 };
 pub use time::Timestamp;
 pub use witness::Witness;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::address::AddressSet;
 use crate::plan::SetId;
 
@@ -12,6 +14,47 @@ pub struct BanSettings {
     pub duration: Duration,
     /// Most bans held at once (1 to 1,000,000).
     pub capacity: u32,
+    /// Whether each further ban of a source lasts twice as long as the one before.
+    pub escalation: bool,
+    /// How long it is remembered that a source was banned.
+    pub memory: Duration,
+    /// What doubling ends at. A ban that is asked for longer than this from the begin is not made shorter.
+    pub longest: Duration,
+    /// How far bans of IPv4 sources may reach.
+    pub ipv4: Reach,
+    /// How far bans of IPv6 sources may reach.
+    pub ipv6: Reach,
+}
+
+/// How far a ban that no person asked for may reach beyond its source, in one address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Whether the prefix around many offenders is banned.
+    pub widen: bool,
+    /// How many offenders are many: subnets of a `/56` (its square for a `/48`), addresses of a `/24`. 2 to 64.
+    pub neighbours: u32,
+    /// Length of the shortest prefix that is banned so.
+    pub collateral: u8,
+}
+
+impl BanSettings {
+    /// How long a ban lasts whose first one lasts `first`, after `earlier` others that count.
+    pub fn escalated(&self, first: Duration, earlier: u32) -> Duration {
+        if !self.escalation {
+            return first;
+        }
+        // 2^31 times a second are 68 years: longer than any bound.
+        let doubled = first.saturating_mul(1 << earlier.min(31));
+        doubled.min(self.longest.max(first))
+    }
+
+    /// The reach in the family of a prefix.
+    pub const fn reach(&self, prefix: IpNet) -> &Reach {
+        match prefix {
+            IpNet::V4(_) => &self.ipv4,
+            IpNet::V6(_) => &self.ipv6,
+        }
+    }
 }
 
 impl Default for BanSettings {
@@ -19,6 +62,21 @@ impl Default for BanSettings {
         Self {
             duration: Duration::from_secs(600),
             capacity: 100_000,
+            escalation: true,
+            memory: Duration::from_secs(30 * 86_400),
+            longest: Duration::from_secs(7 * 86_400),
+            // Behind each address of a /24 may be another customer: whoever widens there has to want it.
+            ipv4: Reach {
+                widen: false,
+                neighbours: 16,
+                collateral: 24,
+            },
+            // One customer has a /56 or a /48 (RFC 6177) and changes the /64 at will.
+            ipv6: Reach {
+                widen: true,
+                neighbours: 4,
+                collateral: 48,
+            },
         }
     }
 }

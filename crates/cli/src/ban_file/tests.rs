@@ -70,6 +70,8 @@ fn ban(prefix: &str, left: Option<u64>, reason: &str) -> Ban {
         expires: left.map(|left| time(left).into()),
         remaining_s: left,
         times_banned: 3,
+        offences: 0,
+        grew_from: Vec::new(),
         evidence: Default::default(),
     }
 }

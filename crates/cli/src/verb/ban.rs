@@ -62,6 +62,13 @@ pub(super) fn unban(
     for ban in &unbanned.lifted {
         screen.line(format!("{} is no longer banned.", short(ban)))?;
     }
+    for ban in &unbanned.still {
+        warn(&format!(
+            "it is still dropped by the ban of {}; `portcullis unban {}` lifts that one",
+            short(ban),
+            short(ban)
+        ));
+    }
     if unbanned.lifted.is_empty() {
         screen.line(match asked.address {
             Some(address) => format!("{address} was not banned."),

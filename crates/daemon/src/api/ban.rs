@@ -26,8 +26,14 @@ pub struct Ban {
     pub expires: Option<Time>,
     /// Whole seconds left, rounded up; `null`: until it is lifted.
     pub remaining_s: Option<u64>,
-    /// How often this prefix has been banned, this time included.
+    /// How often this prefix has been banned within `[ban] memory`, this time included.
     pub times_banned: u32,
+    /// How many of these bans no third party could bring about: each of them doubles the next.
+    #[serde(default)]
+    pub offences: u32,
+    /// Whose bans made this wide one; absent for others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grew_from: Vec<IpNet>,
     /// What was counted; empty for bans nobody counted for.
     #[serde(default)]
     pub evidence: Evidence,
@@ -60,6 +66,9 @@ pub struct Evidence {
     /// The last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_packet: Option<String>,
+    /// Whether a completed handshake showed that the source has its address; else a third party could have sent in its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven: Option<bool>,
 }
 
 /// Bans a prefix.
@@ -91,6 +100,9 @@ pub struct UnbanQuery {
 pub struct Unbanned {
     /// The bans as they stood.
     pub lifted: Vec<Ban>,
+    /// Bans of wider prefixes that still drop what was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still: Vec<Ban>,
 }
 
 /// How to export.

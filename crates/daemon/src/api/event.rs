@@ -183,6 +183,12 @@ pub struct Why {
     pub story: Vec<String>,
     /// The ban in force, if there is one.
     pub ban: Option<Ban>,
+    /// Other bans that cover it: those of wider prefixes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub around: Vec<Ban>,
+    /// How often it was banned within `[ban] memory`; absent when it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<BanHistory>,
     /// Bans before, newest first, at most 20.
     pub past_bans: Vec<Ban>,
     /// Whether no ban, feed or detector may drop it, and why: `own address`, `[protect]`, …
@@ -195,6 +201,22 @@ pub struct Why {
     pub last_seen: Option<Time>,
     /// Its events as EVE objects, newest first, at most 50.
     pub events: Vec<serde_json::Value>,
+}
+
+/// What is remembered of a prefix that was banned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BanHistory {
+    /// Who: the address, or the `/64` that an IPv6 address is banned by.
+    pub prefix: ipnet::IpNet,
+    /// How often.
+    pub times_banned: u32,
+    /// How many of those bans no third party could bring about: each doubles the next.
+    pub offences: u32,
+    /// When the last one began.
+    pub last: Time,
+    /// When a person last lifted one; what was before does not double.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifted: Option<Time>,
 }
 
 /// How often one reason struck.

@@ -46,7 +46,8 @@ pub use ban::{
     ImportedBan, NotImported, PlainBans, UnbanQuery, Unbanned,
 };
 pub use event::{
-    Decided, EventQuery, Flow, FlowQuery, Minute, Stats, StatsQuery, Totals, Why, WhyCount,
+    BanHistory, Decided, EventQuery, Flow, FlowQuery, Minute, Stats, StatsQuery, Totals, Why,
+    WhyCount,
 };
 pub use policy::{
     Applied, ApplyRequest, Finding, Flushed, Format, PolicyText, PolicyVersion, Rule, Set,

@@ -8,7 +8,6 @@ use super::apply::effective;
 use super::ban::{BanError, parse_prefix};
 use crate::addresses::Discovered;
 use crate::api;
-use crate::clock;
 use crate::record::NoticeKind;
 
 /// The allow list, in the state directory.
@@ -23,7 +22,7 @@ impl Guard {
             self.discovered = discovered;
             return;
         }
-        let now = clock::now();
+        let now = self.clock.now();
         let set = discovered.protected_set();
         let changed = set != self.discovered.protected_set();
         self.engine.set_addresses(discovered.own.clone(), set, now);
@@ -55,7 +54,7 @@ impl Guard {
         let prefix = parse_prefix(&request.prefix)?;
         let entry = api::Allowed {
             prefix,
-            since: clock::now().into(),
+            since: self.clock.now().into(),
             persist: request.persist,
             lifted: Vec::new(),
         };
@@ -88,7 +87,7 @@ impl Guard {
 
     /// The plan, the engine, the kernel and the disk follow the list; returns the bans that it lifted.
     fn follow_allowed(&mut self) -> Vec<api::Ban> {
-        let now = clock::now();
+        let now = self.clock.now();
         let kept: Vec<&api::Allowed> = self
             .allowed
             .values()

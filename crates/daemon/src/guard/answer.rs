@@ -1,11 +1,11 @@
 //! Answers about what is in force: rules, sets, flows, hypothetical packets.
 
 use engine::Probe;
-use policy::{AddressMatch, Direction, NamedSet, protocol};
+use ipnet::IpNet;
+use policy::{AddressMatch, Direction, NamedSet, Timestamp, protocol};
 
 use super::Guard;
 use crate::api;
-use crate::clock;
 use crate::record::explain::action_name;
 use crate::record::{ban, decided};
 
@@ -128,7 +128,7 @@ impl Guard {
     ///
     /// When one of them makes no sense.
     pub fn test(&self, request: &api::TestRequest) -> Result<Vec<api::TestResult>, AnswerError> {
-        let now = clock::now();
+        let now = self.clock.now();
         request
             .packets
             .iter()
@@ -151,34 +151,94 @@ impl Guard {
         }
     }
 
-    /// The ban that covers any address of a prefix, and why the prefix may not be banned, if so.
-    pub fn standing(&self, prefix: ipnet::IpNet) -> (Option<api::Ban>, Option<String>) {
-        let now = clock::now();
-        let covering = self
+    /// How a prefix stands with bans and protection.
+    pub fn standing(&self, prefix: IpNet) -> Standing {
+        let now = self.clock.now();
+        let mut bans: Vec<&engine::Ban> = self
             .engine
             .bans()
             .filter(|held| {
                 held.expires > now
                     && (held.prefix.contains(&prefix) || prefix.contains(&held.prefix))
             })
-            .max_by_key(|held| held.prefix.prefix_len());
+            .collect();
+        bans.sort_by_key(|held| std::cmp::Reverse(held.prefix.prefix_len()));
+        let mut bans = bans.into_iter();
+        let narrowest = bans.next().map(|held| ban::ban(held, now));
+        let around = bans
+            .filter(|held| held.prefix.contains(&prefix))
+            .map(|held| ban::ban(held, now));
+        Standing {
+            ban: narrowest,
+            around: around.collect(),
+            protected: self.protection(prefix),
+            history: self.ban_history(prefix, now),
+        }
+    }
+
+    /// Of the prefix itself, or of what an IPv6 address is banned by.
+    fn ban_history(&self, prefix: IpNet, now: Timestamp) -> Option<api::BanHistory> {
+        let subnet = match prefix {
+            IpNet::V6(v6) if v6.prefix_len() > 64 => IpNet::new(prefix.addr(), 64).ok(),
+            IpNet::V4(_) | IpNet::V6(_) => None,
+        };
+        let known = [Some(prefix), subnet]
+            .into_iter()
+            .flatten()
+            .map(|prefix| self.engine.offender(prefix.trunc(), now))
+            .find(|offender| offender.times > 0)?;
+        Some(api::BanHistory {
+            prefix: known.prefix,
+            times_banned: known.times,
+            offences: known.offences,
+            last: known.last.into(),
+            lifted: known.lifted.map(Into::into),
+        })
+    }
+
+    /// Why no ban, feed or detector may drop it, if so.
+    fn protection(&self, prefix: IpNet) -> Option<String> {
         let key = policy::address_key(prefix.addr());
-        let protected = self.engine.protected().contains_key(key).then(|| {
-            let holds = |net: &ipnet::IpNet| net.contains(&prefix);
+        self.engine.protected().contains_key(key).then(|| {
+            let holds = |net: &IpNet| net.contains(&prefix);
             if self.allowed.keys().any(holds) {
                 return "on the runtime allow list (`portcullis allow --remove` takes it off)"
                     .to_owned();
             }
-            let found = self.discovered.protected.iter().find(|(net, _)| holds(net));
+            // The narrowest says most: an own address lies in the network of its containers.
+            let found = self
+                .discovered
+                .protected
+                .iter()
+                .filter(|(net, _)| holds(net));
+            let found = found.max_by_key(|(net, _)| net.prefix_len());
             match found {
                 Some((_, "own")) => "an address of this host".to_owned(),
+                Some((_, "broadcast")) => {
+                    "the broadcast address of a network of this host".to_owned()
+                }
+                Some((_, "guests")) => {
+                    "in the network of this host's containers or virtual machines".to_owned()
+                }
                 Some((_, "session")) => "the peer of a live SSH session".to_owned(),
                 Some((_, why)) => format!("a {why} of this host"),
                 None => "listed under [protect]".to_owned(),
             }
-        });
-        (covering.map(|held| ban::ban(held, now)), protected)
+        })
     }
+}
+
+/// How a prefix stands with bans and protection.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// The narrowest ban in force that has an address in common with it.
+    pub ban: Option<api::Ban>,
+    /// Other bans that cover it.
+    pub around: Vec<api::Ban>,
+    /// Why it may not be banned, if so.
+    pub protected: Option<String>,
+    /// How often it was banned.
+    pub history: Option<api::BanHistory>,
 }
 
 /// A hypothetical packet as the engine takes it.

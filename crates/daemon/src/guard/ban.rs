@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use engine::{Ban, BanOrigin, BanRefused, Detector, Event, EventBody};
+use engine::{Ban, BanOrigin, BanRefused, Event, EventBody};
 use ipnet::IpNet;
 use kernel::datapath::DatapathError;
 use policy::{AddressSet, Timestamp};
 
 use super::Guard;
 use crate::api;
-use crate::clock::{self, Step};
-use crate::record::NoticeKind;
 use crate::record::ban::ban as shown;
 use crate::store::BanEnd;
 
@@ -95,10 +93,6 @@ pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, BanError> {
     Ok(prefix.trunc())
 }
 
-fn set(prefix: IpNet) -> AddressSet {
-    std::iter::once(prefix).collect()
-}
-
 /// Whether it is more than one address.
 fn is_wide(prefix: &IpNet) -> bool {
     prefix.prefix_len() < prefix.max_prefix_len()
@@ -118,6 +112,8 @@ impl Guard {
         match &event.body {
             EventBody::Ban(ban) => {
                 self.store.ban(ban.clone());
+                self.store
+                    .offender(self.engine.offender(ban.prefix, event.at));
                 changes.push(ban.into());
             }
             EventBody::Unban { ban, expired } => {
@@ -127,6 +123,10 @@ impl Guard {
                     BanEnd::Lifted
                 };
                 self.store.unban(ban.prefix, end, event.at);
+                if !expired {
+                    self.store
+                        .offender(self.engine.offender(ban.prefix, event.at));
+                }
                 changes.push(Change::Unban(ban.prefix));
             }
             _ => {}
@@ -175,92 +175,9 @@ impl Guard {
         }
     }
 
-    /// Puts every ban of the engine that the kernel lacks into it.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel cannot be asked or refuses.
-    pub(super) fn restore_kernel_bans(&mut self, now: Timestamp) -> Result<usize, DatapathError> {
-        let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) else {
-            return Ok(0);
-        };
-        let held: AddressSet = datapath.bans()?.iter().map(|ban| ban.prefix).collect();
-        let missing: Vec<_> = self
-            .engine
-            .bans()
-            .filter(|ban| ban.expires > now && !held.contains_set(&set(ban.prefix)))
-            .map(|ban| (ban.prefix, ban.remaining(now)))
-            .collect();
-        if !missing.is_empty() {
-            datapath.bans_many(&missing)?;
-        }
-        self.bans_behind = false;
-        Ok(missing.len())
-    }
-
-    /// Bans of the last run, and those that the kernel kept meanwhile: what either knows holds on.
-    pub(super) fn restore_bans(&mut self, stored: Vec<Ban>, now: Timestamp) {
-        for ban in stored {
-            let prefix = ban.prefix;
-            if ban.expires <= now {
-                self.store.unban(prefix, BanEnd::Expired, ban.expires);
-            } else if let Err(refused) = self.engine.restore_ban(ban, now) {
-                self.store.unban(prefix, BanEnd::Lifted, now);
-                self.notice(
-                    NoticeKind::Daemon,
-                    format!("a ban of the last run is not made again: {refused}"),
-                );
-            }
-        }
-        let Some(datapath) = &mut self.datapath else {
-            return;
-        };
-        // An error says that nothing of ours is in the kernel.
-        let held = datapath.bans().unwrap_or_default();
-        let known: AddressSet = self.engine.bans().map(|ban| ban.prefix).collect();
-        for ban in held {
-            if known.contains_set(&set(ban.prefix)) {
-                continue;
-            }
-            let found = Ban {
-                prefix: ban.prefix,
-                origin: BanOrigin::Detector(Detector::Rate),
-                reason: "banned by the kernel while the daemon was away".to_owned(),
-                since: now,
-                expires: ban.remaining.map_or(Timestamp::MAX, |left| now.after(left)),
-                times_banned: 1,
-                evidence: None,
-            };
-            match self.engine.restore_ban(found.clone(), now) {
-                Ok(()) => self.store.ban(found),
-                Err(refused) => tracing::warn!("a ban found in the kernel is not kept: {refused}"),
-            }
-        }
-    }
-
-    /// The wall clock was set: what is left of each ban stays what it was.
-    pub(super) fn shift_bans(&mut self, step: Step, now: Timestamp) {
-        let bans: Vec<Ban> = self.engine.bans().cloned().collect();
-        for ban in bans {
-            let shifted = Ban {
-                since: step.shift(ban.since),
-                expires: step.shift(ban.expires),
-                ..ban
-            };
-            // A ban that was admitted once is refused only when its address became protected since, and then it is lifted anyway.
-            if self.engine.restore_ban(shifted.clone(), now).is_ok() {
-                self.store.ban(shifted);
-            }
-        }
-        self.notice(
-            NoticeKind::Daemon,
-            format!("the clock was set: {step}; bans keep the time they had left"),
-        );
-    }
-
     /// The bans in force, by prefix.
     pub fn bans(&self) -> Vec<api::Ban> {
-        let now = clock::now();
+        let now = self.clock.now();
         let mut bans: Vec<&Ban> = self.engine.bans().collect();
         bans.sort_by_key(|ban| ban.prefix);
         bans.into_iter().map(|ban| shown(ban, now)).collect()
@@ -272,7 +189,7 @@ impl Guard {
     ///
     /// When the request makes no sense, or the engine or the kernel refuses; then nothing is banned.
     pub fn ban(&mut self, request: &api::BanRequest) -> Result<api::Ban, BanError> {
-        let now = clock::now();
+        let now = self.clock.now();
         let prefix = parse_prefix(&request.prefix)?;
         let duration = match request.for_s {
             None => None,
@@ -282,6 +199,7 @@ impl Guard {
         let reason = request.reason.as_deref().unwrap_or("banned by hand");
         let reason = crate::record::escape::Escaped(reason).to_string();
         let before = self.engine.bans().find(|ban| ban.prefix == prefix).cloned();
+        let past = self.engine.offender(prefix, now);
         let made = self
             .engine
             .ban(now, prefix, duration, BanOrigin::Manual, reason);
@@ -294,11 +212,7 @@ impl Guard {
         };
         if let Err(error) = self.try_carry_out(&[Change::from(&made)], now) {
             // As it was: the engine must not believe in a ban that the kernel does not hold.
-            self.engine.unban(now, prefix);
-            if let Some(before) = before {
-                // It was admitted before.
-                let _ = self.engine.restore_ban(before, now);
-            }
+            self.engine.retract(&made, before, past);
             while self.engine.poll_event().is_some() {}
             return Err(error.into());
         }
@@ -312,7 +226,7 @@ impl Guard {
     ///
     /// When the request makes no sense, or nothing is banned by it.
     pub fn unban(&mut self, query: &api::UnbanQuery) -> Result<api::Unbanned, BanError> {
-        let now = clock::now();
+        let now = self.clock.now();
         let prefixes: Vec<IpNet> = match (&query.prefix, query.all) {
             (None, true) => self.engine.bans().map(|ban| ban.prefix).collect(),
             (Some(text), false) => {
@@ -342,7 +256,16 @@ impl Guard {
             _ => return Err(BanError::Which),
         };
         let lifted = self.lift(&prefixes, now);
-        Ok(api::Unbanned { lifted })
+        let still = match &query.prefix {
+            Some(text) => {
+                let wanted = parse_prefix(text)?;
+                let covers = |ban: &&Ban| ban.prefix.contains(&wanted);
+                let still = self.engine.bans().filter(covers);
+                still.map(|ban| shown(ban, now)).collect()
+            }
+            None => Vec::new(),
+        };
+        Ok(api::Unbanned { lifted, still })
     }
 
     /// Lifts the bans of these prefixes.

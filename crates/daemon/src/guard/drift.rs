@@ -1,10 +1,12 @@
 //! Somebody else changes what is ours in the kernel: seen within a second, put back, and told.
 
+use ipnet::IpNet;
 use kernel::datapath::{Apply, DatapathError, Drift};
 use policy::Timestamp;
 
 use super::Guard;
 use crate::record::NoticeKind;
+use crate::record::explain::short;
 
 impl Guard {
     /// Compares the kernel with what was applied, and puts back what differs.
@@ -17,7 +19,7 @@ impl Guard {
             Ok(Some(what)) => {
                 self.drift.in_sync = true;
                 self.drift.repaired += 1;
-                self.tell_drift(format!("{what}; it was put back"), now);
+                self.tell_drift(what, now);
             }
             Err(error) => {
                 let text = format!(
@@ -52,18 +54,20 @@ impl Guard {
             }
             Drift::Nearby => {
                 let missing = self.restore_kernel_bans(now)?;
-                Ok((missing > 0).then(|| format!("{missing} bans were taken out of the kernel")))
+                Ok((!missing.is_empty()).then(|| taken_out(&missing)))
             }
             Drift::Changed { what } => {
                 self.put_back(now)?;
                 Ok(Some(format!(
-                    "somebody changed our rules in the kernel ({})",
+                    "somebody changed our rules in the kernel ({}); they were put back",
                     what.join(", ")
                 )))
             }
             Drift::Gone => {
                 self.put_back(now)?;
-                Ok(Some("somebody took our rules out of the kernel".to_owned()))
+                Ok(Some(
+                    "somebody took our rules out of the kernel; they were put back".to_owned(),
+                ))
             }
         }
     }
@@ -84,4 +88,24 @@ impl Guard {
         })?;
         self.restore_kernel_bans(now).map(drop)
     }
+}
+
+/// Bans that the record names when somebody took them out of the kernel.
+const NAMED: usize = 3;
+
+/// What was done to the bans, in words.
+fn taken_out(missing: &[IpNet]) -> String {
+    let names: Vec<String> = missing.iter().take(NAMED).map(|net| short(*net)).collect();
+    let more = match missing.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let (what, it, back) = match missing.len() {
+        1 => ("a ban", "it", "it was"),
+        _ => ("bans", "them", "they were"),
+    };
+    format!(
+        "somebody took {what} out of the kernel or made {it} end earlier ({}{more}); {back} put back",
+        names.join(", ")
+    )
 }

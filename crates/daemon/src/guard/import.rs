@@ -10,7 +10,6 @@ use policy::Timestamp;
 use super::Guard;
 use super::ban::{Change, parse_prefix};
 use crate::api;
-use crate::clock;
 use crate::record::NoticeKind;
 use crate::record::escape::{Escaped, is_hazard};
 
@@ -28,7 +27,7 @@ impl Guard {
     ///
     /// When the kernel refuses; the engine then tries again with each check.
     pub fn import_bans(&mut self, import: &api::BanImport) -> api::Imported {
-        let now = clock::now();
+        let now = self.clock.now();
         let mut outcome = api::Imported::default();
         let mut made = Vec::new();
         let mut held: HashMap<IpNet, Ban> = self
@@ -84,6 +83,9 @@ impl Guard {
                     since,
                     expires,
                     times_banned: wanted.times_banned.unwrap_or(1).max(1),
+                    // A list does not say on what evidence: what it brings does not double.
+                    offences: 0,
+                    grew_from: Vec::new(),
                     evidence: None,
                 },
             };
@@ -116,8 +118,7 @@ impl Guard {
                 NoticeKind::Daemon,
                 format!("{} bans were imported", made.len()),
             );
-            let bans = self.engine.bans().cloned().collect();
-            self.store.replace_bans(bans);
+            self.store.replace(self.memory());
         }
         outcome
     }

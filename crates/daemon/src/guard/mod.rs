@@ -12,6 +12,7 @@ mod hold;
 mod import;
 mod lists;
 mod packet;
+mod reconcile;
 mod seen;
 mod status;
 
@@ -126,6 +127,8 @@ pub struct Setup {
     pub discovered: Discovered,
     /// Bans of the last run.
     pub bans: Vec<engine::Ban>,
+    /// Who was banned before.
+    pub offenders: Vec<engine::Offender>,
     /// A seed that senders cannot know.
     pub seed: u64,
 }
@@ -218,9 +221,11 @@ impl Guard {
             revert,
             discovered,
             bans,
+            offenders,
             seed,
         } = setup;
-        let now = clock::now();
+        let clock = Clock::new();
+        let now = clock.now();
         let allowed = state
             .read::<Vec<api::Allowed>>(address::ALLOWED)
             .unwrap_or_default()
@@ -262,7 +267,7 @@ impl Guard {
             hold: None,
             allowed,
             discovered,
-            clock: Clock::new(),
+            clock,
             drift: api::Drift {
                 in_sync: true,
                 ..api::Drift::default()
@@ -275,6 +280,9 @@ impl Guard {
             last_count: Instant::now(),
             last_stats: Instant::now(),
         };
+        for offender in offenders {
+            guard.engine.restore_offender(offender);
+        }
         guard.restore_bans(bans, now);
         guard
     }
@@ -284,7 +292,10 @@ impl Guard {
         let mut next_tick = Instant::now() + TICK;
         loop {
             let wait = next_tick.saturating_duration_since(Instant::now());
-            match inbox.0.recv_timeout(wait) {
+            let input = inbox.0.recv_timeout(wait);
+            // Before anything that asks what time it is: packets are stamped by a clock that may have been set meanwhile.
+            self.notice_step();
+            match input {
                 Ok(Input::Batch(batch)) => {
                     self.packets(&batch);
                     self.pump.recycle(batch);
@@ -303,11 +314,15 @@ impl Guard {
         self.end();
     }
 
-    fn tick(&mut self) {
-        let now = clock::now();
+    fn notice_step(&mut self) {
         if let Some(step) = self.clock.step() {
-            self.shift_bans(step, now);
+            self.shift_bans(step, self.clock.now());
         }
+    }
+
+    fn tick(&mut self) {
+        self.notice_step();
+        let now = self.clock.now();
         self.engine.advance(now);
         self.settle(now);
         self.watch_hold();
@@ -318,8 +333,7 @@ impl Guard {
                 tracing::warn!("{warning}");
             }
             if self.store.take_bans_wanted() {
-                let bans = self.engine.bans().cloned().collect();
-                self.store.replace_bans(bans);
+                self.store.replace(self.memory());
             }
         }
         if self.last_count.elapsed() >= COUNT {
@@ -334,7 +348,7 @@ impl Guard {
     }
 
     fn end(&mut self) {
-        let now = clock::now();
+        let now = self.clock.now();
         self.pump.stop();
         self.engine.finish(now);
         self.settle(now);

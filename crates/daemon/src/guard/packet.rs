@@ -9,7 +9,6 @@ use wire::{Frame, Link, Packet, Vlan};
 
 use super::Guard;
 use super::seen::Begin;
-use crate::clock;
 
 /// Packets on their way to the guard, in one piece of memory.
 #[derive(Debug, Default)]
@@ -72,6 +71,14 @@ impl Batch {
         self.packets.len() >= Self::PACKETS || self.bytes.len() >= Self::BYTES
     }
 
+    /// As if all had come at another time.
+    #[cfg(test)]
+    pub(crate) fn restamp(&mut self, at: Timestamp) {
+        for meta in &mut self.packets {
+            meta.at = at;
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.packets.clear();
@@ -81,9 +88,12 @@ impl Batch {
 impl Guard {
     /// The packet line, from parse to record.
     pub(super) fn packets(&mut self, batch: &Batch) {
+        // Stamps are by the wall clock. One that was set back since is no reason for bans to end.
+        let latest = self.clock.now();
         for meta in &batch.packets {
+            let at = meta.at.min(latest);
             let arrival = Arrival {
-                now: meta.at,
+                now: at,
                 direction: meta.direction,
                 interface: meta.interface.as_deref(),
                 wire_len: meta.wire_len,
@@ -109,7 +119,7 @@ impl Guard {
                 // The kernel logs IP packets alone, and has read more of them than it hands up: nothing can be said of these.
                 (Some(_), Ok(Frame::NotIp { .. }) | Err(_)) => self.counts.unread_log += 1,
             }
-            self.settle(meta.at);
+            self.settle(at);
         }
     }
 
@@ -154,16 +164,18 @@ impl Guard {
 
     /// What inspecting workers found: their bans become everybody's, the rest is for the record.
     pub(super) fn inspected(&mut self, events: Vec<Event>) {
-        let now = clock::now();
+        let now = self.clock.now();
         let mut bans = Vec::new();
-        for mut event in events {
+        for event in events {
             match &event.body {
                 EventBody::Ban(ban) => {
-                    let origin = ban.origin.clone();
-                    if let Err(refused) = self.engine.restore_ban(ban.clone(), now) {
-                        event.body = EventBody::BanRefused { refused, origin };
+                    // Made anew with what is known of its source, or refused: both are events of the engine's own.
+                    self.engine.adopt_ban(ban.clone(), now).ok();
+                    while let Some(event) = self.engine.poll_event() {
+                        self.note_ban(&event, &mut bans);
+                        self.recorder.event(event);
                     }
-                    self.note_ban(&event, &mut bans);
+                    continue;
                 }
                 // A worker's own ban table is not the one that counts.
                 EventBody::Unban { .. } => continue,

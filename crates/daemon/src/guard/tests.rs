@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use engine::BanOrigin;
+use engine::{BanOrigin, Detector, EventBody};
 use kernel::datapath::{Count, Counters, Drift};
 use kernel::fake::FakeDatapath;
 use kernel::tag::{Cause, LogTag, Outcome};
 use policy::{LogSettings, RuleId};
 use wire::Link;
 
+mod bans;
 mod hold;
 
 use super::*;
@@ -80,6 +81,7 @@ fn stage_in(
         },
         discovered,
         bans,
+        offenders: opened.offenders,
         seed: 1,
     });
     Stage {
@@ -303,6 +305,8 @@ fn the_store_and_the_kernel_are_one_at_the_start() {
         since: now,
         expires,
         times_banned: 3,
+        offences: 2,
+        grew_from: Vec::new(),
         evidence: None,
     };
     let bans = vec![

@@ -29,6 +29,8 @@ pub fn ban(ban: &engine::Ban, now: Timestamp) -> api::Ban {
             left.as_secs() + u64::from(left.subsec_nanos() > 0)
         }),
         times_banned: ban.times_banned,
+        offences: ban.offences,
+        grew_from: ban.grew_from.clone(),
         evidence: api::Evidence {
             rule,
             ..ban.evidence.as_ref().map(evidence).unwrap_or_default()
@@ -47,6 +49,7 @@ pub fn evidence(evidence: &Evidence) -> api::Evidence {
         last: Some(evidence.last.into()),
         first_packet: Some(tuple(&evidence.first_packet)),
         last_packet: Some(tuple(&evidence.last_packet)),
+        proven: Some(evidence.proven),
     }
 }
 

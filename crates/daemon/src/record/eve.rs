@@ -90,9 +90,7 @@ impl Eve {
         // A ban speaks of a prefix: that is its source, so that a search for an address finds it.
         let banned = match &event.body {
             EventBody::Ban(ban) | EventBody::Unban { ban, .. } => Some(explain::short(ban.prefix)),
-            EventBody::BanRefused { refused, .. } => {
-                ban_refused_prefix(refused).map(explain::short)
-            }
+            EventBody::BanRefused { refused, .. } => refused.prefix().map(explain::short),
             _ => None,
         };
         let tuple = event.tuple.as_ref();
@@ -193,15 +191,6 @@ impl From<engine::Totals> for StatsLine {
     }
 }
 
-/// The prefix of a refusal that names one.
-pub(crate) fn ban_refused_prefix(refused: &engine::BanRefused) -> Option<ipnet::IpNet> {
-    match refused {
-        engine::BanRefused::Protected { prefix, .. }
-        | engine::BanRefused::NotASource { prefix } => Some(*prefix),
-        engine::BanRefused::Full { .. } => None,
-    }
-}
-
 fn object<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
     fields
         .into_iter()
@@ -244,7 +233,7 @@ fn body(event: &Event, context: Context<'_>) -> (&'static str, Map<String, Value
         }
         EventBody::BanRefused { refused, origin } => {
             let value = json!({
-                "prefix": ban_refused_prefix(refused),
+                "prefix": refused.prefix(),
                 "origin": origin.name(),
                 "detector": match origin { engine::BanOrigin::Detector(detector) => Some(detector.name()), _ => None },
                 "refused": refused.to_string(),

@@ -62,6 +62,8 @@ pub(crate) fn ban() -> Ban {
         since: Timestamp::from_secs(1_767_225_600),
         expires: Timestamp::from_secs(1_767_226_200),
         times_banned: 1,
+        offences: 0,
+        grew_from: Vec::new(),
         evidence: Some(evidence()),
     }
 }
@@ -75,6 +77,7 @@ fn evidence() -> Evidence {
         last: Timestamp::from_secs(1_767_225_600),
         first_packet: tuple(6, false),
         last_packet: tuple(6, false),
+        proven: false,
     }
 }
 

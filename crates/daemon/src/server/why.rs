@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::failure::Failure;
 use super::route::{Answer, App, blocking};
-use crate::api::{Ban, Decided, Why, WhyCount};
+use crate::api::{Ban, BanHistory, Decided, Why, WhyCount};
 use crate::clock;
 use crate::guard::parse_prefix;
 use crate::record::ban::ban as shown;
@@ -69,7 +69,7 @@ fn of_event(app: &App, reader: &Reader, subject: String, number: u64) -> Result<
 }
 
 fn of_prefix(app: &App, reader: &Reader, subject: String, prefix: IpNet) -> Result<Why, Failure> {
-    let (ban, protected) = app.service.guard.ask(move |guard| guard.standing(prefix))?;
+    let standing = app.service.guard.ask(move |guard| guard.standing(prefix))?;
     let range = Range::from(prefix);
     let filter = EventFilter {
         limit: EVENTS,
@@ -79,8 +79,10 @@ fn of_prefix(app: &App, reader: &Reader, subject: String, prefix: IpNet) -> Resu
     let now = clock::now();
     let seen = reader.seen(range)?;
     let mut why = Why {
-        ban,
-        protected,
+        ban: standing.ban,
+        around: standing.around,
+        history: standing.history,
+        protected: standing.protected,
         past_bans: reader
             .past_bans(range, BANS)?
             .iter()
@@ -111,6 +113,8 @@ impl Why {
             subject,
             story: Vec::new(),
             ban: None,
+            around: Vec::new(),
+            history: None,
             past_bans: Vec::new(),
             protected: None,
             denied: Vec::new(),
@@ -139,6 +143,14 @@ fn story(why: &Why, prefix: IpNet) -> Vec<String> {
         Some(ban) => story.push(ban_sentence(ban)),
         None => story.push(format!("{name} is not banned.")),
     }
+    if let Some(ban) = &why.ban {
+        story.extend(about(ban));
+    }
+    for ban in &why.around {
+        story.push(ban_sentence(ban));
+        story.extend(about(ban));
+    }
+    story.extend(why.history.as_ref().map(history_sentence));
     for denied in &why.denied {
         story.push(format!(
             "{} {} {}, from {} to {}: {}.",
@@ -172,6 +184,46 @@ fn story(why: &Why, prefix: IpNet) -> Vec<String> {
         _ => story.push("Nothing of it is on record.".to_owned()),
     }
     story
+}
+
+/// What a ban rests on beside its reason.
+fn about(ban: &Ban) -> Vec<String> {
+    let mut story = Vec::new();
+    if !ban.grew_from.is_empty() {
+        let names: Vec<String> = ban.grew_from.iter().map(|net| short(*net)).collect();
+        story.push(format!(
+            "It was widened to {} because of the bans of {}, which stay as they are.",
+            short(ban.prefix),
+            names.join(", ")
+        ));
+    }
+    if ban.evidence.proven == Some(false) {
+        story.push(
+            "Somebody else could have sent these packets in its name, so that this ban makes no other longer or wider."
+                .to_owned(),
+        );
+    }
+    story
+}
+
+fn history_sentence(history: &BanHistory) -> String {
+    let times = |count: u32| match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    };
+    let name = short(history.prefix);
+    let doubled = match history.offences {
+        0 => "its next ban is as long as a first one".to_owned(),
+        count => format!("its next ban is doubled {}", times(count)),
+    };
+    let lifted = history.lifted.map_or_else(String::new, |at| {
+        format!(", and what was before its ban was lifted at {at} does not count")
+    });
+    format!(
+        "{name} was banned {} that is remembered, last at {}: {doubled}{lifted}.",
+        times(history.times_banned),
+        history.last
+    )
 }
 
 fn ban_sentence(ban: &Ban) -> String {

@@ -121,6 +121,10 @@ struct Stored {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<u64>,
     times: u32,
+    #[serde(default)]
+    offences: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    grew_from: Vec<IpNet>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     evidence: Option<StoredEvidence>,
 }
@@ -134,6 +138,8 @@ struct StoredEvidence {
     last: u64,
     first_packet: StoredTuple,
     last_packet: StoredTuple,
+    #[serde(default)]
+    proven: bool,
 }
 
 /// Source, destination, protocol, ports.
@@ -161,6 +167,8 @@ fn encode(ban: &Ban) -> String {
         since: ban.since.as_nanos(),
         expires: (ban.expires != Timestamp::MAX).then(|| ban.expires.as_nanos()),
         times: ban.times_banned,
+        offences: ban.offences,
+        grew_from: ban.grew_from.clone(),
         evidence: ban.evidence.as_ref().map(|evidence| StoredEvidence {
             count: evidence.count,
             threshold: evidence.threshold,
@@ -169,6 +177,7 @@ fn encode(ban: &Ban) -> String {
             last: evidence.last.as_nanos(),
             first_packet: tuple(&evidence.first_packet),
             last_packet: tuple(&evidence.last_packet),
+            proven: evidence.proven,
         }),
     };
     serde_json::to_string(&stored)
@@ -199,6 +208,8 @@ fn decode(text: &str) -> Option<Ban> {
         since: Timestamp::from_nanos(stored.since),
         expires: stored.expires.map_or(Timestamp::MAX, Timestamp::from_nanos),
         times_banned: stored.times,
+        offences: stored.offences,
+        grew_from: stored.grew_from,
         evidence: stored.evidence.map(|evidence| Evidence {
             count: evidence.count,
             threshold: evidence.threshold,
@@ -207,6 +218,7 @@ fn decode(text: &str) -> Option<Ban> {
             last: Timestamp::from_nanos(evidence.last),
             first_packet: tuple(evidence.first_packet),
             last_packet: tuple(evidence.last_packet),
+            proven: evidence.proven,
         }),
     })
 }

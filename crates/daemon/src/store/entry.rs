@@ -80,9 +80,7 @@ impl Entry {
         };
         let banned = match &event.body {
             EventBody::Ban(ban) | EventBody::Unban { ban, .. } => Some(ban.prefix),
-            EventBody::BanRefused { refused, .. } => {
-                crate::record::eve::ban_refused_prefix(refused)
-            }
+            EventBody::BanRefused { refused, .. } => refused.prefix(),
             _ => None,
         };
         let tuple = event.tuple.as_ref();

@@ -133,6 +133,8 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
         "decisions",
         "bans",
         "ban_history",
+        "offenders",
+        "clock",
         "minutes",
         "policies",
     ] {
@@ -192,6 +194,10 @@ CREATE TABLE IF NOT EXISTS ban_history (
     how TEXT NOT NULL, ban TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS ban_history_first ON ban_history (first, id);
 CREATE INDEX IF NOT EXISTS ban_history_ended ON ban_history (ended);
+CREATE TABLE IF NOT EXISTS offenders (
+    prefix TEXT PRIMARY KEY, times INTEGER NOT NULL, last INTEGER NOT NULL, offences INTEGER NOT NULL, offended INTEGER,
+    lifted INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY, boot TEXT NOT NULL, offset INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS minutes (
     at INTEGER PRIMARY KEY, packets INTEGER NOT NULL, bytes INTEGER NOT NULL, allowed INTEGER NOT NULL,
     dropped INTEGER NOT NULL, rejected INTEGER NOT NULL, anomalies INTEGER NOT NULL, flows INTEGER NOT NULL,

@@ -7,8 +7,10 @@
 mod ban;
 mod entry;
 mod file;
+mod offender;
 mod prune;
 mod query;
+mod uptime;
 mod writer;
 
 pub use ban::{BanEnd, PastBan};
@@ -27,6 +29,7 @@ use ipnet::IpNet;
 use policy::{LogSettings, Timestamp};
 
 use crate::api;
+use crate::clock::{Clock, Stamp};
 
 /// What the channel to the writing thread holds at most.
 const CHANNEL: usize = 8_192;
@@ -56,13 +59,40 @@ struct Shared {
 enum Message {
     Event(Box<Entry>),
     BanPut(Box<engine::Ban>),
-    BansReplace(Vec<engine::Ban>),
+    Offender(engine::Offender),
+    Replace(Box<Memory>),
     BanGone(IpNet, BanEnd, Timestamp),
     Minute(Timestamp, api::Totals),
     Policy(Box<PolicyEntry>),
     Settings(LogSettings),
     Flush(SyncSender<()>),
     Stop,
+}
+
+impl Message {
+    /// Whether the file lacks bans without it.
+    const fn is_of_bans(&self) -> bool {
+        match self {
+            Self::BanPut(_) | Self::BanGone(..) | Self::Offender(_) | Self::Replace(_) => true,
+            Self::Event(_)
+            | Self::Minute(..)
+            | Self::Policy(_)
+            | Self::Settings(_)
+            | Self::Flush(_)
+            | Self::Stop => false,
+        }
+    }
+}
+
+/// Everything that the store has to remember for the engine.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// Bans in force.
+    pub bans: Vec<engine::Ban>,
+    /// Who was banned before.
+    pub offenders: Vec<engine::Offender>,
+    /// By which clock their times are.
+    pub clock: Stamp,
 }
 
 /// A policy that came into force.
@@ -83,6 +113,8 @@ pub struct Opened {
     pub thread: JoinHandle<()>,
     /// Bans that were in force, with those that have run out meanwhile.
     pub bans: Vec<engine::Ban>,
+    /// Who was banned before, those among them too.
+    pub offenders: Vec<engine::Offender>,
     /// The number of the last event on record.
     pub last_event: u64,
     /// What a person should know of the opening, one sentence each.
@@ -107,12 +139,13 @@ impl Store {
                 None
             }
         };
-        let mut bans = Vec::new();
+        let (mut bans, mut offenders) = (Vec::new(), Vec::new());
         let mut last_event = 0;
         if let Some(file) = &file {
-            let remembered = ban::load(file).and_then(|bans| Ok((bans, query::last_event(file)?)));
+            let remembered = recall(file, &mut warnings)
+                .and_then(|(bans, offenders)| Ok((bans, offenders, query::last_event(file)?)));
             match remembered {
-                Ok((loaded, last)) => (bans, last_event) = (loaded, last),
+                Ok(recalled) => (bans, offenders, last_event) = recalled,
                 Err(error) => warnings.push(format!("bans of the last run are forgotten: {error}")),
             }
         }
@@ -127,6 +160,7 @@ impl Store {
             store: Self { sender, shared },
             thread,
             bans,
+            offenders,
             last_event,
             warnings,
         })
@@ -142,9 +176,14 @@ impl Store {
         self.send(Message::BanPut(Box::new(ban)));
     }
 
-    /// Remembers these bans and no other.
-    pub fn replace_bans(&self, bans: Vec<engine::Ban>) {
-        self.send(Message::BansReplace(bans));
+    /// Remembers how often somebody was banned.
+    pub fn offender(&self, offender: engine::Offender) {
+        self.send(Message::Offender(offender));
+    }
+
+    /// Remembers these bans and offenders and no other.
+    pub fn replace(&self, memory: Memory) {
+        self.send(Message::Replace(Box::new(memory)));
     }
 
     /// Moves a ban to the history.
@@ -179,7 +218,7 @@ impl Store {
         let _ = self.sender.send(Message::Stop);
     }
 
-    /// Whether bans were lost since the last call, with their file or on the way to it: then [`Store::replace_bans`] is due.
+    /// Whether bans were lost since the last call, with their file or on the way to it: then [`Store::replace`] is due.
     pub fn take_bans_wanted(&self) -> bool {
         self.shared.bans_wanted.swap(false, Ordering::Relaxed)
     }
@@ -233,14 +272,37 @@ impl Store {
         {
             self.shared.queued.fetch_sub(1, Ordering::Relaxed);
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-            if matches!(
-                lost,
-                Message::BanPut(_) | Message::BanGone(..) | Message::BansReplace(_)
-            ) {
+            if lost.is_of_bans() {
                 self.shared.bans_wanted.store(true, Ordering::Relaxed);
             }
         }
     }
+}
+
+/// Bans and offenders of the last run, by the clock as it is now.
+fn recall(
+    file: &rusqlite::Connection,
+    warnings: &mut Vec<String>,
+) -> rusqlite::Result<(Vec<engine::Ban>, Vec<engine::Offender>)> {
+    let (mut bans, offenders) = (ban::load(file)?, offender::load(file)?);
+    let stamp = Clock::new().stamp();
+    let step = uptime::step(file, &stamp)?;
+    let transaction = file.unchecked_transaction()?;
+    if let Some(step) = step {
+        for ban in &mut bans {
+            (ban.since, ban.expires) = (step.shift(ban.since), step.shift(ban.expires));
+            ban::put(&transaction, ban)?;
+        }
+        warnings.push(format!(
+            "the clock was set while nothing ran: {step}; bans keep the time they had left"
+        ));
+    }
+    uptime::put(&transaction, &stamp)?;
+    // A disk that is full is no reason to forget what was read.
+    if let Err(error) = transaction.commit() {
+        warnings.push(format!("the store cannot be written: {error}"));
+    }
+    Ok((bans, offenders))
 }
 
 fn spawn(

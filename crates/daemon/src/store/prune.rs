@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use policy::LogSettings;
 use rusqlite::{Connection, params};
 
+use super::{offender, timestamp};
+
 /// Rows deleted in one statement: small transactions keep the write-ahead log small.
 const CHUNK: i64 = 4_000;
 /// Chunks deleted in one call, so that new events are not kept waiting.
@@ -13,6 +15,10 @@ const CHUNKS: usize = 64;
 const POLICIES: i64 = 100;
 /// Bans over are kept at least so long: escalation asks for 30 days.
 const HISTORY: i64 = 30 * 86_400 * 1_000_000_000;
+/// Offenders are kept so long: the most that `[ban] memory` can be.
+const OFFENDERS: i64 = 365 * 86_400 * 1_000_000_000;
+/// The part of the file that offenders may take, with what one takes, in bytes.
+const OFFENDERS_PART: (u64, u64) = (8, 128);
 
 /// Deletes what is past its bounds; returns how many bytes the file has now.
 pub(super) fn prune(file: &Connection, settings: &LogSettings) -> rusqlite::Result<u64> {
@@ -35,6 +41,12 @@ pub(super) fn prune(file: &Connection, settings: &LogSettings) -> rusqlite::Resu
     file.execute(
         "DELETE FROM ban_history WHERE ended < ?1",
         [oldest.min(now - HISTORY)],
+    )?;
+    let (part, each) = OFFENDERS_PART;
+    offender::prune(
+        file,
+        timestamp(now.saturating_sub(OFFENDERS)),
+        settings.store_bytes / part / each,
     )?;
     file.execute(
         "DELETE FROM policies WHERE id <= (SELECT max(id) FROM policies) - ?1",

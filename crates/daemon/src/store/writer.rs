@@ -10,7 +10,7 @@ use policy::LogSettings;
 use rusqlite::{Connection, params};
 
 use super::entry::{Entry, Range};
-use super::{Message, PolicyEntry, Shared, ban, file, lock, nanos, prune};
+use super::{Message, PolicyEntry, Shared, ban, file, lock, nanos, offender, prune, uptime};
 use crate::api::{Decided, Totals};
 
 /// Messages in one transaction at most.
@@ -19,6 +19,8 @@ const BATCH: usize = 2_048;
 const LINGER: Duration = Duration::from_millis(100);
 /// How long a store that failed is left alone.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long after bans were lost they are asked for again, until they are in the file.
+const CATCH_UP: Duration = Duration::from_secs(2);
 /// How often old events are looked for.
 const PRUNE_EACH: Duration = Duration::from_secs(5);
 /// Decisions remembered by number.
@@ -33,6 +35,8 @@ pub(super) fn run(
     let mut decisions = HashMap::new();
     let mut failed_at: Option<Instant> = open.is_none().then(Instant::now);
     let mut pruned_at = Instant::now();
+    // Bans that a full disk kept out of the file are not in it when there is room again.
+    let mut behind: Option<Instant> = None;
     let mut batch = Vec::new();
     loop {
         let (waiters, stop) = gather(receiver, shared, &mut batch, &mut settings);
@@ -40,7 +44,12 @@ pub(super) fn run(
             open = reopen(&shared.path, shared, &mut decisions);
             failed_at = open.is_none().then(Instant::now);
         }
+        if behind.is_some_and(|at| at.elapsed() >= CATCH_UP) {
+            behind = None;
+            shared.bans_wanted.store(true, Ordering::Relaxed);
+        }
         let lost = batch.len() as u64;
+        let lost_bans = batch.iter().any(Message::is_of_bans);
         match &mut open {
             None => {
                 shared.lost.fetch_add(lost, Ordering::Relaxed);
@@ -53,6 +62,9 @@ pub(super) fn run(
                 Err(error) => {
                     shared.lost.fetch_add(lost, Ordering::Relaxed);
                     decisions.clear();
+                    if lost_bans {
+                        behind.get_or_insert_with(Instant::now);
+                    }
                     tracing::warn!("the store stops: {error}; it is tried again by itself");
                     *lock(&shared.error) = Some(error.to_string());
                     if file::is_files_fault(&error) {
@@ -168,11 +180,17 @@ fn write(
                 events += 1;
             }
             Message::BanPut(put) => ban::put(&transaction, put)?,
-            Message::BansReplace(bans) => {
+            Message::Offender(put) => offender::put(&transaction, put)?,
+            Message::Replace(memory) => {
                 transaction.execute("DELETE FROM bans", [])?;
-                for put in bans {
+                for put in &memory.bans {
                     ban::put(&transaction, put)?;
                 }
+                transaction.execute("DELETE FROM offenders", [])?;
+                for put in &memory.offenders {
+                    offender::put(&transaction, put)?;
+                }
+                uptime::put(&transaction, &memory.clock)?;
             }
             Message::BanGone(prefix, end, at) => ban::end(&transaction, *prefix, *end, *at)?,
             Message::Minute(at, counts) => minute(&transaction, nanos(*at), counts)?,

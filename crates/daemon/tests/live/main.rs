@@ -37,6 +37,7 @@ all! {
     block::content_rules_drop_and_reject_what_they_name,
     ban::allow_lifts_and_prevents_bans,
     ban::bans_are_exported_and_imported_in_both_forms,
+    ban::a_site_that_offends_is_banned_whole_and_single_bans_are_put_back,
     record::followers_hear_events_as_they_come,
     block::flush_takes_everything_out_and_apply_puts_it_back,
     policy::a_second_daemon_and_a_wrong_policy_are_refused,

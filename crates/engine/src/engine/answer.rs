@@ -1,28 +1,37 @@
 //! What follows from offences: alerts, and bans through one gate.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use ipnet::IpNet;
 use policy::{Action, Direction, Response, RuleId, Timestamp, key_address};
+use std::sync::Arc;
 use wire::Packet;
 
 use super::decide::Decided;
+use super::gate::Charge;
 use super::{Arrival, Engine, Inspect};
-use crate::ban::{Ban, BanOrigin, BanRefused, Detector};
+use crate::ban::{BanOrigin, Detector};
 use crate::ban_table::source_prefix;
 use crate::detectors::Offence;
-use crate::event::{Alert, Event, EventBody};
+use crate::event::{Alert, EventBody};
 use crate::facts::Facts;
 use crate::verdict::{Reason, Verdict};
 
+/// What is known of who sent a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// A TCP segment that says it belongs to a connection, and no handshake was seen: nobody is banned for it.
+    Doubtful,
+    /// The source address says who, and a third party could have written it: a ban for it does not grow.
+    Claimed,
+    /// A handshake showed that the source has its address.
+    Proven,
+}
+
 impl Engine {
-    /// Counts the match, and bans where the rule says so and the source is `proven` to be the sender.
+    /// Counts the match, and bans where the rule says so and the source may be taken for the sender.
     pub(super) fn act_on_match(
         &mut self,
         id: RuleId,
         facts: &Facts<'_>,
-        proven: bool,
+        sender: Sender,
         now: Timestamp,
     ) {
         if let Some(hits) = self.hits.get_mut(id.0 as usize) {
@@ -34,13 +43,21 @@ impl Engine {
         let Some(rule) = self.plan.rules.get(id.0 as usize) else {
             return;
         };
-        if proven && facts.direction != Direction::Out && !self.is_banned(facts, now) {
+        if sender != Sender::Doubtful
+            && facts.direction != Direction::Out
+            && !self.is_banned(facts, now)
+        {
             let prefix = source_prefix(key_address(facts.source));
             let reason = format!("matched rule \"{}\" ({})", rule.name, rule.position);
             let origin = BanOrigin::Rule(rule.name.clone());
+            let charge = Charge {
+                origin,
+                reason,
+                evidence: None,
+                proven: sender == Sender::Proven,
+            };
             // A refusal is in the record as an event.
-            self.impose(prefix, Some(duration), origin, reason, None, now)
-                .ok();
+            self.impose(prefix, Some(duration), charge, now).ok();
         }
     }
 
@@ -82,15 +99,13 @@ impl Engine {
         let banned = response == Response::Ban && !self.is_banned(facts, now) && {
             let prefix = source_prefix(key_address(facts.source));
             let reason = describe(detector, &evidence);
-            self.impose(
-                prefix,
-                Some(ban),
-                BanOrigin::Detector(detector),
+            let charge = Charge {
+                origin: BanOrigin::Detector(detector),
                 reason,
-                Some(evidence),
-                now,
-            )
-            .is_ok()
+                evidence: Some(evidence),
+                proven: evidence.proven,
+            };
+            self.impose(prefix, Some(ban), charge, now).is_ok()
         };
         self.totals.alerts += 1;
         self.push_limited(
@@ -103,43 +118,6 @@ impl Engine {
                 banned,
             }),
         );
-    }
-
-    /// The one gate into the ban list.
-    pub(super) fn impose(
-        &mut self,
-        prefix: IpNet,
-        duration: Option<Duration>,
-        origin: BanOrigin,
-        reason: String,
-        evidence: Option<crate::ban::Evidence>,
-        now: Timestamp,
-    ) -> Result<Ban, BanRefused> {
-        let prefix = prefix.trunc();
-        if let Err(refused) = self.bans.admit(prefix, &self.protected) {
-            self.push(Event {
-                at: now,
-                tuple: None,
-                direction: None,
-                interface: None,
-                flow_id: None,
-                body: EventBody::BanRefused { refused, origin },
-            });
-            return Err(refused);
-        }
-        let ban = Ban {
-            prefix,
-            origin,
-            reason,
-            since: now,
-            expires: now.after(duration.unwrap_or(self.plan.ban.duration)),
-            times_banned: self.bans.times_banned(prefix) + 1,
-            evidence,
-        };
-        self.bans.insert(ban.clone());
-        self.totals.bans += 1;
-        self.push_ban_event(now, EventBody::Ban(ban.clone()));
-        Ok(ban)
     }
 
     /// Counts and records a packet that the kernel has decided, and feeds the detectors with it.
@@ -161,7 +139,7 @@ impl Engine {
         if let Some(rule) = reason.rule()
             && (rule.0 as usize) < self.plan.rules.len()
         {
-            self.act_on_match(rule, &facts, true, arrival.now);
+            self.act_on_match(rule, &facts, Sender::Claimed, arrival.now);
         }
         if let Reason::Flood(detector) = reason {
             self.observe_flood(&facts, detector, arrival.now);
@@ -197,6 +175,7 @@ impl Engine {
             last: now,
             first_packet: facts.tuple(),
             last_packet: facts.tuple(),
+            proven: false,
         };
         let offence = Offence {
             detector,
@@ -205,53 +184,6 @@ impl Engine {
             evidence,
         };
         self.answer_offence(facts, offence, now);
-    }
-
-    pub(super) fn expire_bans(&mut self, now: Timestamp) {
-        while let Some(ban) = self.bans.pop_expired(now) {
-            let at = ban.expires;
-            self.push_ban_event(at, EventBody::Unban { ban, expired: true });
-        }
-    }
-
-    /// Bans a prefix for a time, or for the policy's default time.
-    ///
-    /// # Errors
-    /// When the prefix holds a protected address, is no source, or the table is full.
-    pub fn ban(
-        &mut self,
-        now: Timestamp,
-        prefix: IpNet,
-        duration: Option<Duration>,
-        origin: BanOrigin,
-        reason: String,
-    ) -> Result<Ban, BanRefused> {
-        self.impose(prefix, duration, origin, reason, None, now)
-    }
-
-    /// Puts back a ban from the record, without an event.
-    ///
-    /// # Errors
-    /// As [`Engine::ban`]: an address may have become protected meanwhile.
-    pub fn restore_ban(&mut self, ban: Ban, now: Timestamp) -> Result<(), BanRefused> {
-        self.bans.admit(ban.prefix, &self.protected)?;
-        if ban.expires > now {
-            self.bans.insert(ban);
-        }
-        Ok(())
-    }
-
-    /// Lifts a ban.
-    pub fn unban(&mut self, now: Timestamp, prefix: IpNet) -> Option<Ban> {
-        let ban = self.bans.remove(prefix.trunc())?;
-        self.push_ban_event(
-            now,
-            EventBody::Unban {
-                ban: ban.clone(),
-                expired: false,
-            },
-        );
-        Some(ban)
     }
 
     /// What neighbours shout to everyone (broadcast, multicast) is denied by most policies and is no attack.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use policy::{Action, DefaultAction, Direction, Rule, RuleId, Timestamp};
 use wire::Packet;
 
+use super::answer::Sender;
 use super::{Arrival, Decision, Engine, Inspect, Known};
 use crate::essential::essential;
 use crate::event::{Alert, EventBody};
@@ -245,7 +246,7 @@ impl Engine {
                 return self.apply_content(id, facts, None, facts.tcp_flags.is_none(), now);
             }
             let (verdict, reason) = self.rules.act(id, facts, now);
-            self.act_on_match(id, facts, true, now);
+            self.act_on_match(id, facts, Sender::Claimed, now);
             return Decided {
                 verdict,
                 reason,
@@ -282,7 +283,12 @@ impl Engine {
     ) -> Decided {
         let (verdict, reason) = self.rules.act(rule, facts, now);
         // Who has not completed a handshake may be somebody else: the packet is dropped, and its source left alone.
-        self.act_on_match(rule, facts, handshake, now);
+        let sender = match (handshake, facts.tcp_flags) {
+            (false, _) => Sender::Doubtful,
+            (true, None) => Sender::Claimed,
+            (true, Some(_)) => Sender::Proven,
+        };
+        self.act_on_match(rule, facts, sender, now);
         if verdict != Verdict::Allow {
             self.totals.alerts += 1;
             self.push_limited(

@@ -5,6 +5,7 @@
 
 mod answer;
 mod decide;
+mod gate;
 mod record;
 
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ use crate::facts::Facts;
 use crate::flow::{Ended, FlowTable};
 use crate::fragment::{GivenUp, Reassembler};
 use crate::inspect::Inspector;
+use crate::offender::Offenders;
 use crate::rules::Rules;
 use crate::verdict::{Reason, Verdict};
 
@@ -98,6 +100,8 @@ pub struct Engine {
     flows: FlowTable,
     fragments: Reassembler,
     bans: BanTable,
+    offenders: Offenders,
+    refusals: gate::Refusals,
     own: AddressSet,
     discovered: AddressSet,
     protected: AddressSet,
@@ -151,6 +155,8 @@ impl Engine {
             flows: FlowTable::new(plan.limits.flows, seed),
             fragments: Reassembler::new(plan.limits.fragment_bytes, seed),
             bans: BanTable::new(plan.ban.capacity, seed),
+            offenders: Offenders::new(plan.ban.capacity),
+            refusals: gate::Refusals::default(),
             protected: protected_addresses(&plan, &discovered),
             own,
             discovered,
@@ -247,6 +253,7 @@ impl Engine {
         self.inspector = Inspector::new(&plan);
         self.detectors = Detectors::new(&plan, self.seed);
         self.bans.set_capacity(plan.ban.capacity);
+        self.offenders.set_capacity(plan.ban.capacity);
         self.protected = protected_addresses(&plan, &self.discovered);
         self.hits = vec![0; plan.rules.len()];
         self.drop_shape = drop_shape(&plan);

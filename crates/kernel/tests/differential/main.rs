@@ -54,6 +54,8 @@ fn engine(plan: &Plan, bans: &[ipnet::IpNet]) -> Engine {
             since: now(),
             expires: Timestamp::MAX,
             times_banned: 1,
+            offences: 0,
+            grew_from: Vec::new(),
             evidence: None,
         };
         engine.restore_ban(ban, now()).ok();

@@ -6,7 +6,7 @@ use crate::diagnostic::{one_of, quoted};
 use crate::fields::{Fields, meant};
 use crate::plan::{DefaultAction, Mode, OnFailure, Plan};
 use crate::report::Report;
-use crate::settings::{BanSettings, Limits, LogSettings, Protect};
+use crate::settings::{BanSettings, Limits, LogSettings, Protect, Reach};
 use crate::tree::{Entry, Table};
 
 use super::dns::{self, DnsDraft};
@@ -190,7 +190,17 @@ fn protect(mut fields: Fields<'_>, sets: &Sets, report: &mut Report) -> Protect 
 }
 
 fn ban(mut fields: Fields<'_>, report: &mut Report) -> BanSettings {
+    let memory = Duration::from_secs(60)..=Duration::from_secs(365 * 86_400);
     let default = BanSettings::default();
+    let mut family = |key, what, shortest, longest, default: Reach, report: &mut Report| {
+        let node = fields.get(key);
+        let inner = node.and_then(|node| Fields::of(node, what, report));
+        inner.map_or(default, |inner| {
+            reach(inner, shortest, longest, default, report)
+        })
+    };
+    let ipv4 = family("ipv4", "[ban.ipv4]", 8, 32, default.ipv4, report);
+    let ipv6 = family("ipv6", "[ban.ipv6]", 16, 64, default.ipv6, report);
     let ban = BanSettings {
         duration: fields
             .duration("duration", BAN, report)
@@ -198,9 +208,41 @@ fn ban(mut fields: Fields<'_>, report: &mut Report) -> BanSettings {
         capacity: fields
             .count("capacity", 1..=1_000_000, report)
             .unwrap_or(default.capacity),
+        escalation: fields
+            .flag("escalation", report)
+            .unwrap_or(default.escalation),
+        memory: fields
+            .duration("memory", memory, report)
+            .unwrap_or(default.memory),
+        longest: fields
+            .duration("longest", BAN, report)
+            .unwrap_or(default.longest),
+        ipv4,
+        ipv6,
     };
     fields.finish(report);
     ban
+}
+
+fn reach(
+    mut fields: Fields<'_>,
+    shortest: u8,
+    longest: u8,
+    default: Reach,
+    report: &mut Report,
+) -> Reach {
+    let lengths = u32::from(shortest)..=u32::from(longest);
+    let collateral = fields.count("collateral", lengths, report);
+    let reach = Reach {
+        widen: fields.flag("widen", report).unwrap_or(default.widen),
+        neighbours: fields
+            .count("neighbours", 2..=64, report)
+            .unwrap_or(default.neighbours),
+        // The range above is within 8 bits.
+        collateral: collateral.map_or(default.collateral, |length| length as u8),
+    };
+    fields.finish(report);
+    reach
 }
 
 fn log(mut fields: Fields<'_>, report: &mut Report) -> LogSettings {

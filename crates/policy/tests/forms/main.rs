@@ -146,6 +146,13 @@ discover = false
 [ban]
 duration = "20m"
 capacity = 500
+escalation = false
+memory = "7d"
+longest = "2d"
+ipv6 = { widen = true, neighbours = 8, collateral = 52 }
+[ban.ipv4]
+widen = true
+neighbours = 32
 [detect.blocked]
 enabled = false
 [detect.rate]
@@ -213,6 +220,14 @@ protect 203.0.113.1 @office
 protect discover off
 option ban.duration 20m
 option ban.capacity 500
+option ban.escalation off
+option ban.memory 7d
+option ban.longest 2d
+option ban.ipv6.widen on
+option ban.ipv6.neighbours 8
+option ban.ipv6.collateral 52
+option ban.ipv4.widen on
+option ban.ipv4.neighbours 32
 detect blocked off
 detect rate packets 2000 window 2s established on response limit ban 1h ignore @office
 option log.rotate_bytes 1MiB
@@ -238,7 +253,8 @@ deny disabled
 "sets": {"office": {"addresses": ["192.0.2.0/24", "2001:db8::/48"]}},
 "feeds": {"bad": ["198.51.100.0/24"]},
 "protect": {"addresses": "203.0.113.1, @office", "discover": false},
-"ban": {"duration": "20m", "capacity": 500},
+"ban": {"duration": "20m", "capacity": 500, "escalation": false, "memory": "7d", "longest": "2d",
+  "ipv6": {"widen": true, "neighbours": 8, "collateral": 52}, "ipv4": {"widen": true, "neighbours": 32}},
 "detect": {"blocked": {"enabled": false},
   "rate": {"packets": 2000, "window": "2s", "established": true, "response": "limit", "ban": "60m", "ignore": ["@office"]}},
 "log": {"rotate_bytes": 1048576, "rotate_keep": 2, "store_age": "1w", "store_bytes": "64MiB", "drops_per_second": 10},

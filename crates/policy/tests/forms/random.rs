@@ -77,6 +77,8 @@ fn setting() -> impl Strategy<Value = (&'static str, Setting)> {
         select(vec!["90s", "10m", "1h30m", "2d"])
             .prop_map(|word| ("ban.duration", Setting::Word(word))),
         (1_u32..100_000).prop_map(|number| ("ban.capacity", Setting::Number(number))),
+        any::<bool>().prop_map(|flag| ("ban.ipv4.widen", Setting::Flag(flag))),
+        (48_u32..64).prop_map(|length| ("ban.ipv6.collateral", Setting::Number(length))),
         any::<bool>().prop_map(|flag| ("detect.blocked.enabled", Setting::Flag(flag))),
         (1_u32..100).prop_map(|number| ("detect.blocked.packets", Setting::Number(number))),
         select(vec!["alert", "limit", "ban"])

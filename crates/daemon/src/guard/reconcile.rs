@@ -1,0 +1,284 @@
+//! Bans are in three places: the engine, the kernel and the store. At the start, after tampering and when the clock was set they are
+//! made one again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use engine::{Ban, BanOrigin, Detector};
+use ipnet::IpNet;
+use kernel::datapath::{DatapathError, HeldBan};
+use policy::address::prefix_range;
+use policy::{AddressSet, Timestamp};
+
+use super::Guard;
+use crate::clock::Step;
+use crate::record::NoticeKind;
+use crate::store::{BanEnd, Memory};
+
+/// By how much the kernel's time left of a ban may differ from ours. What is about to end is not put back.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// What the kernel holds, by prefix.
+struct Held(BTreeMap<IpNet, Option<Duration>>);
+
+impl Held {
+    fn new(held: Vec<HeldBan>) -> Self {
+        let mut by_prefix = BTreeMap::new();
+        for HeldBan { prefix, remaining } in held {
+            let longest = by_prefix.entry(prefix).or_insert(remaining);
+            if !lasts(*longest, remaining) {
+                *longest = remaining;
+            }
+        }
+        Self(by_prefix)
+    }
+
+    /// Whether every address of the prefix is banned for as long as it should be. Single addresses and `/64`s stand in sets of their
+    /// own, and have to be in these themselves: what is around them may end earlier or be lifted.
+    fn holds(&self, prefix: IpNet, wanted: Option<Duration>) -> bool {
+        let enough = |remaining: &Option<Duration>| lasts(*remaining, wanted);
+        if self.0.get(&prefix).is_some_and(enough) {
+            return true;
+        }
+        let stands_alone = match prefix {
+            IpNet::V4(v4) => v4.prefix_len() == 32,
+            IpNet::V6(v6) => matches!(v6.prefix_len(), 64 | 128),
+        };
+        if stands_alone {
+            return false;
+        }
+        let mut around = (0..prefix.prefix_len()).filter_map(|length| {
+            let around = IpNet::new(prefix.addr(), length).ok()?.trunc();
+            self.0.get(&around)
+        });
+        if around.any(enough) {
+            return true;
+        }
+        // Where prefixes overlap, the kernel holds pieces of them.
+        let (first, last) = match prefix {
+            IpNet::V4(v4) => (v4.network().into(), v4.broadcast().into()),
+            IpNet::V6(v6) => (v6.network().into(), v6.broadcast().into()),
+        };
+        let from = IpNet::new(first, 0).unwrap_or(prefix);
+        let to = policy::address::host_prefix(last);
+        let pieces = self.0.range(from..=to);
+        let covered: AddressSet = pieces
+            .filter(|(_, remaining)| enough(remaining))
+            .map(|(piece, _)| *piece)
+            .collect();
+        let (first, last) = prefix_range(prefix);
+        let mut ranges = covered.ranges().iter();
+        ranges.any(|&(begin, end)| begin <= first && end >= last)
+    }
+}
+
+/// Whether what is left is as much as is wanted, but for the slack.
+fn lasts(left: Option<Duration>, wanted: Option<Duration>) -> bool {
+    match (left, wanted) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(left), Some(wanted)) => left + SLACK >= wanted,
+    }
+}
+
+impl Guard {
+    /// Puts every ban of the engine that the kernel lacks, or would end too early, into it. Returns those.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel cannot be asked or refuses.
+    pub(super) fn restore_kernel_bans(
+        &mut self,
+        now: Timestamp,
+    ) -> Result<Vec<IpNet>, DatapathError> {
+        let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) else {
+            return Ok(Vec::new());
+        };
+        let held = Held::new(datapath.bans()?);
+        let missing: Vec<_> = self
+            .engine
+            .bans()
+            .map(|ban| (ban.prefix, ban.remaining(now)))
+            .filter(|(prefix, left)| {
+                left.is_none_or(|left| left > SLACK) && !held.holds(*prefix, *left)
+            })
+            .collect();
+        if !missing.is_empty() {
+            datapath.bans_many(&missing)?;
+        }
+        self.bans_behind = false;
+        Ok(missing.into_iter().map(|(prefix, _)| prefix).collect())
+    }
+
+    /// Bans of the last run, and those that the kernel kept meanwhile: what either knows holds on, if the gate admits it.
+    pub(super) fn restore_bans(&mut self, stored: Vec<Ban>, now: Timestamp) {
+        for ban in stored {
+            let prefix = ban.prefix;
+            if ban.expires <= now {
+                self.store.unban(prefix, BanEnd::Expired, ban.expires);
+            } else if self.engine.restore_ban(ban, now).is_err() {
+                // The refusal is an event.
+                self.store.unban(prefix, BanEnd::Lifted, now);
+            }
+        }
+        let Some(datapath) = &mut self.datapath else {
+            return;
+        };
+        // An error says that nothing of ours is in the kernel.
+        let held = datapath.bans().unwrap_or_default();
+        let known: AddressSet = self.engine.bans().map(|ban| ban.prefix).collect();
+        for ban in held {
+            let (first, last) = prefix_range(ban.prefix);
+            let mut ranges = known.ranges().iter();
+            if ranges.any(|&(begin, end)| begin <= first && end >= last) {
+                continue;
+            }
+            let times = self.engine.offender(ban.prefix, now).times;
+            let found = Ban {
+                prefix: ban.prefix,
+                origin: BanOrigin::Detector(Detector::Rate),
+                reason: "banned by the kernel while the daemon was away".to_owned(),
+                since: now,
+                expires: ban.remaining.map_or(Timestamp::MAX, |left| now.after(left)),
+                times_banned: times.saturating_add(1),
+                // The kernel's meters count packets that anybody can send.
+                offences: 0,
+                grew_from: Vec::new(),
+                evidence: None,
+            };
+            // A refusal is an event.
+            if self.engine.restore_ban(found.clone(), now).is_ok() {
+                self.store.ban(found);
+            }
+        }
+    }
+
+    /// The wall clock was set: what is left of each ban stays what it was. The kernel counts by a clock that nobody sets.
+    pub(super) fn shift_bans(&mut self, step: Step, now: Timestamp) {
+        self.engine.shift(|at| step.shift(at));
+        self.store.replace(self.memory());
+        self.notice(
+            NoticeKind::Daemon,
+            format!("the clock was set: {step}; bans keep the time they had left"),
+        );
+        self.settle(now);
+    }
+
+    /// What the store has to remember.
+    pub(super) fn memory(&self) -> Memory {
+        Memory {
+            bans: self.engine.bans().cloned().collect(),
+            offenders: self.engine.offenders().copied().collect(),
+            clock: self.clock.stamp(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "constants")]
+    use super::*;
+
+    #[test]
+    fn a_ban_is_held_when_every_address_is_for_long_enough() {
+        let secs = |secs: u64| (secs > 0).then(|| Duration::from_secs(secs));
+        for (name, held, prefix, wanted, holds) in [
+            (
+                "itself",
+                &[("203.0.113.7/32", 600)][..],
+                "203.0.113.7/32",
+                600,
+                true,
+            ),
+            (
+                "for good",
+                &[("203.0.113.7/32", 0)],
+                "203.0.113.7/32",
+                600,
+                true,
+            ),
+            (
+                "not for good",
+                &[("203.0.113.7/32", 600)],
+                "203.0.113.7/32",
+                0,
+                false,
+            ),
+            (
+                "made shorter",
+                &[("203.0.113.7/32", 60)],
+                "203.0.113.7/32",
+                600,
+                false,
+            ),
+            (
+                "by a hair",
+                &[("203.0.113.7/32", 599)],
+                "203.0.113.7/32",
+                600,
+                true,
+            ),
+            (
+                "a host needs its own",
+                &[("203.0.113.0/24", 0)],
+                "203.0.113.7/32",
+                600,
+                false,
+            ),
+            (
+                "a /64 too",
+                &[("2001:db8::/56", 0)],
+                "2001:db8:0:1::/64",
+                600,
+                false,
+            ),
+            (
+                "around it",
+                &[("203.0.0.0/16", 900)],
+                "203.0.113.0/24",
+                600,
+                true,
+            ),
+            (
+                "around it, too short",
+                &[("203.0.0.0/16", 90)],
+                "203.0.113.0/24",
+                600,
+                false,
+            ),
+            (
+                "in pieces",
+                &[("203.0.113.0/25", 900), ("203.0.113.128/25", 600)],
+                "203.0.113.0/24",
+                600,
+                true,
+            ),
+            (
+                "a piece is missing",
+                &[("203.0.113.0/25", 900), ("203.0.113.192/26", 600)],
+                "203.0.113.0/24",
+                600,
+                false,
+            ),
+            (
+                "a piece ends early",
+                &[("203.0.113.0/25", 900), ("203.0.113.128/25", 60)],
+                "203.0.113.0/24",
+                600,
+                false,
+            ),
+            ("nothing", &[], "2001:db8::/48", 600, false),
+        ] {
+            let held = held.iter().map(|(prefix, left)| HeldBan {
+                prefix: prefix.parse().unwrap(),
+                remaining: secs(*left),
+            });
+            let held = Held::new(held.collect());
+            assert_eq!(
+                held.holds(prefix.parse().unwrap(), secs(wanted)),
+                holds,
+                "{name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Bans over time: clocks that are set, restarts, widening, and a kernel that somebody else writes to.
+
+use super::*;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const DAY_NANOS: i128 = 86_400_000_000_000;
+
+/// What an inspecting worker reports of a source whose address a handshake has proven.
+fn caught(guard: &Guard, prefix: &str) -> Event {
+    let now = guard.clock.now();
+    let ban = engine::Ban {
+        prefix: prefix.parse().unwrap(),
+        origin: BanOrigin::Detector(Detector::Payload),
+        reason: "3 content-rule hits".to_owned(),
+        since: now,
+        expires: now.after(Duration::from_secs(600)),
+        times_banned: 1,
+        offences: 1,
+        grew_from: Vec::new(),
+        evidence: None,
+    };
+    Event {
+        at: now,
+        tuple: None,
+        direction: None,
+        interface: None,
+        flow_id: None,
+        body: EventBody::Ban(ban),
+    }
+}
+
+fn catch(guard: &mut Guard, prefix: &str) {
+    let event = caught(guard, prefix);
+    guard.inspected(vec![event]);
+}
+
+/// Seconds left of the only ban.
+fn left(guard: &Guard) -> u64 {
+    match guard.bans().as_slice() {
+        [ban] => ban.remaining_s.unwrap(),
+        bans => panic!("{bans:?}"),
+    }
+}
+
+#[test]
+fn a_clock_set_by_a_day_ends_no_ban_and_makes_none_longer() {
+    for days in [1, -1] {
+        let mut stage = started(ENFORCE);
+        let guard = &mut stage.guard;
+        // The guard's clock is that of before the setting: what it reads next is the real one.
+        guard.clock.offset -= days * DAY_NANOS;
+        guard.ban(&by_hand("203.0.113.7", 600)).unwrap();
+        assert!((599..=600).contains(&left(guard)));
+        // Packets are stamped by the clock as it is now, before anybody told.
+        guard.packets(&logged(8, DENIED));
+        assert!(
+            (598..=600).contains(&left(guard)),
+            "{days}: {}",
+            left(guard)
+        );
+        guard.tick();
+        assert!(
+            (598..=600).contains(&left(guard)),
+            "{days}: {}",
+            left(guard)
+        );
+        // Others were under way while it was set.
+        let mut batch = logged(9, DENIED);
+        let before = i128::from(clock::now().as_nanos()) - days * DAY_NANOS;
+        batch.restamp(Timestamp::from_nanos(u64::try_from(before).unwrap()));
+        guard.packets(&batch);
+        guard.tick();
+        assert!(
+            (597..=600).contains(&left(guard)),
+            "{days}: {}",
+            left(guard)
+        );
+        assert!(stage.kernel.dump().contains("ban 203.0.113.7/32"));
+        assert!(stage.store.flush(Duration::from_secs(10)));
+        let path = stage.folder.path().join("store.db");
+        let stored = Store::open(&path, &LogSettings::default()).unwrap().bans;
+        let rest = stored[0].remaining(clock::now()).unwrap().as_secs();
+        assert!((590..=600).contains(&rest), "{days}: {rest}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_while_nothing_ran_is_told_by_the_store() {
+    for days in [1, -1] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let opened = Store::open(&path, &LogSettings::default()).unwrap();
+        let mut stage = stage_in(folder, ENFORCE, FakeDatapath::new(), Vec::new());
+        stage.guard.start().unwrap();
+        // All of this run was by another clock than the next will be.
+        stage.guard.clock.offset -= days * DAY_NANOS;
+        stage.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();
+        stage.store.replace(stage.guard.memory());
+        assert!(stage.store.flush(Duration::from_secs(10)));
+        drop(opened);
+        let again = Store::open(&path, &LogSettings::default()).unwrap();
+        let rest = again.bans[0].remaining(clock::now()).unwrap().as_secs();
+        assert!((590..=600).contains(&rest), "{days}: {rest}");
+        assert!(
+            again.warnings[0].contains("the clock was set"),
+            "{:?}",
+            again.warnings
+        );
+        let third = Store::open(&path, &LogSettings::default()).unwrap();
+        assert_eq!(third.warnings, Vec::<String>::new(), "once is enough");
+        assert_eq!(third.bans, again.bans);
+    }
+}
+
+#[test]
+fn what_somebody_does_to_single_bans_is_undone_and_told() {
+    let mut stage = started(ENFORCE);
+    let mut kernel = stage.kernel.clone();
+    for prefix in ["203.0.113.7", "203.0.113.8", "2001:db8::/64"] {
+        stage.guard.ban(&by_hand(prefix, 600)).unwrap();
+    }
+    let taken: IpNet = "2001:db8::/64".parse().unwrap();
+    kernel.unban(taken).unwrap();
+    // And one that shall end at once.
+    kernel
+        .ban(
+            "203.0.113.8/32".parse().unwrap(),
+            Some(Duration::from_secs(5)),
+        )
+        .unwrap();
+    stage.kernel.set_drift(Drift::Nearby);
+    stage.guard.check(clock::now());
+    assert!(stage.kernel.dump().contains("ban 2001:db8::/64"));
+    let held = kernel.bans().unwrap();
+    assert!(
+        held.iter()
+            .all(|ban| ban.remaining > Some(Duration::from_secs(590))),
+        "{held:?}"
+    );
+    let told = stage.guard.status().drift;
+    assert_eq!(told.repaired, 1);
+    assert_eq!(
+        told.last.unwrap(),
+        "somebody took bans out of the kernel or made them end earlier (203.0.113.8, 2001:db8::/64); they were put back"
+    );
+    stage.kernel.set_drift(Drift::Nearby);
+    stage.guard.check(clock::now());
+    assert_eq!(
+        stage.guard.status().drift.repaired,
+        1,
+        "nothing was missing"
+    );
+}
+
+#[test]
+fn widened_bans_reach_the_kernel_and_are_lifted_alone() {
+    let mut stage = started(ENFORCE);
+    for subnet in 0..4 {
+        catch(&mut stage.guard, &format!("2001:db8:0:10{subnet}::/64"));
+    }
+    let lines = |stage: &Stage| {
+        let dump = stage.kernel.dump();
+        dump.lines().filter(|line| line.starts_with("ban ")).count()
+    };
+    assert_eq!(lines(&stage), 5);
+    let wide = stage.guard.bans()[0].clone();
+    assert_eq!(wide.prefix.to_string(), "2001:db8:0:100::/56");
+    assert_eq!(wide.grew_from.len(), 4);
+    let query = |prefix: &str| UnbanQuery {
+        prefix: Some(prefix.to_owned()),
+        all: false,
+    };
+    let unbanned = stage.guard.unban(&query("2001:db8:0:101::/64")).unwrap();
+    assert_eq!(
+        unbanned.still[0].prefix, wide.prefix,
+        "it says what still drops it"
+    );
+    let unbanned = stage.guard.unban(&query("2001:db8:0:100::/56")).unwrap();
+    assert_eq!((unbanned.lifted.len(), unbanned.still.len()), (1, 0));
+    assert_eq!(lines(&stage), 3);
+    assert!(!stage.kernel.dump().contains("/56"));
+}
+
+#[test]
+fn who_comes_back_after_a_restart_is_banned_for_twice_as_long() {
+    let mut stage = started(ENFORCE);
+    catch(&mut stage.guard, "203.0.113.7/32");
+    catch(&mut stage.guard, "203.0.113.9/32");
+    stage
+        .guard
+        .unban(&UnbanQuery {
+            prefix: Some("203.0.113.9".to_owned()),
+            all: false,
+        })
+        .unwrap();
+    // It ran out.
+    stage.guard.engine.advance(clock::now().after(DAY));
+    stage.guard.settle(clock::now());
+    assert!(stage.store.flush(Duration::from_secs(10)));
+    let Stage { folder, guard, .. } = stage;
+    drop(guard);
+    let mut next = stage_in(folder, ENFORCE, FakeDatapath::new(), Vec::new());
+    next.guard.start().unwrap();
+    catch(&mut next.guard, "203.0.113.7/32");
+    let ban = next.guard.bans()[0].clone();
+    assert_eq!((ban.times_banned, ban.offences), (2, 2));
+    assert!((1_199..=1_200).contains(&left(&next.guard)));
+    catch(&mut next.guard, "203.0.113.9/32");
+    let ban = next.guard.bans()[1].clone();
+    assert_eq!((ban.times_banned, ban.offences), (2, 1), "lifted by hand");
+    assert_eq!(ban.remaining_s, Some(600));
+}
+
+#[test]
+fn what_comes_back_from_store_or_kernel_passes_the_gate_too() {
+    let now = clock::now();
+    let stored = |prefix: &str| {
+        let EventBody::Ban(ban) = caught(&started(ENFORCE).guard, prefix).body else {
+            panic!("it is a ban");
+        };
+        ban
+    };
+    let mut kernel = FakeDatapath::new();
+    drop({
+        let mut first = stage(ENFORCE, kernel.clone(), Vec::new());
+        first.guard.start().unwrap();
+        first
+    });
+    for prefix in ["192.0.2.254/32", "203.0.113.3/32"] {
+        kernel.ban(prefix.parse().unwrap(), None).unwrap();
+    }
+    let bans = [
+        "192.0.2.1/32",
+        "198.51.0.0/16",
+        "224.0.0.0/8",
+        "203.0.113.1/32",
+    ]
+    .map(stored);
+    let mut stage = stage(ENFORCE, kernel, bans.to_vec());
+    let mut refused = Vec::new();
+    while let Some(event) = stage.guard.engine.poll_event() {
+        if let EventBody::BanRefused { refused: why, .. } = event.body {
+            refused.push(why.prefix().unwrap().to_string());
+        }
+    }
+    assert_eq!(
+        refused,
+        [
+            "192.0.2.1/32",
+            "198.51.0.0/16",
+            "224.0.0.0/8",
+            "192.0.2.254/32"
+        ]
+    );
+    let held: Vec<String> = stage
+        .guard
+        .bans()
+        .iter()
+        .map(|ban| ban.prefix.to_string())
+        .collect();
+    assert_eq!(held, ["203.0.113.1/32", "203.0.113.3/32"]);
+    assert!(stage.guard.bans()[1].expires.is_none());
+    stage.guard.settle(now);
+}

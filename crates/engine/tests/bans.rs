@@ -1,0 +1,560 @@
+//! Bans on simulated time: how they grow, what the gate refuses, how they widen and are undone.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+extern crate portcullis_engine as engine;
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use common::{Bench, plan, set};
+use engine::{Ban, BanOrigin, BanRefused, Detector, EventBody, NoSource};
+use ipnet::IpNet;
+use policy::{AddressSet, Timestamp};
+use proptest::prelude::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+/// A detector asks for ten minutes.
+fn offend(bench: &mut Bench, prefix: &str, proven: bool) -> Result<Ban, BanRefused> {
+    let ban = Ban {
+        prefix: net(prefix),
+        origin: BanOrigin::Detector(Detector::Payload),
+        reason: "test".into(),
+        since: bench.now,
+        expires: bench.now.after(10 * MINUTE),
+        times_banned: 1,
+        offences: u32::from(proven),
+        grew_from: Vec::new(),
+        evidence: None,
+    };
+    bench.engine.adopt_ban(ban, bench.now)
+}
+
+fn by_hand(bench: &mut Bench, prefix: &str, span: Duration) -> Result<Ban, BanRefused> {
+    let (now, prefix) = (bench.now, net(prefix));
+    let reason = "test".to_owned();
+    bench
+        .engine
+        .ban(now, prefix, Some(span), BanOrigin::Manual, reason)
+}
+
+fn later(bench: &mut Bench, span: Duration) {
+    bench.now = bench.now.after(span);
+    bench.engine.advance(bench.now);
+}
+
+fn is_banned(bench: &Bench, address: &str) -> bool {
+    let address: IpAddr = address.parse().unwrap();
+    bench.engine.ban_of(address, bench.now).is_some()
+}
+
+fn refusals(bench: &mut Bench) -> Vec<BanRefused> {
+    let refused = |event: engine::Event| match event.body {
+        EventBody::BanRefused { refused, .. } => Some(refused),
+        _ => None,
+    };
+    bench.events().into_iter().filter_map(refused).collect()
+}
+
+#[test]
+fn each_further_ban_lasts_twice_as_long_up_to_a_week() {
+    let mut bench = Bench::new(plan(vec![]));
+    let minutes: Vec<u64> = (0..13)
+        .map(|_| {
+            let ban = offend(&mut bench, "203.0.113.7/32", true).unwrap();
+            let lasts = ban.expires.since(ban.since);
+            later(&mut bench, lasts);
+            lasts.as_secs() / 60
+        })
+        .collect();
+    assert_eq!(
+        minutes,
+        [
+            10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 5_120, 10_080, 10_080, 10_080
+        ]
+    );
+    let other = offend(&mut bench, "203.0.113.8/32", true).unwrap();
+    assert_eq!((other.times_banned, other.offences), (1, 1));
+    later(&mut bench, 31 * DAY);
+    let forgotten = offend(&mut bench, "203.0.113.7/32", true).unwrap();
+    assert_eq!((forgotten.times_banned, forgotten.offences), (1, 1));
+    assert_eq!(forgotten.expires.since(forgotten.since), 10 * MINUTE);
+}
+
+#[test]
+fn what_a_third_party_could_forge_never_makes_a_ban_longer() {
+    let mut bench = Bench::new(plan(vec![]));
+    let mut lasts = |proven| {
+        let ban = offend(&mut bench, "203.0.113.7/32", proven).unwrap();
+        later(&mut bench, 20 * MINUTE);
+        (
+            ban.expires.since(ban.since).as_secs() / 60,
+            ban.times_banned,
+        )
+    };
+    assert_eq!(lasts(false), (10, 1));
+    assert_eq!(lasts(false), (10, 2));
+    assert_eq!(
+        lasts(true),
+        (10, 3),
+        "the first that the source itself earned"
+    );
+    assert_eq!(
+        lasts(false),
+        (10, 4),
+        "the first step, whatever came before"
+    );
+    assert_eq!(lasts(true), (20, 5));
+}
+
+#[test]
+fn escalation_can_be_turned_off_and_shortens_nothing() {
+    let mut policy = plan(vec![]);
+    policy.ban.escalation = false;
+    let mut bench = Bench::new(policy.clone());
+    for _ in 0..3 {
+        let ban = offend(&mut bench, "203.0.113.7/32", true).unwrap();
+        assert_eq!(ban.expires.since(ban.since), 10 * MINUTE);
+        later(&mut bench, DAY);
+    }
+    policy.ban.escalation = true;
+    policy.ban.longest = MINUTE;
+    let mut bench = Bench::new(policy);
+    let ban = offend(&mut bench, "203.0.113.7/32", true).unwrap();
+    assert_eq!(ban.expires.since(ban.since), 10 * MINUTE);
+}
+
+#[test]
+fn what_a_person_lifts_begins_anew() {
+    let mut bench = Bench::new(plan(vec![]));
+    for _ in 0..3 {
+        offend(&mut bench, "203.0.113.7/32", true).unwrap();
+        later(&mut bench, DAY);
+    }
+    offend(&mut bench, "203.0.113.7/32", true).unwrap();
+    bench
+        .engine
+        .unban(bench.now, net("::ffff:203.0.113.7/128"))
+        .unwrap();
+    let ban = offend(&mut bench, "203.0.113.7/32", true).unwrap();
+    assert_eq!(ban.expires.since(ban.since), 10 * MINUTE);
+    assert_eq!(ban.times_banned, 5, "it stays known how often it was");
+}
+
+#[test]
+fn the_gate_refuses_with_a_reason_and_ipv4_stays_ipv4() {
+    let mut bench = Bench::new(plan(vec![]));
+    let protected = set(&["192.0.2.0/28", "2001:db8:5::1/128"]);
+    bench
+        .engine
+        .set_addresses(AddressSet::default(), protected, bench.now);
+    for (prefix, why) in [
+        ("0.0.0.0/0", NoSource::TooWide),
+        ("10.0.0.0/7", NoSource::TooWide),
+        ("2000::/15", NoSource::TooWide),
+        ("0.0.0.0/32", NoSource::Unspecified),
+        ("0.1.2.3/32", NoSource::Unspecified),
+        ("::/128", NoSource::Unspecified),
+        ("127.0.0.0/8", NoSource::Loopback),
+        ("127.3.2.1/32", NoSource::Loopback),
+        ("::1/128", NoSource::Loopback),
+        ("::ffff:127.0.0.1/128", NoSource::Loopback),
+        ("224.0.0.1/32", NoSource::Multicast),
+        ("239.0.0.0/8", NoSource::Multicast),
+        ("ff02::1/128", NoSource::Multicast),
+        ("::ffff:224.0.0.1/128", NoSource::Multicast),
+        ("255.255.255.255/32", NoSource::Broadcast),
+        ("fe80::/64", NoSource::LinkLocal),
+        ("fe80::/10", NoSource::TooWide),
+        ("::fff0:0:0/90", NoSource::Mapped),
+    ] {
+        match by_hand(&mut bench, prefix, MINUTE) {
+            Err(BanRefused::NotASource { why: found, .. }) => assert_eq!(found, why, "{prefix}"),
+            other => panic!("{prefix}: {other:?}"),
+        }
+    }
+    for prefix in [
+        "192.0.2.0/24",
+        "192.0.2.3/32",
+        "::ffff:192.0.2.3/128",
+        "2001:db8:5::/64",
+    ] {
+        let refused = by_hand(&mut bench, prefix, MINUTE);
+        assert!(
+            matches!(refused, Err(BanRefused::Protected { .. })),
+            "{prefix}: {refused:?}"
+        );
+    }
+    for (prefix, banned) in [
+        ("::ffff:198.51.100.7/128", "198.51.100.7/32"),
+        ("::ffff:203.0.113.0/120", "203.0.113.0/24"),
+        ("198.51.100.9/25", "198.51.100.0/25"),
+        ("fe80::7/128", "fe80::7/128"),
+        ("169.254.1.2/32", "169.254.1.2/32"),
+    ] {
+        let ban = by_hand(&mut bench, prefix, MINUTE).unwrap();
+        assert_eq!(ban.prefix, net(banned));
+    }
+    assert!(is_banned(&bench, "198.51.100.7") && is_banned(&bench, "::ffff:198.51.100.7"));
+    let wide = offend(&mut bench, "203.0.0.0/16", true);
+    assert!(
+        matches!(wide, Err(BanRefused::Collateral { collateral: 24, .. })),
+        "{wide:?}"
+    );
+    let restored = Ban {
+        prefix: net("::ffff:192.0.2.1/128"),
+        ..by_hand(&mut bench, "198.51.100.99/32", MINUTE).unwrap()
+    };
+    let refused = bench.engine.restore_ban(restored, bench.now);
+    assert!(matches!(refused, Err(BanRefused::Protected { .. })));
+}
+
+#[test]
+fn a_refusal_is_told_once_a_minute_for_each_prefix() {
+    let mut policy = plan(vec![]);
+    policy.ban.capacity = 1;
+    let mut bench = Bench::new(policy);
+    let protected = set(&["192.0.2.1/32", "192.0.2.2/32"]);
+    bench
+        .engine
+        .set_addresses(AddressSet::default(), protected, bench.now);
+    for _ in 0..100 {
+        offend(&mut bench, "192.0.2.1/32", false).unwrap_err();
+        offend(&mut bench, "192.0.2.2/32", true).unwrap_err();
+    }
+    assert_eq!(refusals(&mut bench).len(), 2);
+    assert_eq!(bench.engine.untold_refusals(), 198);
+    later(&mut bench, MINUTE);
+    offend(&mut bench, "192.0.2.1/32", false).unwrap_err();
+    assert_eq!(refusals(&mut bench).len(), 1);
+    // A full table refuses other prefixes each time, and is one story.
+    offend(&mut bench, "203.0.113.1/32", false).unwrap();
+    for n in 2..100 {
+        offend(&mut bench, &format!("203.0.113.{n}/32"), false).unwrap_err();
+    }
+    assert_eq!(refusals(&mut bench).len(), 1);
+    // A clock that was set back by a day does not silence for a day.
+    bench.now =
+        Timestamp::from_nanos(bench.now.as_nanos() - u64::try_from(DAY.as_nanos()).unwrap());
+    offend(&mut bench, "192.0.2.1/32", false).unwrap_err();
+    assert_eq!(refusals(&mut bench).len(), 1);
+}
+
+/// Bans the first subnets of `2001:db8:0:XX00::/56`.
+fn subnets(bench: &mut Bench, site: u8, count: u8, proven: bool) {
+    for subnet in 0..count {
+        offend(
+            bench,
+            &format!("2001:db8:0:{site:x}{subnet:02x}::/64"),
+            proven,
+        )
+        .unwrap();
+    }
+}
+
+#[test]
+fn four_subnets_of_a_56_widen_and_sixteen_of_a_48() {
+    let mut bench = Bench::new(plan(vec![]));
+    subnets(&mut bench, 1, 3, true);
+    assert!(!is_banned(&bench, "2001:db8:0:1ff::1"));
+    subnets(&mut bench, 2, 9, false);
+    assert!(
+        !is_banned(&bench, "2001:db8:0:2ff::1"),
+        "forged evidence widens nothing"
+    );
+    offend(&mut bench, "2001:db8:0:109::/64", true).unwrap();
+    let wide = bench
+        .engine
+        .ban_of("2001:db8:0:1ff::1".parse().unwrap(), bench.now)
+        .unwrap()
+        .clone();
+    assert_eq!(wide.prefix, net("2001:db8:0:100::/56"));
+    assert_eq!(wide.grew_from.len(), 4);
+    assert_eq!(
+        wide.reason,
+        "4 of its subnets were banned; the last for: test"
+    );
+    assert!(!is_banned(&bench, "2001:db8:0:300::1"));
+    for site in 3..7 {
+        subnets(&mut bench, site, 3, true);
+    }
+    let wide = bench
+        .engine
+        .ban_of("2001:db8:0:ffff::1".parse().unwrap(), bench.now)
+        .unwrap();
+    assert_eq!(wide.prefix, net("2001:db8::/48"));
+    assert_eq!(wide.grew_from.len(), 16);
+    let all: Vec<String> = bench
+        .engine
+        .bans_of("2001:db8:0:100::1".parse().unwrap(), bench.now)
+        .iter()
+        .map(|ban| ban.prefix.to_string())
+        .collect();
+    assert_eq!(
+        all,
+        [
+            "2001:db8:0:100::/64",
+            "2001:db8:0:100::/56",
+            "2001:db8::/48"
+        ]
+    );
+}
+
+#[test]
+fn a_wide_ban_is_undone_exactly_and_does_not_come_back_by_the_same_offences() {
+    let mut bench = Bench::new(plan(vec![]));
+    let narrow = [0, 1, 2, 3].map(|n| format!("2001:db8:0:10{n}::1"));
+    by_hand(&mut bench, "2001:db8:0:100::/64", 30 * DAY).unwrap();
+    for subnet in 1..4 {
+        offend(&mut bench, &format!("2001:db8:0:10{subnet}::/64"), true).unwrap();
+    }
+    assert!(is_banned(&bench, "2001:db8:0:1ff::1"));
+    bench
+        .engine
+        .unban(bench.now, net("2001:db8:0:100::/56"))
+        .unwrap();
+    assert!(!is_banned(&bench, "2001:db8:0:1ff::1"));
+    assert!(
+        narrow.iter().all(|address| is_banned(&bench, address)),
+        "the narrower ones stay"
+    );
+    later(&mut bench, MINUTE);
+    for subnet in 4..7 {
+        offend(&mut bench, &format!("2001:db8:0:10{subnet}::/64"), true).unwrap();
+        assert!(!is_banned(&bench, "2001:db8:0:1ff::1"), "{subnet}");
+    }
+    offend(&mut bench, "2001:db8:0:107::/64", true).unwrap();
+    assert!(
+        is_banned(&bench, "2001:db8:0:1ff::1"),
+        "four new ones are another matter"
+    );
+    later(&mut bench, 10 * MINUTE);
+    assert!(!is_banned(&bench, "2001:db8:0:1ff::1"));
+    assert!(
+        is_banned(&bench, &narrow[0]),
+        "what ends later outlives the wide ban"
+    );
+}
+
+#[test]
+fn nothing_widens_over_a_protected_address_and_the_record_says_why() {
+    let mut bench = Bench::new(plan(vec![]));
+    let protected = set(&["2001:db8:0:2aa::9/128", "192.0.2.200/32"]);
+    bench
+        .engine
+        .set_addresses(AddressSet::default(), protected, bench.now);
+    subnets(&mut bench, 2, 9, true);
+    assert!(!is_banned(&bench, "2001:db8:0:2ff::1"));
+    let told = refusals(&mut bench);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(
+        told[0].to_string(),
+        "2001:db8:0:200::/56 holds the protected address 2001:db8:0:2aa::9; `portcullis why 2001:db8:0:2aa::9` says what protects it"
+    );
+    subnets(&mut bench, 3, 7, true);
+    assert!(is_banned(&bench, "2001:db8:0:3ff::1"));
+}
+
+#[test]
+fn ipv4_widens_only_when_asked_and_never_beyond_the_collateral() {
+    for (widen, collateral, banned) in [(false, 24, false), (true, 24, true), (true, 25, false)] {
+        let mut policy = plan(vec![]);
+        policy.ban.ipv4.widen = widen;
+        policy.ban.ipv4.collateral = collateral;
+        let mut bench = Bench::new(policy);
+        for n in 0..16 {
+            assert!(!is_banned(&bench, "198.51.100.200"));
+            offend(&mut bench, &format!("198.51.100.{n}/32"), true).unwrap();
+        }
+        assert_eq!(
+            is_banned(&bench, "198.51.100.200"),
+            banned,
+            "{widen} /{collateral}"
+        );
+        assert!(!is_banned(&bench, "198.51.101.1"));
+    }
+}
+
+/// The same by lists: what is banned until when, and who offended when.
+#[derive(Debug, Default)]
+struct Model {
+    bans: BTreeMap<IpNet, Timestamp>,
+    offences: BTreeMap<IpNet, Vec<Timestamp>>,
+    lifted: BTreeMap<IpNet, Timestamp>,
+}
+
+const CAPACITY: usize = 9;
+const FIRST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_secs(6_000);
+const MEMORY: Duration = Duration::from_secs(20_000);
+
+impl Model {
+    fn admits(&self, prefix: IpNet, protected: Option<IpAddr>) -> bool {
+        !protected.is_some_and(|address| prefix.contains(&address))
+            && (self.bans.len() < CAPACITY || self.bans.contains_key(&prefix))
+    }
+
+    /// Offences that count: since the last that was lifted, none with more than the memory between the last and now.
+    fn count(&self, prefix: IpNet, now: Timestamp) -> u32 {
+        let all = self.offences.get(&prefix).map_or(&[][..], Vec::as_slice);
+        let mut count = 0;
+        let mut later = now;
+        for at in all.iter().rev() {
+            if later.since(*at) > MEMORY {
+                break;
+            }
+            (count, later) = (count + 1, *at);
+        }
+        count
+    }
+
+    fn ban(&mut self, prefix: IpNet, until: Timestamp, now: Timestamp, proven: bool) {
+        if self.bans.insert(prefix, until).is_none() && proven {
+            self.offences.entry(prefix).or_default().push(now);
+        }
+    }
+
+    fn offend(&mut self, source: IpNet, proven: bool, now: Timestamp, protected: Option<IpAddr>) {
+        if !self.admits(source, protected) {
+            return;
+        }
+        let escalated = |count: u32| (FIRST * 2_u32.pow(count)).min(LONGEST);
+        if !proven {
+            self.ban(source, now.after(FIRST), now, false);
+            return;
+        }
+        let own = escalated(self.count(source, now));
+        self.ban(source, now.after(own), now, true);
+        for (length, needed) in [(48, 4), (56, 2)] {
+            let wide = IpNet::new(source.addr(), length).unwrap().trunc();
+            if self.bans.contains_key(&wide) {
+                return;
+            }
+            let lifted = self.lifted.get(&wide).copied().unwrap_or_default();
+            let offenders = self
+                .offences
+                .iter()
+                .filter(|(prefix, at)| {
+                    let last = at.last().copied().unwrap_or_default();
+                    prefix.prefix_len() == 64
+                        && wide.contains(*prefix)
+                        && now.since(last) <= MEMORY
+                        && last > lifted
+                })
+                .count();
+            if offenders >= needed && self.admits(wide, protected) {
+                let lasts = escalated(self.count(wide, now)).max(own);
+                self.ban(wide, now.after(lasts), now, true);
+                return;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Offend(u8, bool),
+    ByHand(u8, u8, u64),
+    Lift(u8, u8),
+    Pass(u64),
+}
+
+fn universe(n: u8) -> IpNet {
+    // Two sites of four subnets.
+    net(&format!("2001:db8:0:{}0{}::/64", n / 4 % 2, n % 4))
+}
+
+fn around(n: u8, level: u8) -> IpNet {
+    let length = [64, 56, 48, 40][usize::from(level)];
+    IpNet::new(universe(n).addr(), length).unwrap().trunc()
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0_u8..8, any::<bool>()).prop_map(|(n, forged)| Step::Offend(n, !forged)),
+        2 => (0_u8..8, 0_u8..4, 1_u64..9_000).prop_map(|(n, level, secs)| Step::ByHand(n, level, secs)),
+        2 => (0_u8..8, 0_u8..4).prop_map(|(n, level)| Step::Lift(n, level)),
+        4 => (1_u64..4_000).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn bans_are_as_a_list_would_have_them(
+        steps in prop::collection::vec(step(), 1..60),
+        shelter in any::<bool>(),
+    ) {
+        let mut policy = plan(vec![]);
+        policy.ban.capacity = CAPACITY as u32;
+        policy.ban.longest = LONGEST;
+        policy.ban.memory = MEMORY;
+        policy.ban.ipv6.neighbours = 2;
+        let mut bench = Bench::new(policy);
+        let protected: Option<IpAddr> = shelter.then(|| "2001:db8:0:1ff::9".parse().unwrap());
+        let sheltered = protected.map(policy::address::host_prefix).into_iter().collect();
+        bench.engine.set_addresses(AddressSet::default(), sheltered, bench.now);
+        let mut model = Model::default();
+        for step in steps {
+            // No two things happen at once.
+            later(&mut bench, Duration::from_secs(1));
+            let mut now = bench.now;
+            model.bans.retain(|_, until| *until > now);
+            match step {
+                Step::Offend(n, proven) => {
+                    let source = universe(n);
+                    // Nobody who is banned offends: his packets are dropped before.
+                    if bench.engine.ban_of(source.addr(), now).is_none() {
+                        let _ = offend(&mut bench, &source.to_string(), proven);
+                        model.offend(source, proven, now, protected);
+                    }
+                }
+                Step::ByHand(n, level, secs) => {
+                    let prefix = around(n, level);
+                    let span = Duration::from_secs(secs);
+                    let made = by_hand(&mut bench, &prefix.to_string(), span);
+                    prop_assert_eq!(made.is_ok(), model.admits(prefix, protected));
+                    if made.is_ok() {
+                        model.ban(prefix, now.after(span), now, true);
+                    }
+                }
+                Step::Lift(n, level) => {
+                    let prefix = around(n, level);
+                    let lifted = bench.engine.unban(now, prefix);
+                    prop_assert_eq!(lifted.is_some(), model.bans.remove(&prefix).is_some());
+                    if lifted.is_some() {
+                        model.offences.remove(&prefix);
+                        model.lifted.insert(prefix, now);
+                    }
+                }
+                Step::Pass(secs) => {
+                    later(&mut bench, Duration::from_secs(secs));
+                    now = bench.now;
+                    model.bans.retain(|_, until| *until > now);
+                }
+            }
+            let held: BTreeMap<IpNet, Timestamp> =
+                bench.engine.bans().map(|ban| (ban.prefix, ban.expires)).collect();
+            prop_assert_eq!(&held, &model.bans);
+            for n in 0..8 {
+                let address = universe(n).addr();
+                let narrowest = model
+                    .bans
+                    .keys()
+                    .filter(|prefix| prefix.contains(&address))
+                    .max_by_key(|prefix| prefix.prefix_len());
+                let found = bench.engine.ban_of(address, now).map(|ban| &ban.prefix);
+                prop_assert_eq!(found, narrowest);
+            }
+            bench.events();
+        }
+    }
+}
