@@ -49,7 +49,8 @@ pub use policy::{Dns, Policy};
 pub use port::PortSet;
 pub use protocol::Protocols;
 pub use settings::{
-    BanSettings, Blocked, Detect, Limits, LogSettings, PayloadHits, Protect, RateLimit, Response,
+    BanSettings, Blocked, Brute, Detect, Limits, LogSettings, PacketFlood, PayloadHits, Protect,
+    RateLimit, Response, Scan, SynFlood,
 };
 pub use time::Timestamp;
 pub use witness::Witness;

@@ -11,7 +11,7 @@ use super::decide::Decided;
 use super::{Arrival, Engine, Inspect};
 use crate::ban::{Ban, BanOrigin, BanRefused, Detector};
 use crate::ban_table::source_prefix;
-use crate::detectors::Offence;
+use crate::detect::Offence;
 use crate::event::{Alert, Event, EventBody};
 use crate::facts::Facts;
 use crate::verdict::{Reason, Verdict};
@@ -49,39 +49,37 @@ impl Engine {
         self.bans.covering(facts.source, now).is_some()
     }
 
-    /// A source is over its packet rate. `None` when the policy only wants to hear of it, or may not drop it.
+    /// A packet is over a rate. `None` when the policy only wants to hear of it, or may not drop it.
     pub(super) fn answer_flood(
         &mut self,
         facts: &Facts<'_>,
         offence: Offence,
         now: Timestamp,
     ) -> Option<Decided> {
-        let protected = self.protected.contains_key(facts.source);
-        match offence.response {
-            Response::Alert => {
-                self.answer_offence(facts, offence, now);
-                None
-            }
-            Response::Limit | Response::Ban if protected => None,
-            Response::Limit => Some(Decided::drop(Reason::Flood(offence.detector))),
-            Response::Ban => {
-                self.answer_offence(facts, offence, now);
-                Some(Decided::drop(Reason::Flood(offence.detector)))
-            }
+        let drops = match offence.response {
+            Response::Alert => false,
+            Response::Limit | Response::Ban => !self.protected.contains_key(facts.source),
+        };
+        if drops || offence.response == Response::Alert {
+            self.answer_offence(facts, offence, now);
         }
+        drops.then(|| Decided::drop(Reason::Flood(offence.detector)))
     }
 
-    /// Alert, and ban where the policy says so and nothing forbids it.
+    /// Alert, and ban where the policy says so and nothing forbids it. Nothing when it was told already.
     pub(super) fn answer_offence(&mut self, facts: &Facts<'_>, offence: Offence, now: Timestamp) {
         let Offence {
             detector,
             response,
             ban,
-            evidence,
-        } = offence;
+            evidence: Some(evidence),
+        } = offence
+        else {
+            return;
+        };
         let banned = response == Response::Ban && !self.is_banned(facts, now) && {
             let prefix = source_prefix(key_address(facts.source));
-            let reason = describe(detector, &evidence);
+            let reason = evidence.describe(detector);
             self.impose(
                 prefix,
                 Some(ban),
@@ -181,30 +179,15 @@ impl Engine {
 
     /// The kernel's own meter found a source over its rate, and has banned it already where the policy says so.
     pub(super) fn observe_flood(&mut self, facts: &Facts<'_>, detector: Detector, now: Timestamp) {
-        let plan = Arc::clone(&self.plan);
-        let Some(settings) = plan.detect.rate.as_ref() else {
-            return;
-        };
         let source = source_prefix(key_address(facts.source));
         if self.bans.get(source).is_some() {
             return;
         }
-        let evidence = crate::ban::Evidence {
-            count: u64::from(settings.packets) + 1,
-            threshold: u64::from(settings.packets),
-            window: settings.window,
-            first: now,
-            last: now,
-            first_packet: facts.tuple(),
-            last_packet: facts.tuple(),
-        };
-        let offence = Offence {
-            detector,
-            response: settings.response,
-            ban: settings.ban,
-            evidence,
-        };
-        self.answer_offence(facts, offence, now);
+        let plan = Arc::clone(&self.plan);
+        let floods = self.detectors.floods();
+        if let Some(offence) = floods.over_in_kernel(&plan, detector, facts, now) {
+            self.answer_offence(facts, offence, now);
+        }
     }
 
     pub(super) fn expire_bans(&mut self, now: Timestamp) {
@@ -263,20 +246,4 @@ impl Engine {
             && !self.own.contains_key(facts.destination);
         !shouted && !known_elsewhere
     }
-}
-
-/// One line on a detector's evidence, for the ban's reason.
-fn describe(detector: Detector, evidence: &crate::ban::Evidence) -> String {
-    let what = match detector {
-        Detector::Blocked => "denied packets",
-        Detector::Rate => "packets",
-        Detector::Payload => "content-rule hits",
-    };
-    let span = evidence.last.since(evidence.first).as_secs_f64();
-    format!(
-        "{} {what} in {span:.1} s (threshold {} in {} s)",
-        evidence.count,
-        evidence.threshold,
-        evidence.window.as_secs_f64()
-    )
 }

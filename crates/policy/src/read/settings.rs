@@ -7,7 +7,7 @@ use crate::fields::{Fields, meant};
 use crate::plan::{DefaultAction, Mode, OnFailure, Plan};
 use crate::policy::Dns;
 use crate::report::Report;
-use crate::settings::{BanSettings, Limits, LogSettings, Protect};
+use crate::settings::{BanSettings, Detect, Limits, LogSettings, Protect};
 use crate::tree::{Entry, Table};
 
 use super::rule::BAN;
@@ -79,7 +79,7 @@ pub(super) fn read(table: &Table, sets: &Sets, report: &mut Report) -> (Plan, Dn
     }
     // Detectors that no section mentions are on with their defaults.
     if table.get("detect").is_none() {
-        plan.detect = detect::defaults();
+        plan.detect = Detect::standard();
     }
     (plan, dns)
 }
@@ -129,7 +129,7 @@ fn section(entry: &Entry, plan: &mut Plan, dns: &mut Dns, sets: &Sets, report: &
             }
         }
         "dns" => *dns = later::dns(entry, report),
-        "web" | "watch" | "notify" | "runtime" => later::section(entry, sets, report),
+        "web" | "watch" | "notify" | "runtime" => later::section(entry, report),
         _ if node.is_lost() => {}
         unknown => {
             let other = OTHER_KEYS.iter().find(|(other, _)| *other == unknown);

@@ -1,4 +1,4 @@
-//! Detectors: packets of one source become evidence, evidence becomes an offence.
+//! N events of one source within a sliding window.
 //!
 //! Each source has a sliding count; at most [`policy::Limits::sources`] of them are counted at once, and who offends least is
 //! put out first.
@@ -10,6 +10,7 @@ use wire::FiveTuple;
 
 use crate::ban::Evidence;
 use crate::bounded::Bounded;
+use crate::evidence::Pattern;
 
 /// Parts that a window is counted in; what is older than the window by less than one part may still count.
 const PARTS: usize = 8;
@@ -79,6 +80,8 @@ impl Threshold {
             last: now,
             first_packet: entry.first_packet,
             last_packet: tuple,
+            proven: false,
+            pattern: Pattern::Plain,
         };
         self.by_source.remove(source);
         Some(evidence)
