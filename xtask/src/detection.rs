@@ -34,7 +34,7 @@ struct Truth {
 }
 
 /// Writes the table into the document, or checks that it stands there.
-pub fn run(check: bool) -> anyhow::Result<()> {
+pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let data = root.join("../shared/data");
     let truth = data.join("truth/scan_flood.tsv");

@@ -132,7 +132,8 @@ impl fmt::Display for Pattern {
 }
 
 impl Evidence {
-    /// One line: `vertical SYN scan of 5 ports in 0.2 s (threshold 5 in 10 s)`. No bytes off the wire.
+    /// One line: `vertical SYN scan of 5 ports in 0.2 s (threshold 5 in 10 s)`; `1001 packets, over the rate of 1000 in 1 s`. No
+    /// bytes off the wire.
     #[must_use]
     pub fn describe(&self, detector: Detector) -> String {
         let what = match (self.pattern, detector) {
@@ -153,6 +154,17 @@ impl Evidence {
             }
             (Pattern::Plain, detector) => format!("{} {}", self.count, counted(detector)),
         };
+        let is_rate = matches!(
+            detector,
+            Detector::Rate | Detector::SynFlood | Detector::IcmpFlood | Detector::UdpFlood
+        );
+        if is_rate {
+            return format!(
+                "{what}, over the rate of {} in {} s",
+                self.threshold,
+                self.window.as_secs_f64()
+            );
+        }
         let span = self.last.since(self.first).as_secs_f64();
         format!(
             "{what} in {span:.1} s (threshold {} in {} s)",

@@ -16,6 +16,8 @@ use crate::verdict::{Impossible, Invalid, Reason};
 
 /// Where ephemeral ports begin (Linux, `ip_local_port_range`; others begin at 49152).
 const EPHEMERAL: u16 = 32_768;
+/// Where ports of well-known services end (RFC 6335 §6).
+const WELL_KNOWN: u16 = 1_024;
 /// Destinations of traceroute's UDP probes.
 const TRACEROUTE: std::ops::RangeInclusive<u16> = 33_434..=33_534;
 
@@ -182,9 +184,11 @@ fn is_late_answer(technique: Technique, source_port: u16, port: u16) -> bool {
         Technique::Udp => {
             (source_port < EPHEMERAL && port >= EPHEMERAL) || TRACEROUTE.contains(&port)
         }
-        Technique::Ack | Technique::Maimon | Technique::OtherPorts => {
-            source_port < EPHEMERAL && port >= EPHEMERAL
+        Technique::Ack | Technique::Maimon => {
+            (source_port < EPHEMERAL && port >= EPHEMERAL)
+                || (source_port < WELL_KNOWN && port >= WELL_KNOWN)
         }
+        Technique::OtherPorts => source_port < EPHEMERAL && port >= EPHEMERAL,
         _ => false,
     }
 }
@@ -309,6 +313,8 @@ mod tests {
                 Some(Technique::Ack),
             ),
             ((STRANGER, 443), (HOST, 40_000), 6, 0x10, None),
+            ((STRANGER, 80), (HOST, 1_040), 6, 0x10, None),
+            ((STRANGER, 80), (HOST, 22), 6, 0x10, Some(Technique::Ack)),
             ((STRANGER, 40_000), (HOST, 161), 17, 0, Some(Technique::Udp)),
             ((STRANGER, 53), (HOST, 40_000), 17, 0, None),
             ((STRANGER, 53), (HOST, 161), 17, 0, Some(Technique::Udp)),

@@ -279,8 +279,11 @@ impl Source {
             .iter_mut()
             .find(|known| known.is_same(contact))
         {
-            // The heavier technique stays: a port that was probed by FIN and then by SYN was probed by FIN.
-            let technique = if fresh.weight() >= known.weight() {
+            // The heavier technique stays: a port that was probed by FIN and then by SYN was probed by FIN. But what comes
+            // after a SYN may go on with its connection, where this host's end of it does not heed the firewall: in a capture.
+            let goes_on = known.technique == Technique::Syn
+                && matches!(fresh.technique, Technique::Ack | Technique::Maimon);
+            let technique = if fresh.weight() >= known.weight() && !goes_on {
                 fresh.technique
             } else {
                 known.technique

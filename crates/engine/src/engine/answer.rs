@@ -77,19 +77,15 @@ impl Engine {
         else {
             return;
         };
-        let banned = response == Response::Ban && !self.is_banned(facts, now) && {
+        let mut banned = response == Response::Ban;
+        if banned && !self.is_banned(facts, now) {
             let prefix = source_prefix(key_address(facts.source));
             let reason = evidence.describe(detector);
-            self.impose(
-                prefix,
-                Some(ban),
-                BanOrigin::Detector(detector),
-                reason,
-                Some(evidence),
-                now,
-            )
-            .is_ok()
-        };
+            let origin = BanOrigin::Detector(detector);
+            banned = self
+                .impose(prefix, Some(ban), origin, reason, Some(evidence), now)
+                .is_ok();
+        }
         self.totals.alerts += 1;
         self.push_limited(
             facts,
@@ -166,6 +162,7 @@ impl Engine {
         }
         if verdict == Verdict::Allow {
             self.totals.flows += 1;
+            self.watch_begin(&facts, arrival.now);
         }
         let decided = Decided {
             verdict,

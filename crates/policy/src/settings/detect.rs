@@ -280,7 +280,7 @@ pub struct Brute {
 
 impl Brute {
     /// Ports that are not watched unless the policy names them, as clients of theirs connect anew for each question and guess
-    /// nothing: mail exchange, DNS, the web and what speaks like it, data bases, caches and queues. In order.
+    /// nothing: mail exchange, DNS, the web and what speaks like it, data bases, caches, queues and monitoring. In order.
     pub const SHORT_BY_NATURE: &[(u16, u16)] = &[
         (25, 25),
         (53, 53),
@@ -291,7 +291,9 @@ impl Brute {
         (3000, 3000),
         (3128, 3128),
         (3306, 3306),
+        (4949, 4949),
         (5432, 5432),
+        (5666, 5666),
         (6379, 6379),
         (8000, 8000),
         (8008, 8008),
@@ -303,6 +305,7 @@ impl Brute {
         (9000, 9000),
         (9090, 9100),
         (9200, 9200),
+        (10050, 10051),
         (11211, 11211),
         (27017, 27017),
     ];
