@@ -23,7 +23,7 @@ use crate::evidence::{Pattern, Shape, Technique};
 
 /// Contacts remembered beside those that the largest threshold needs: served ones, and those of other targets.
 const SPARE: usize = 12;
-/// Contacts that room is made for at a time; most sources never have more.
+/// Contacts that room is made for at a time, after the first.
 const STEP: usize = 4;
 /// Bytes that contacts may take in all. Above, fewer sources are remembered than the policy's ceiling.
 const BYTES: usize = 64 << 20;
@@ -53,6 +53,10 @@ pub(super) struct Scan {
 struct Source {
     contacts: Vec<Known>,
     told: Option<Timestamp>,
+    /// What it failed at weighs so much, and when it last did: beside the contacts, so that to choose who makes room looks at no
+    /// other memory.
+    failed: u64,
+    failed_last: Timestamp,
 }
 
 /// A port of a target, or a pinged address.
@@ -129,11 +133,23 @@ impl Known {
 impl Source {
     /// How much it matters: what it failed at, while that can still count.
     fn weight(&self, now: Timestamp, window: Duration) -> u64 {
-        self.contacts
-            .iter()
-            .filter(|known| known.outcome != Outcome::Served && now.since(known.at) <= window)
-            .map(Known::weight)
-            .sum()
+        if now.since(self.failed_last) > window {
+            return 0;
+        }
+        self.failed
+    }
+
+    fn weigh(&mut self) {
+        let failed = || {
+            self.contacts
+                .iter()
+                .filter(|known| known.outcome != Outcome::Served)
+        };
+        let (weight, last) = (
+            failed().map(Known::weight).sum(),
+            failed().map(|known| known.at).max(),
+        );
+        (self.failed, self.failed_last) = (weight, last.unwrap_or_default());
     }
 }
 
@@ -167,6 +183,7 @@ impl Scan {
             .by_source
             .entry(source, Source::default, |source| source.weight(now, slow));
         let known = entry.note(contact, outcome, most, slow);
+        entry.weigh();
         if outcome == Outcome::Served
             || entry
                 .told
@@ -177,6 +194,7 @@ impl Scan {
         let evidence = self.judge(source, known, contact.source)?;
         if let Some(entry) = self.by_source.get_mut(source) {
             entry.contacts.clear();
+            entry.weigh();
             entry.told = Some(now);
         }
         Some(evidence)
@@ -299,8 +317,10 @@ impl Source {
             self.make_room(contact.at, window);
         }
         if self.contacts.len() == self.contacts.capacity() {
+            // Most sources have one, ever.
+            let step = if self.contacts.is_empty() { 1 } else { STEP };
             self.contacts
-                .reserve_exact(STEP.min(most - self.contacts.len()));
+                .reserve_exact(step.min(most - self.contacts.len()));
         }
         self.contacts.push(fresh);
         fresh
