@@ -3,6 +3,7 @@
 mod arrows;
 mod bench;
 mod demonstration;
+mod detection;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,12 @@ enum Chore {
         #[command(subcommand)]
         bench: bench::Bench,
     },
+    /// Judge every capture of the test data by the detectors' defaults, and write the table of docs/detection.md.
+    Detection {
+        /// Write nothing; fail when the table is not as the captures say.
+        #[arg(long)]
+        check: bool,
+    },
     /// Show an allowed and a blocked connection through the firewall, in network namespaces.
     Lab,
 }
@@ -33,6 +40,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Arrows => arrows::check(),
         Chore::Bench { bench } => bench::run(&bench),
+        Chore::Detection { check } => detection::run(check),
         Chore::Lab => demonstration::run(),
     };
     match outcome {

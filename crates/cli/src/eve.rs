@@ -142,6 +142,9 @@ fn alert(event: &Value) -> String {
     let alert = &event["alert"];
     let mut text = alert["signature"].as_str().unwrap_or_default().to_owned();
     let evidence = &alert["context"]["evidence"];
+    if let Some(pattern) = evidence["pattern"].as_str() {
+        text = visible(pattern);
+    }
     if let (Some(count), Some(window)) = (evidence["count"].as_u64(), evidence["window_s"].as_f64())
     {
         text.push_str(&format!(": {count} in {window} s"));

@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use policy::Timestamp;
 use wire::FiveTuple;
 
+use crate::evidence::Pattern;
+
 /// A source prefix whose packets are dropped until an expiry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ban {
@@ -76,15 +78,42 @@ pub enum Detector {
     Rate,
     /// Content-rule hits of one source.
     Payload,
+    /// Ports and addresses that one source finds closed.
+    Scan,
+    /// Half-open TCP connections.
+    SynFlood,
+    /// ICMP packets a second of one source.
+    IcmpFlood,
+    /// UDP packets a second of one source that nobody answers.
+    UdpFlood,
+    /// Short connections of one source to one service.
+    Brute,
 }
 
 impl Detector {
+    /// Every one of them.
+    pub const ALL: [Self; 8] = [
+        Self::Blocked,
+        Self::Rate,
+        Self::Payload,
+        Self::Scan,
+        Self::SynFlood,
+        Self::IcmpFlood,
+        Self::UdpFlood,
+        Self::Brute,
+    ];
+
     /// As the policy writes it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Blocked => "blocked",
             Self::Rate => "rate",
             Self::Payload => "payload",
+            Self::Scan => "scan",
+            Self::SynFlood => "syn_flood",
+            Self::IcmpFlood => "icmp_flood",
+            Self::UdpFlood => "udp_flood",
+            Self::Brute => "brute",
         }
     }
 }
@@ -112,9 +141,10 @@ pub struct Evidence {
     pub first_packet: FiveTuple,
     /// The last packet that counted.
     pub last_packet: FiveTuple,
-    /// Whether the source was shown to own its address by a completed handshake. Else a third party could have sent these
-    /// packets in its name.
+    /// Whether the source is who sent it: it has completed a handshake. What a third party could have sent in its name is not.
     pub proven: bool,
+    /// What it looks like as a whole.
+    pub pattern: Pattern,
 }
 
 /// Why a ban was not made.

@@ -73,6 +73,12 @@ impl<V> Bounded<V> {
         &mut self.entries[place].value
     }
 
+    /// The value of a source that has one.
+    pub(crate) fn get_mut(&mut self, key: u128) -> Option<&mut V> {
+        let place = self.find(key, self.hasher.hash_one(key))?;
+        Some(&mut self.entries[place].value)
+    }
+
     pub(crate) fn remove(&mut self, key: u128) {
         let hash = self.hasher.hash_one(key);
         if let Some(place) = self.find(key, hash) {

@@ -83,6 +83,18 @@ impl Bucket {
         self.tokens.saturating_add(elapsed).min(shape.capacity)
     }
 
+    /// Tokens that are missing to a full bucket.
+    pub(crate) fn missing(&self, shape: &Shape, now: Timestamp) -> u64 {
+        shape.capacity - self.level(shape, now)
+    }
+
+    /// Puts back what one packet cost; for buckets that do not count bytes.
+    pub(crate) fn give_back(&mut self, shape: &Shape, now: Timestamp) {
+        let level = self.level(shape, now).saturating_add(shape.cost(0));
+        self.tokens = level.min(shape.capacity);
+        self.last = now.max(self.last);
+    }
+
     /// Takes what a packet of `len` bytes costs. `false`, and nothing taken, when there is not enough.
     pub(crate) fn take(&mut self, shape: &Shape, len: u32, now: Timestamp) -> bool {
         let tokens = self.level(shape, now);
@@ -115,7 +127,7 @@ impl Buckets {
     /// Takes from the source's bucket; `false` when the source is over the rate.
     pub(crate) fn take(&mut self, source: u128, len: u32, now: Timestamp) -> bool {
         let shape = self.shape;
-        let emptiness = |bucket: &Bucket| shape.capacity - bucket.level(&shape, now);
+        let emptiness = |bucket: &Bucket| bucket.missing(&shape, now);
         self.by_source
             .entry(source, || Bucket::full(&shape, now), emptiness)
             .take(&shape, len, now)

@@ -3,7 +3,7 @@
 use policy::{Action, Content, Direction, Plan, Rule, RuleId, Timestamp};
 
 use crate::bucket::{Buckets, Shape};
-use crate::detectors::counted;
+use crate::detect::counted;
 use crate::facts::Facts;
 use crate::index::{Index, header_matches};
 use crate::verdict::{Reason, Verdict};

@@ -55,8 +55,8 @@ pub use policy::Policy;
 pub use port::PortSet;
 pub use protocol::Protocols;
 pub use settings::{
-    BanSettings, Blocked, Detect, Limits, LogSettings, PayloadHits, Protect, RateLimit, Reach,
-    Response,
+    BanSettings, Blocked, Brute, Detect, Limits, LogSettings, PacketFlood, PayloadHits, Protect,
+    RateLimit, Reach, Response, Scan, SynFlood,
 };
 pub use time::Timestamp;
 pub use witness::Witness;

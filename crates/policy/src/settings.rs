@@ -7,6 +7,12 @@ use ipnet::IpNet;
 use crate::address::AddressSet;
 use crate::plan::SetId;
 
+pub use detect::{
+    Blocked, Brute, Detect, PacketFlood, PayloadHits, RateLimit, Response, Scan, SynFlood,
+};
+
+mod detect;
+
 /// `[ban]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BanSettings {
@@ -98,112 +104,6 @@ impl Default for Protect {
             addresses: AddressSet::default(),
             sets: Vec::new(),
             discover: true,
-        }
-    }
-}
-
-/// What a detector does with its evidence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Response {
-    /// An alert event, nothing more.
-    Alert,
-    /// Drop what is over the threshold, and an alert.
-    Limit,
-    /// Ban the source, and an alert.
-    Ban,
-}
-
-/// `[detect.*]`. A detector that is `None` is off.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Detect {
-    /// N denied packets of one source.
-    pub blocked: Option<Blocked>,
-    /// Packets a second of one source.
-    pub rate: Option<RateLimit>,
-    /// N content-rule hits of one source.
-    pub payload: Option<PayloadHits>,
-}
-
-/// `[detect.blocked]`: denied packets of one source within a window.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocked {
-    /// Denied packets that make a source an offender (at least 1).
-    pub packets: u32,
-    /// The window they are counted in.
-    pub window: Duration,
-    /// What to do then.
-    pub response: Response,
-    /// How long a ban lasts.
-    pub ban: Duration,
-    /// Sources that are not counted.
-    pub ignore: AddressSet,
-}
-
-impl Default for Blocked {
-    fn default() -> Self {
-        Self {
-            packets: 50,
-            window: Duration::from_secs(60),
-            response: Response::Ban,
-            ban: Duration::from_secs(600),
-            ignore: AddressSet::default(),
-        }
-    }
-}
-
-/// `[detect.rate]`: packets a second of one source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    /// Packets in each `window` that are still no offence (at least 1).
-    pub packets: u32,
-    /// The window.
-    pub window: Duration,
-    /// Whether packets of established flows count too.
-    pub established: bool,
-    /// What to do then.
-    pub response: Response,
-    /// How long a ban lasts.
-    pub ban: Duration,
-    /// Sources that are not counted.
-    pub ignore: AddressSet,
-}
-
-impl Default for RateLimit {
-    fn default() -> Self {
-        Self {
-            packets: 1_000,
-            window: Duration::from_secs(1),
-            established: false,
-            response: Response::Ban,
-            ban: Duration::from_secs(600),
-            ignore: AddressSet::default(),
-        }
-    }
-}
-
-/// `[detect.payload]`: content-rule hits of one source within a window.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PayloadHits {
-    /// Hits that make a source an offender (at least 1).
-    pub hits: u32,
-    /// The window they are counted in.
-    pub window: Duration,
-    /// What to do then.
-    pub response: Response,
-    /// How long a ban lasts.
-    pub ban: Duration,
-    /// Sources that are not counted.
-    pub ignore: AddressSet,
-}
-
-impl Default for PayloadHits {
-    fn default() -> Self {
-        Self {
-            hits: 3,
-            window: Duration::from_secs(600),
-            response: Response::Ban,
-            ban: Duration::from_secs(600),
-            ignore: AddressSet::default(),
         }
     }
 }

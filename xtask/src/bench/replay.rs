@@ -85,12 +85,11 @@ fn plan() -> Plan {
         rules: vec![allow(0, 6, 443), allow(1, 17, 53)],
         ..Plan::default()
     };
-    plan.detect.blocked = Some(policy::Blocked::default());
+    plan.detect = policy::Detect::standard();
     plan.detect.rate = Some(policy::RateLimit {
         established: true,
         ..policy::RateLimit::default()
     });
-    plan.detect.payload = Some(policy::PayloadHits::default());
     plan
 }
 

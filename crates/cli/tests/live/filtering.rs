@@ -12,6 +12,8 @@ const QUIET: &str = "
 enabled = false
 [detect.rate]
 enabled = false
+[detect.scan]
+enabled = false
 ";
 
 fn policy(rules: &str) -> String {

@@ -66,7 +66,10 @@ pub struct Evidence {
     /// The last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_packet: Option<String>,
-    /// Whether a completed handshake showed that the source has its address; else a third party could have sent in its name.
+    /// What the packets that counted look like together, such as `vertical SYN scan`; absent where the detector's name says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// Whether the source had completed a handshake; if not, somebody else could have sent it all in its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proven: Option<bool>,
 }

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use engine::{Event, EventBody, FlowEnd, FlowRecord, Reason, Verdict};
+use engine::{Event, EventBody, FlowEnd, FlowRecord, Reason, TrackedEnd, Verdict};
 use policy::{Direction, Timestamp};
 use wire::FiveTuple;
 
@@ -10,7 +10,7 @@ use super::seen::Begin;
 use super::{BanError, Guard, parse_prefix};
 use crate::api;
 use crate::clock;
-use crate::pump::Tracked;
+use crate::pump::{Change, Tracked};
 use crate::record::{decided, proto};
 
 /// Flows that an answer holds when nobody says.
@@ -80,26 +80,59 @@ impl Guard {
             .collect())
     }
 
-    /// Flows that the kernel tracked have ended.
-    pub(super) fn ended(&mut self, ended: Vec<Tracked>) {
+    /// Flows that the kernel tracked have ended: for the detectors, each once, and for the record.
+    pub(super) fn changes(&mut self, changes: Vec<Change>) {
         let now = clock::now();
-        for tracked in ended {
-            let begin = self.seen.take(&tracked.tuple);
-            let closed = matches!(tracked.tcp_state, Some("TIME_WAIT" | "CLOSE" | "LAST_ACK"));
-            let end = if closed {
-                FlowEnd::Closed
-            } else {
-                FlowEnd::TimedOut
-            };
-            self.recorder.event(Event {
-                at: now,
-                tuple: Some(tracked.tuple),
-                direction: Some(self.way(&tracked.tuple)),
-                interface: None,
-                flow_id: Some(flow_id(&tracked.tuple, begin)),
-                body: EventBody::Flow(record(&tracked, begin, now, Some(end))),
-            });
+        for change in changes {
+            match change {
+                Change::Closed(tracked) => {
+                    // What was not seen to begin is not known to be short.
+                    if let Some(begin) = self.seen.close(&tracked.tuple) {
+                        self.watch_end(&tracked, Some(begin.at), now);
+                    }
+                }
+                Change::Ended(tracked) => self.ended(&tracked, now),
+            }
         }
+        self.settle(now);
+    }
+
+    /// Feeds the detectors.
+    fn watch_end(&mut self, tracked: &Tracked, began: Option<Timestamp>, now: Timestamp) {
+        let direction = self.way(&tracked.tuple);
+        self.engine.observe_flow_end(&TrackedEnd {
+            tuple: tracked.tuple,
+            direction,
+            began,
+            ended: now,
+            icmp: tracked.icmp,
+            answered: tracked.answered,
+            completed: tracked.completed,
+            was_reset: tracked.tcp_state == Some("CLOSE"),
+        });
+    }
+
+    fn ended(&mut self, tracked: &Tracked, now: Timestamp) {
+        let begin = self.seen.take(&tracked.tuple);
+        if !begin.is_some_and(|begin| begin.is_closed) {
+            // Of a connection that was completed, this is when it was forgotten, not when it ended.
+            let began = begin.map(|begin| begin.at).filter(|_| !tracked.completed);
+            self.watch_end(tracked, began, now);
+        }
+        let closed = matches!(tracked.tcp_state, Some("TIME_WAIT" | "CLOSE" | "LAST_ACK"));
+        let end = if closed {
+            FlowEnd::Closed
+        } else {
+            FlowEnd::TimedOut
+        };
+        self.recorder.event(Event {
+            at: now,
+            tuple: Some(tracked.tuple),
+            direction: Some(self.way(&tracked.tuple)),
+            interface: None,
+            flow_id: Some(flow_id(&tracked.tuple, begin)),
+            body: EventBody::Flow(record(tracked, begin, now, Some(end))),
+        });
     }
 
     /// Which way a flow goes, by whose addresses its ends are.

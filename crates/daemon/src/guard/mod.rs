@@ -43,7 +43,7 @@ use crate::addresses::Discovered;
 use crate::api;
 use crate::candidate::Candidate;
 use crate::clock::{self, Clock};
-use crate::pump::{Pump, Tracked};
+use crate::pump::{Change, Pump};
 use crate::record::{Notice, NoticeKind, Recorder};
 use crate::state::StateDir;
 use crate::store::Store;
@@ -139,8 +139,8 @@ pub(crate) enum Input {
     Batch(Batch),
     /// What inspecting workers found.
     Events(Vec<Event>),
-    /// Flows that the kernel tracked and that have ended.
-    Ended(Vec<Tracked>),
+    /// Flows that the kernel tracked have ended.
+    Changes(Vec<Change>),
     /// Something to be done between two packets.
     Ask(Box<dyn FnOnce(&mut Guard) + Send>),
     /// The end.
@@ -301,7 +301,7 @@ impl Guard {
                     self.pump.recycle(batch);
                 }
                 Ok(Input::Events(events)) => self.inspected(events),
-                Ok(Input::Ended(ended)) => self.ended(ended),
+                Ok(Input::Changes(changes)) => self.changes(changes),
                 Ok(Input::Ask(order)) => order(&mut self),
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}

@@ -128,7 +128,12 @@ impl Guard {
         let verdict = tag.outcome.verdict().unwrap_or(Verdict::Allow);
         if verdict == Verdict::Allow {
             let at = arrival.now;
-            self.seen.insert(packet.five_tuple(), Begin { at, reason });
+            let begin = Begin {
+                at,
+                reason,
+                is_closed: false,
+            };
+            self.seen.insert(packet.five_tuple(), begin);
         }
         self.engine.observe(arrival, packet, verdict, reason);
     }

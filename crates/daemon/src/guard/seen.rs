@@ -22,6 +22,8 @@ pub(super) struct Seen {
 pub(super) struct Begin {
     pub(super) at: Timestamp,
     pub(super) reason: Reason,
+    /// Whether it was seen to be closed already.
+    pub(super) is_closed: bool,
 }
 
 impl Seen {
@@ -37,6 +39,15 @@ impl Seen {
             .get(tuple)
             .or_else(|| self.old.get(tuple))
             .copied()
+    }
+
+    /// Marks a flow as closed, and gives its begin the first time.
+    pub(super) fn close(&mut self, tuple: &FiveTuple) -> Option<Begin> {
+        let begin = match self.young.get_mut(tuple) {
+            Some(begin) => begin,
+            None => self.old.get_mut(tuple)?,
+        };
+        (!std::mem::replace(&mut begin.is_closed, true)).then_some(*begin)
     }
 
     pub(super) fn take(&mut self, tuple: &FiveTuple) -> Option<Begin> {
@@ -72,6 +83,7 @@ mod tests {
         let begin = Begin {
             at: Timestamp::default(),
             reason: Reason::Rule(RuleId(3)),
+            is_closed: false,
         };
         let mut seen = Seen::default();
         let many = 3 * GENERATION as u32;
@@ -81,6 +93,8 @@ mod tests {
         assert!(seen.young.len() + seen.old.len() <= 2 * GENERATION);
         assert_eq!(seen.get(&tuple(0)), None);
         assert_eq!(seen.get(&tuple(many - 1)), Some(begin));
+        assert!(seen.close(&tuple(many - 1)).is_some());
+        assert_eq!(seen.close(&tuple(many - 1)), None, "told once");
         seen.forget_rules();
         assert_eq!(
             seen.take(&tuple(many - 1)).map(|begin| begin.reason),

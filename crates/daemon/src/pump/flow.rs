@@ -1,10 +1,12 @@
-//! Enforcing: the kernel's table of connections, listed for whoever asks, and the ends of connections on their way to the record.
+//! Enforcing: the kernel's table of connections, listed for whoever asks, and the ends of connections on their way to the
+//! detectors and the record.
 
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
-use kernel::conntrack::{Conntrack, ConntrackError, Entry, Event, Events, TcpState};
+use kernel::conntrack::{Conntrack, ConntrackError, Entry, Event, Events, Key, TcpState};
 use kernel::netlink::NetlinkError;
+use policy::protocol;
 use wire::FiveTuple;
 
 use super::{Outlet, WAIT};
@@ -23,6 +25,36 @@ pub struct Tracked {
     pub received: (u64, u64),
     /// TCP state by the kernel's name.
     pub tcp_state: Option<&'static str>,
+    /// Whether packets went both ways.
+    pub answered: bool,
+    /// For TCP: whether the handshake was completed.
+    pub completed: bool,
+    /// For ICMP: type and code of the first packet.
+    pub icmp: Option<(u8, u8)>,
+}
+
+/// A connection that came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// TCP: both sides have closed it or one has reset it. Comes once or more before the kernel forgets it.
+    Closed(Tracked),
+    /// The kernel has forgotten it.
+    Ended(Tracked),
+}
+
+impl Change {
+    /// What an event says, as far as anybody wants to know it.
+    fn of(event: Event, entry: &Entry) -> Option<Self> {
+        let is_closed = matches!(
+            entry.tcp,
+            Some(TcpState::LastAck | TcpState::TimeWait | TcpState::Close)
+        );
+        match event {
+            Event::Destroy => Some(Self::Ended(Tracked::of(entry))),
+            Event::Update if is_closed && entry.assured() => Some(Self::Closed(Tracked::of(entry))),
+            Event::Update | Event::New => None,
+        }
+    }
 }
 
 impl Tracked {
@@ -43,6 +75,12 @@ impl Tracked {
             sent: count(entry.sent),
             received: count(entry.received),
             tcp_state: entry.tcp.map(state_name),
+            answered: entry.answered(),
+            completed: entry.assured() && original.protocol == protocol::TCP,
+            icmp: match original.key {
+                Key::Icmp(kind, code, _) => Some((kind, code)),
+                Key::Ports(..) | Key::None => None,
+            },
         }
     }
 }
@@ -76,7 +114,8 @@ pub fn tracked() -> Result<Vec<Tracked>, ConntrackError> {
 
 /// Listens for ends, in the network namespace of the calling thread, and begins the thread.
 pub(super) fn begin(outlet: Outlet) -> Result<JoinHandle<()>, String> {
-    let events = Events::open(&[Event::Destroy]).map_err(|error| error.to_string())?;
+    let events =
+        Events::open(&[Event::Update, Event::Destroy]).map_err(|error| error.to_string())?;
     std::thread::Builder::new()
         .name("conntrack".to_owned())
         .spawn(move || run(events, &outlet))
@@ -85,9 +124,11 @@ pub(super) fn begin(outlet: Outlet) -> Result<JoinHandle<()>, String> {
 
 fn run(mut events: Events, outlet: &Outlet) {
     while !outlet.stopped() {
-        let mut ended = Vec::new();
-        let received = events.receive(WAIT, |_, entry| ended.push(Tracked::of(entry)));
-        if !ended.is_empty() && outlet.handle.send(Input::Ended(ended)).is_err() {
+        let mut changes = Vec::new();
+        let received = events.receive(WAIT, |event, entry| {
+            changes.extend(Change::of(event, entry));
+        });
+        if !changes.is_empty() && outlet.handle.send(Input::Changes(changes)).is_err() {
             return;
         }
         match received {

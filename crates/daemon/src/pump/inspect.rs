@@ -64,8 +64,11 @@ pub(crate) struct Inspected {
 
 impl Orders {
     fn new(plan: &Arc<Plan>, discovered: &Discovered) -> Self {
+        // What flows tell is told to the guard by the kernel, of every flow; workers see some of them.
+        let mut inspecting = Plan::clone(plan);
+        inspecting.detect = inspecting.detect.of_content();
         Self {
-            plan: Arc::clone(plan),
+            plan: Arc::new(inspecting),
             own: discovered.own.clone(),
             protected: discovered.protected_set(),
         }

@@ -24,6 +24,7 @@ use crate::addresses::Discovered;
 use crate::api;
 use crate::guard::{Batch, Handle};
 
+pub(crate) use flow::Change;
 pub use flow::{Tracked, tracked};
 pub(crate) use inspect::Inspected;
 

@@ -1,6 +1,6 @@
 //! A ban as records and answers show it.
 
-use engine::{BanOrigin, Evidence};
+use engine::{BanOrigin, Evidence, Pattern};
 use ipnet::IpNet;
 use policy::{Timestamp, protocol};
 use wire::FiveTuple;
@@ -49,6 +49,10 @@ pub fn evidence(evidence: &Evidence) -> api::Evidence {
         last: Some(evidence.last.into()),
         first_packet: Some(tuple(&evidence.first_packet)),
         last_packet: Some(tuple(&evidence.last_packet)),
+        pattern: match evidence.pattern {
+            Pattern::Plain => None,
+            pattern => Some(pattern.to_string()),
+        },
         proven: Some(evidence.proven),
     }
 }

@@ -327,6 +327,14 @@ fn detector_signature(detector: engine::Detector) -> (u32, &'static str) {
         engine::Detector::Blocked => (1, "too many denied packets from one source"),
         engine::Detector::Rate => (2, "too many packets a second from one source"),
         engine::Detector::Payload => (3, "too many content rule hits from one source"),
+        engine::Detector::Scan => (4, "one source finds closed port after closed port"),
+        engine::Detector::SynFlood => (5, "too many half-open connections"),
+        engine::Detector::IcmpFlood => (6, "too many ICMP packets from one source"),
+        engine::Detector::UdpFlood => (7, "too many unanswered UDP packets from one source"),
+        engine::Detector::Brute => (
+            8,
+            "one source comes and goes at one service, as who guesses",
+        ),
     }
 }
 

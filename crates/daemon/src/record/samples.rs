@@ -77,7 +77,12 @@ fn evidence() -> Evidence {
         last: Timestamp::from_secs(1_767_225_600),
         first_packet: tuple(6, false),
         last_packet: tuple(6, false),
-        proven: false,
+        proven: true,
+        pattern: Pattern::Scan {
+            shape: Shape::Vertical,
+            technique: Technique::Syn,
+            distinct: 51,
+        },
     }
 }
 
@@ -144,7 +149,7 @@ pub(crate) fn events() -> Vec<Event> {
             bodies.push(EventBody::Alert(Alert::Content { rule, verdict }));
         }
     }
-    for detector in [Detector::Blocked, Detector::Rate, Detector::Payload] {
+    for detector in Detector::ALL {
         bodies.push(EventBody::Alert(Alert::Detector {
             detector,
             evidence: evidence(),

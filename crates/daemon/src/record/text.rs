@@ -44,12 +44,7 @@ pub fn line(event: &Event, context: Context<'_>) -> Option<String> {
             evidence,
             banned,
         }) => {
-            let mut why = format!(
-                "detector {detector}: {} in {} s, {} are no offence",
-                evidence.count,
-                evidence.window.as_secs_f64(),
-                evidence.threshold
-            );
+            let mut why = format!("detector {detector}: {}", evidence.describe(*detector));
             if *banned {
                 why.push_str("; banned");
             }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use engine::{Ban, BanOrigin, Detector, Evidence};
+use engine::{Ban, BanOrigin, Detector, Evidence, Pattern, Shape, Technique};
 use ipnet::IpNet;
 use policy::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -140,6 +140,9 @@ struct StoredEvidence {
     last_packet: StoredTuple,
     #[serde(default)]
     proven: bool,
+    /// For scans: shape, technique, and over how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scan: Option<(String, String, u32)>,
 }
 
 /// Source, destination, protocol, ports.
@@ -178,6 +181,18 @@ fn encode(ban: &Ban) -> String {
             first_packet: tuple(&evidence.first_packet),
             last_packet: tuple(&evidence.last_packet),
             proven: evidence.proven,
+            scan: match evidence.pattern {
+                Pattern::Scan {
+                    shape,
+                    technique,
+                    distinct,
+                } => Some((
+                    shape.name().to_owned(),
+                    technique.name().to_owned(),
+                    distinct,
+                )),
+                Pattern::Plain | Pattern::WholeHost => None,
+            },
         }),
     };
     serde_json::to_string(&stored)
@@ -219,12 +234,27 @@ fn decode(text: &str) -> Option<Ban> {
             first_packet: tuple(evidence.first_packet),
             last_packet: tuple(evidence.last_packet),
             proven: evidence.proven,
+            pattern: evidence
+                .scan
+                .as_ref()
+                .and_then(scan)
+                .unwrap_or(Pattern::Plain),
         }),
     })
 }
 
 fn detector(name: &str) -> Option<Detector> {
-    [Detector::Blocked, Detector::Rate, Detector::Payload]
+    Detector::ALL
         .into_iter()
         .find(|detector| detector.name() == name)
+}
+
+fn scan((shape, technique, distinct): &(String, String, u32)) -> Option<Pattern> {
+    Some(Pattern::Scan {
+        shape: Shape::ALL.into_iter().find(|known| known.name() == shape)?,
+        technique: Technique::ALL
+            .into_iter()
+            .find(|known| known.name() == technique)?,
+        distinct: *distinct,
+    })
 }

@@ -7,6 +7,7 @@
 mod ban;
 mod block;
 mod daemon;
+mod detect;
 mod feed;
 mod policy;
 mod record;
@@ -26,6 +27,9 @@ all! {
     block::observing_blocks_nothing_and_says_what_it_would,
     block::a_rule_in_a_file_blocks_and_the_record_says_why,
     ban::denied_packets_ban_their_source_in_the_kernel,
+    detect::denied_ports_make_a_scan,
+    detect::closed_ports_make_a_scan_where_all_is_allowed,
+    detect::who_comes_and_goes_at_a_service_is_banned,
     ban::bans_by_hand_survive_kill_and_restart,
     policy::a_changed_file_comes_into_force_and_a_wrong_one_does_not,
     block::what_a_stranger_flushes_is_put_back_within_two_seconds,

@@ -9,7 +9,7 @@ use super::gate::Charge;
 use super::{Arrival, Engine, Inspect};
 use crate::ban::{BanOrigin, Detector};
 use crate::ban_table::source_prefix;
-use crate::detectors::Offence;
+use crate::detect::Offence;
 use crate::event::{Alert, EventBody};
 use crate::facts::Facts;
 use crate::verdict::{Reason, Verdict};
@@ -66,47 +66,45 @@ impl Engine {
         self.bans.covering(facts.source, now).is_some()
     }
 
-    /// A source is over its packet rate. `None` when the policy only wants to hear of it, or may not drop it.
+    /// A packet is over a rate. `None` when the policy only wants to hear of it, or may not drop it.
     pub(super) fn answer_flood(
         &mut self,
         facts: &Facts<'_>,
         offence: Offence,
         now: Timestamp,
     ) -> Option<Decided> {
-        let protected = self.protected.contains_key(facts.source);
-        match offence.response {
-            Response::Alert => {
-                self.answer_offence(facts, offence, now);
-                None
-            }
-            Response::Limit | Response::Ban if protected => None,
-            Response::Limit => Some(Decided::drop(Reason::Flood(offence.detector))),
-            Response::Ban => {
-                self.answer_offence(facts, offence, now);
-                Some(Decided::drop(Reason::Flood(offence.detector)))
-            }
+        let drops = match offence.response {
+            Response::Alert => false,
+            Response::Limit | Response::Ban => !self.protected.contains_key(facts.source),
+        };
+        if drops || offence.response == Response::Alert {
+            self.answer_offence(facts, offence, now);
         }
+        drops.then(|| Decided::drop(Reason::Flood(offence.detector)))
     }
 
-    /// Alert, and ban where the policy says so and nothing forbids it.
+    /// Alert, and ban where the policy says so and nothing forbids it. Nothing when it was told already.
     pub(super) fn answer_offence(&mut self, facts: &Facts<'_>, offence: Offence, now: Timestamp) {
         let Offence {
             detector,
             response,
             ban,
-            evidence,
-        } = offence;
-        let banned = response == Response::Ban && !self.is_banned(facts, now) && {
+            evidence: Some(evidence),
+        } = offence
+        else {
+            return;
+        };
+        let mut banned = response == Response::Ban;
+        if banned && !self.is_banned(facts, now) {
             let prefix = source_prefix(key_address(facts.source));
-            let reason = describe(detector, &evidence);
             let charge = Charge {
                 origin: BanOrigin::Detector(detector),
-                reason,
+                reason: evidence.describe(detector),
                 evidence: Some(evidence),
                 proven: evidence.proven,
             };
-            self.impose(prefix, Some(ban), charge, now).is_ok()
-        };
+            banned = self.impose(prefix, Some(ban), charge, now).is_ok();
+        }
         self.totals.alerts += 1;
         self.push_limited(
             facts,
@@ -146,6 +144,7 @@ impl Engine {
         }
         if verdict == Verdict::Allow {
             self.totals.flows += 1;
+            self.watch_begin(&facts, arrival.now);
         }
         let decided = Decided {
             verdict,
@@ -159,31 +158,15 @@ impl Engine {
 
     /// The kernel's own meter found a source over its rate, and has banned it already where the policy says so.
     pub(super) fn observe_flood(&mut self, facts: &Facts<'_>, detector: Detector, now: Timestamp) {
-        let plan = Arc::clone(&self.plan);
-        let Some(settings) = plan.detect.rate.as_ref() else {
-            return;
-        };
         let source = source_prefix(key_address(facts.source));
         if self.bans.get(source).is_some() {
             return;
         }
-        let evidence = crate::ban::Evidence {
-            count: u64::from(settings.packets) + 1,
-            threshold: u64::from(settings.packets),
-            window: settings.window,
-            first: now,
-            last: now,
-            first_packet: facts.tuple(),
-            last_packet: facts.tuple(),
-            proven: false,
-        };
-        let offence = Offence {
-            detector,
-            response: settings.response,
-            ban: settings.ban,
-            evidence,
-        };
-        self.answer_offence(facts, offence, now);
+        let plan = Arc::clone(&self.plan);
+        let floods = self.detectors.floods();
+        if let Some(offence) = floods.over_in_kernel(&plan, detector, facts, now) {
+            self.answer_offence(facts, offence, now);
+        }
     }
 
     /// What neighbours shout to everyone (broadcast, multicast) is denied by most policies and is no attack.
@@ -195,20 +178,4 @@ impl Engine {
             && !self.own.contains_key(facts.destination);
         !shouted && !known_elsewhere
     }
-}
-
-/// One line on a detector's evidence, for the ban's reason.
-fn describe(detector: Detector, evidence: &crate::ban::Evidence) -> String {
-    let what = match detector {
-        Detector::Blocked => "denied packets",
-        Detector::Rate => "packets",
-        Detector::Payload => "content-rule hits",
-    };
-    let span = evidence.last.since(evidence.first).as_secs_f64();
-    format!(
-        "{} {what} in {span:.1} s (threshold {} in {} s)",
-        evidence.count,
-        evidence.threshold,
-        evidence.window.as_secs_f64()
-    )
 }

@@ -57,7 +57,12 @@ impl Engine {
         {
             return Decided::drop(Reason::Invalid(Invalid::CopyCut));
         }
-        match self.state(case) {
+        if let Some(decided) = self.limit_icmp(&case.facts, case.arrival.now) {
+            return decided;
+        }
+        let state = self.state(case);
+        self.take_news(case.arrival.now);
+        match state {
             State::Invalid(invalid) => Decided::drop(Reason::Invalid(invalid)),
             State::Related { flow } => Decided::allow(Reason::Related, Some(flow)),
             State::Established { flow, reply } => self.decide_established(case, flow, reply),
@@ -121,7 +126,7 @@ impl Engine {
             ..
         } = case;
         let (plan, now) = (Arc::clone(&self.plan), arrival.now);
-        if let Some(offence) = self.detectors.packet(&plan, facts, true, now)
+        if let Some(offence) = self.detectors.floods().established(&plan, facts, now)
             && let Some(decided) = self.answer_flood(facts, offence, now)
         {
             return decided;
@@ -195,6 +200,9 @@ impl Engine {
                 Err(invalid) => return Decided::drop(Reason::Invalid(invalid)),
             };
         self.totals.flows += u64::from(!known && slot.is_some());
+        if !known {
+            self.watch_begin(facts, now);
+        }
         let plan = Arc::clone(&self.plan);
         let mut inspect = Inspect::None;
         if let Some(state) = slot.and_then(|slot| self.flows.get_mut(slot)) {
@@ -232,7 +240,7 @@ impl Engine {
     /// Detectors that limit, rules, essentials, the default.
     pub(super) fn decide_untracked(&mut self, facts: &Facts<'_>, now: Timestamp) -> Decided {
         let plan = Arc::clone(&self.plan);
-        if let Some(offence) = self.detectors.packet(&plan, facts, false, now)
+        if let Some(offence) = self.detectors.floods().unanswered(&plan, facts, now)
             && let Some(decided) = self.answer_flood(facts, offence, now)
         {
             return decided;

@@ -7,6 +7,7 @@ mod answer;
 mod decide;
 mod gate;
 mod record;
+mod watch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,15 +20,17 @@ use wire::{FiveTuple, Frame, Malformed};
 use crate::ban::Ban;
 use crate::ban_table::BanTable;
 use crate::bucket::{Bucket, Shape};
-use crate::detectors::Detectors;
+use crate::detect::Detectors;
 use crate::event::{Event, FlowEnd, FlowRecord, Totals};
 use crate::facts::Facts;
-use crate::flow::{Ended, FlowTable};
+use crate::flow::{Ended, FlowSlot, FlowTable};
 use crate::fragment::{GivenUp, Reassembler};
 use crate::inspect::Inspector;
 use crate::offender::Offenders;
 use crate::rules::Rules;
 use crate::verdict::{Reason, Verdict};
+
+pub use watch::TrackedEnd;
 
 /// What an engine is made from.
 #[derive(Clone, Debug)]
@@ -113,6 +116,8 @@ pub struct Engine {
     unrecorded: u64,
     ended: Ended,
     given_up: Vec<GivenUp>,
+    /// Scratch: flows that nobody answers.
+    silent: Vec<FlowSlot>,
     seed: u64,
 }
 
@@ -168,6 +173,7 @@ impl Engine {
             unrecorded: 0,
             ended: Vec::new(),
             given_up: Vec::new(),
+            silent: Vec::new(),
             seed,
             plan,
         }
@@ -206,6 +212,7 @@ impl Engine {
     /// Lets time pass when no packet comes: bans end, flows end, fragments are given up.
     pub fn advance(&mut self, now: Timestamp) {
         self.expire_bans(now);
+        self.watch_silence(now);
         self.flows.expire(now, &mut self.ended);
         let mut given_up = std::mem::take(&mut self.given_up);
         self.fragments.expire(now, &mut given_up);
@@ -218,6 +225,7 @@ impl Engine {
         let mut given_up = std::mem::take(&mut self.given_up);
         self.fragments.finish(&mut given_up);
         self.settle_given_up(&mut given_up, now);
+        self.watch_silence(now);
         self.flows.finish(&mut self.ended);
         self.record_ended();
     }
@@ -319,7 +327,7 @@ impl Engine {
 }
 
 /// The header fields of a flow's first packet.
-fn facts_of(tuple: FiveTuple, direction: Direction) -> Facts<'static> {
+pub(super) fn facts_of(tuple: FiveTuple, direction: Direction) -> Facts<'static> {
     Facts {
         direction,
         interface: None,

@@ -88,6 +88,7 @@ impl Engine {
                 self.answer_offence(facts, offence, now);
             }
         }
+        self.watch_refused(facts, reason, flow, now);
     }
 
     /// Turns flows that ended into events, and frees what was held for their inspection.

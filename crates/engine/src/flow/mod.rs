@@ -47,12 +47,48 @@ pub(crate) struct Flow {
     pub(crate) inspection_begun: bool,
     /// The kernel tracks it, and shows only the packets that a content rule has to see.
     by_kernel: bool,
+    /// TCP only: its first packet here was a SYN. Else it was picked up under way.
+    pub(crate) by_syn: bool,
+    /// ICMP only: type and code of its first packet.
+    pub(crate) icmp: Option<(u8, u8)>,
+    /// Whether it was told that nobody answers.
+    silence_told: bool,
+}
+
+/// What has just become known of a flow, for the detectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct News {
+    pub(crate) flow: FlowSlot,
+    pub(crate) what: Turn,
+}
+
+/// A turn in the life of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It was answered: by whatever for UDP and the like, by the handshake's end for TCP.
+    Served,
+    /// It was answered by a reset, or by an ICMP error that says why nobody will.
+    Refused,
+    /// A connection with a completed handshake ended.
+    Ended {
+        /// By a RST.
+        was_reset: bool,
+    },
 }
 
 impl Flow {
     /// The rule that allowed its first packet.
     pub(crate) fn rule(&self) -> Option<RuleId> {
         self.reason.rule()
+    }
+
+    pub(crate) fn start(&self) -> Timestamp {
+        self.start
+    }
+
+    /// Whether nobody answers: asked at least so long ago, and not told before.
+    fn is_silent(&self, now: Timestamp) -> bool {
+        !self.answered && !self.silence_told && now.since(self.start) >= PATIENCE
     }
 
     fn timeout(&self) -> Duration {
@@ -134,8 +170,13 @@ pub(crate) struct FlowTable {
     ceiling: usize,
     /// Where the next look for expired flows begins.
     hand: usize,
+    /// What the last packet told.
+    news: Option<News>,
 }
 
+/// How long an answer is waited for before a flow counts as one that nobody answers: longer than the first two
+/// retransmissions of a SYN (RFC 6298 §2: 1 s, doubled).
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a flow is kept that the kernel tracks and that needs no more inspection.
 const SETTLED_TIMEOUT: Duration = Duration::from_secs(120);
 /// Slots looked at for expired flows at each packet.
@@ -152,7 +193,17 @@ impl FlowTable {
             hasher: FixedState::with_seed(seed),
             ceiling: ceiling.max(1) as usize,
             hand: 0,
+            news: None,
         }
+    }
+
+    /// What the last packet told of its flow; once.
+    pub(crate) fn take_news(&mut self) -> Option<News> {
+        self.news.take()
+    }
+
+    fn tell(&mut self, flow: FlowSlot, what: Turn) {
+        self.news = Some(News { flow, what });
     }
 
     fn slot(&self, key: &FlowKey, hash: u64) -> Option<FlowSlot> {
@@ -244,7 +295,13 @@ impl FlowTable {
             }
             if located.quoted {
                 return match located.found {
-                    Some((flow, _)) => State::Related { flow },
+                    Some((flow, reply)) => {
+                        let is_unanswered = self.get(flow).is_some_and(|flow| !flow.answered);
+                        if is_unanswered && !reply && says_why_not(facts) {
+                            self.tell(flow, Turn::Refused);
+                        }
+                        State::Related { flow }
+                    }
                     None => State::Invalid(Invalid::IcmpNoFlow),
                 };
             }
@@ -281,11 +338,20 @@ impl FlowTable {
                     // The only answer is a reset: there never was a connection.
                     flow.tcp = Some(TcpState::Close);
                     count(flow, facts, reply, now);
+                    self.tell(slot, Turn::Refused);
                     return State::Established { flow: slot, reply };
                 }
                 Step::To(next) => {
-                    flow.handshake |= next == TcpState::Established && flow.answered;
+                    let opens = next == TcpState::Established && flow.answered && !flow.handshake;
+                    let ends = flow.handshake && next.is_ending() && !state.is_ending();
+                    flow.handshake |= opens;
                     flow.tcp = Some(next);
+                    if opens {
+                        self.tell(slot, Turn::Served);
+                    } else if ends {
+                        let was_reset = segment.flags().rst();
+                        self.tell(slot, Turn::Ended { was_reset });
+                    }
                 }
             }
         }
@@ -293,7 +359,17 @@ impl FlowTable {
             return State::New { flow: None };
         };
         let established = reply || flow.answered;
+        let is_first_answer = reply && !flow.answered && flow.tcp.is_none();
         flow.answered |= reply;
+        if is_first_answer {
+            self.news = Some(News {
+                flow: slot,
+                what: Turn::Served,
+            });
+        }
+        let Some(flow) = self.get_mut(slot) else {
+            return State::New { flow: None };
+        };
         if established {
             count(flow, facts, reply, now);
             State::Established { flow: slot, reply }
@@ -352,6 +428,9 @@ impl FlowTable {
             inspection: None,
             inspection_begun: false,
             by_kernel: false,
+            by_syn: facts.tcp_flags.is_some_and(|flags| flags.syn()),
+            icmp: facts.icmp,
+            silence_told: false,
         };
         count(&mut flow, facts, false, now);
         let place = match self.free.pop() {
@@ -491,6 +570,16 @@ impl FlowTable {
         false
     }
 
+    /// Flows that nobody answers, each once, put into `silent`. To be asked with [`FlowTable::expire`], from time to time.
+    pub(crate) fn silent(&mut self, now: Timestamp, silent: &mut Vec<FlowSlot>) {
+        for (place, flow) in self.slab.iter_mut().enumerate() {
+            if let Some(flow) = flow.as_mut().filter(|flow| flow.is_silent(now)) {
+                flow.silence_told = true;
+                silent.push(FlowSlot(place as u32));
+            }
+        }
+    }
+
     /// Ends every flow that is over at `now`.
     pub(crate) fn expire(&mut self, now: Timestamp, ended: &mut Ended) {
         for place in 0..self.slab.len() {
@@ -532,6 +621,16 @@ pub(crate) const fn opposite(direction: Direction) -> Direction {
         Direction::In => Direction::Out,
         Direction::Out => Direction::In,
         Direction::Forward => Direction::Forward,
+    }
+}
+
+/// Whether an ICMP error says that what it quotes was refused: destination unreachable, but for "fragmentation needed". That a
+/// packet's time ran out says nothing of its target.
+fn says_why_not(facts: &Facts<'_>) -> bool {
+    match (facts.protocol, facts.icmp) {
+        (policy::protocol::ICMP, Some((3, code))) => code != 4,
+        (policy::protocol::ICMPV6, Some((1, _))) => true,
+        _ => false,
     }
 }
 

@@ -49,6 +49,11 @@ impl TcpState {
         })
     }
 
+    /// Whether both sides have said that they are done, or one has reset it.
+    pub(crate) const fn is_ending(self) -> bool {
+        matches!(self, Self::LastAck | Self::TimeWait | Self::Close)
+    }
+
     pub(crate) const fn is_over(self) -> bool {
         matches!(self, Self::TimeWait | Self::Close)
     }

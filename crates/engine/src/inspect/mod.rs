@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use policy::{Content, Direction, Plan, Rule, RuleId, Scope, Timestamp};
 use wire::{Packet, Transport};
 
-use crate::detectors::counted;
+use crate::detect::counted;
 use crate::facts::Facts;
 use crate::flow::{Flow, opposite};
 use crate::index::{Index, header_matches, header_matches_anywhere};

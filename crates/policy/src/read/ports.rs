@@ -58,26 +58,9 @@ impl Reader<'_> {
         node: Option<&Node>,
         key: &'static str,
     ) -> Result<PortSet, Reported> {
-        let Some(node) = node else {
-            return Ok(PortSet::Any);
-        };
-        let parts = parts(node, key, EXPECTED, self.report).ok_or(Reported)?;
-        let mut ranges = Vec::new();
-        let (mut any, mut is_whole) = (false, true);
-        for (part, span) in parts {
-            if part == "any" {
-                any = true;
-                continue;
-            }
-            match range(&part, key, span, self.report) {
-                Some(range) => ranges.push(range),
-                None => is_whole = false,
-            }
-        }
-        match (is_whole, any) {
-            (false, _) => Err(Reported),
-            (true, true) => Ok(PortSet::Any),
-            (true, false) => Ok(PortSet::from_ranges(ranges)),
+        match node {
+            None => Ok(PortSet::Any),
+            Some(node) => read(node, key, self.report).ok_or(Reported),
         }
     }
 
@@ -101,6 +84,28 @@ impl Reader<'_> {
             .error(node.span, "port-without-ports", message)
             .expected("protocol tcp, udp, sctp, udplite or dccp, or no ports");
         false
+    }
+}
+
+/// A list of ports and ranges, or `any`; `None` when something in it is wrong, which is reported.
+pub(super) fn read(node: &Node, key: &'static str, report: &mut Report) -> Option<PortSet> {
+    let parts = parts(node, key, EXPECTED, report)?;
+    let mut ranges = Vec::new();
+    let (mut any, mut is_whole) = (false, true);
+    for (part, span) in parts {
+        if part == "any" {
+            any = true;
+            continue;
+        }
+        match range(&part, key, span, report) {
+            Some(range) => ranges.push(range),
+            None => is_whole = false,
+        }
+    }
+    match (is_whole, any) {
+        (false, _) => None,
+        (true, true) => Some(PortSet::Any),
+        (true, false) => Some(PortSet::from_ranges(ranges)),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::diagnostic::{one_of, quoted};
 use crate::fields::{Fields, meant};
 use crate::plan::{DefaultAction, Mode, OnFailure, Plan};
 use crate::report::Report;
-use crate::settings::{BanSettings, Limits, LogSettings, Protect, Reach};
+use crate::settings::{BanSettings, Detect, Limits, LogSettings, Protect, Reach};
 use crate::tree::{Entry, Table};
 
 use super::dns::{self, DnsDraft};
@@ -79,7 +79,7 @@ pub(super) fn read(table: &Table, sets: &Sets, report: &mut Report) -> (Plan, Op
     }
     // Detectors that no section mentions are on with their defaults.
     if table.get("detect").is_none() {
-        plan.detect = detect::defaults();
+        plan.detect = Detect::standard();
     }
     (plan, dns)
 }
@@ -135,7 +135,7 @@ fn section(
             }
         }
         "dns" => *dns = dns::read(entry, report),
-        "web" | "watch" | "notify" | "runtime" => later::section(entry, sets, report),
+        "web" | "watch" | "notify" | "runtime" => later::section(entry, report),
         _ if node.is_lost() => {}
         unknown => {
             let other = OTHER_KEYS.iter().find(|(other, _)| *other == unknown);

@@ -1,4 +1,4 @@
-//! Detectors: packets of one source become evidence, evidence becomes an offence.
+//! N events of one source within a sliding window.
 //!
 //! Each source has a sliding count; at most [`policy::Limits::sources`] of them are counted at once, and who offends least is
 //! put out first.
@@ -10,6 +10,7 @@ use wire::FiveTuple;
 
 use crate::ban::Evidence;
 use crate::bounded::Bounded;
+use crate::evidence::Pattern;
 
 /// Parts that a window is counted in; what is older than the window by less than one part may still count.
 const PARTS: usize = 8;
@@ -27,8 +28,17 @@ struct Count {
     parts: [u32; PARTS],
     /// Number, since the epoch, of the part that is counted in now.
     current: u64,
-    first: Timestamp,
-    first_packet: FiveTuple,
+    first: Mark,
+    /// The first one of the window's later half: the first once that has left the window.
+    next: Option<Mark>,
+}
+
+/// A packet that counted.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    part: u64,
+    at: Timestamp,
+    packet: FiveTuple,
 }
 
 impl Threshold {
@@ -53,19 +63,22 @@ impl Threshold {
         now: Timestamp,
     ) -> Option<Evidence> {
         let part = self.part(now);
+        let mark = Mark {
+            part,
+            at: now,
+            packet: tuple,
+        };
         let fresh = || Count {
             parts: [0; PARTS],
             current: part,
-            first: now,
-            first_packet: tuple,
+            first: mark,
+            next: None,
         };
         let entry = self
             .by_source
             .entry(source, fresh, |count| count.sum_at(part));
         entry.advance(part);
-        if entry.sum() == 0 {
-            (entry.first, entry.first_packet) = (now, tuple);
-        }
+        entry.mark(mark);
         entry.parts[(entry.current % PARTS as u64) as usize] += 1;
         let count = entry.sum();
         if count < self.limit {
@@ -75,11 +88,12 @@ impl Threshold {
             count,
             threshold: self.limit,
             window: self.window,
-            first: entry.first,
+            first: entry.first.at,
             last: now,
-            first_packet: entry.first_packet,
+            first_packet: entry.first.packet,
             last_packet: tuple,
             proven: false,
+            pattern: Pattern::Plain,
         };
         self.by_source.remove(source);
         Some(evidence)
@@ -89,6 +103,21 @@ impl Threshold {
 impl Count {
     fn sum(&self) -> u64 {
         self.parts.iter().map(|&part| u64::from(part)).sum()
+    }
+
+    /// Keeps in mind which was the first within the window.
+    fn mark(&mut self, mark: Mark) {
+        let since = |begin: Mark| mark.part.saturating_sub(begin.part);
+        if since(self.first) >= PARTS as u64 {
+            self.first = self
+                .next
+                .take()
+                .filter(|&next| since(next) < PARTS as u64)
+                .unwrap_or(mark);
+        }
+        if self.next.is_none() && since(self.first) >= PARTS as u64 / 2 {
+            self.next = Some(mark);
+        }
     }
 
     /// What it would be once the window has moved on to `part`.
@@ -146,6 +175,16 @@ mod tests {
                 .count(1, tuple(), Timestamp::from_secs(n * 3))
                 .is_none()
         }));
+    }
+
+    #[test]
+    fn the_first_that_is_told_lies_within_the_window() {
+        let mut threshold = Threshold::new(9, Duration::from_secs(10), 100, 1);
+        let at = |n: u64| Timestamp::from_secs(1_000 + n * 2);
+        assert!((0..50).all(|n| threshold.count(1, tuple(), at(n)).is_none()));
+        let evidence = (0..9).find_map(|_| threshold.count(1, tuple(), at(50)));
+        let evidence = evidence.unwrap();
+        assert!(evidence.last.since(evidence.first) <= Duration::from_secs(10));
     }
 
     #[test]

@@ -1,0 +1,406 @@
+//! Packets over a rate: a token bucket for each source, and an offence at most once in a window.
+//!
+//! The buckets have the arithmetic of the kernel's `limit` expression (see [`crate::bucket`]), so that engine and kernel drop
+//! the same packets: `packets` come back in each `window`, and `packets` may come at once.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use policy::{AddressSet, Direction, Plan, Response, Timestamp, protocol};
+use wire::FiveTuple;
+
+use super::{Offence, counted};
+use crate::ban::{Detector, Evidence};
+use crate::bounded::Bounded;
+use crate::bucket::{Bucket, Shape};
+use crate::evidence::Pattern;
+use crate::facts::Facts;
+
+/// The key of all sources together.
+const EVERYBODY: u128 = 0;
+
+/// The detectors that count packets.
+#[derive(Debug)]
+pub(crate) struct Floods {
+    rate: Option<Meter>,
+    syn: Option<Meter>,
+    syn_of_all: Option<Meter>,
+    icmp: Option<Meter>,
+    udp: Option<Meter>,
+}
+
+/// What every detector that counts packets is set to.
+struct Terms<'a> {
+    response: Response,
+    ban: Duration,
+    ignore: &'a AddressSet,
+}
+
+fn terms(plan: &Plan, detector: Detector) -> Option<Terms<'_>> {
+    let detect = &plan.detect;
+    macro_rules! of {
+        ($settings:expr) => {
+            $settings.as_ref().map(|settings| Terms {
+                response: settings.response,
+                ban: settings.ban,
+                ignore: &settings.ignore,
+            })
+        };
+    }
+    match detector {
+        Detector::Rate => of!(detect.rate),
+        Detector::SynFlood => of!(detect.syn_flood),
+        Detector::IcmpFlood => of!(detect.icmp_flood),
+        Detector::UdpFlood => of!(detect.udp_flood),
+        Detector::Blocked | Detector::Payload | Detector::Scan | Detector::Brute => None,
+    }
+}
+
+impl Floods {
+    pub(super) fn new(plan: &Plan, seed: u64) -> Self {
+        let ceiling = plan.limits.sources;
+        let meter = |packets, window| Meter::new(packets, window, ceiling, seed);
+        let detect = &plan.detect;
+        Self {
+            rate: detect
+                .rate
+                .as_ref()
+                .map(|set| meter(set.packets, set.window)),
+            syn: detect
+                .syn_flood
+                .as_ref()
+                .map(|set| meter(set.half_open, set.window)),
+            syn_of_all: detect
+                .syn_flood
+                .as_ref()
+                .map(|set| Meter::new(set.host_half_open, set.window, 1, seed)),
+            icmp: detect
+                .icmp_flood
+                .as_ref()
+                .map(|set| meter(set.packets, set.window)),
+            udp: detect
+                .udp_flood
+                .as_ref()
+                .map(|set| meter(set.packets, set.window)),
+        }
+    }
+
+    /// Counts a packet of a flow that was answered.
+    pub(crate) fn established(
+        &mut self,
+        plan: &Plan,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> Option<Offence> {
+        let counts = plan.detect.rate.as_ref()?.established;
+        if !counts || !is_metered(facts) {
+            return None;
+        }
+        take(&mut self.rate, plan, Detector::Rate, facts, now)
+    }
+
+    /// Counts an ICMP packet that answers none of ours, whether it belongs to a flow or not. Neighbour discovery is not counted:
+    /// without it there is no network, and all neighbours share one `/64`.
+    pub(crate) fn icmp(
+        &mut self,
+        plan: &Plan,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> Option<Offence> {
+        let (kind, _) = facts.icmp?;
+        let is_discovery = facts.protocol == protocol::ICMPV6 && matches!(kind, 130..=137 | 143);
+        if is_discovery || !is_metered(facts) {
+            return None;
+        }
+        take(&mut self.icmp, plan, Detector::IcmpFlood, facts, now)
+    }
+
+    /// Counts a packet that begins a flow, or belongs to one that nobody has answered. Every meter that it falls under counts it;
+    /// the first one that it is over speaks.
+    pub(crate) fn unanswered(
+        &mut self,
+        plan: &Plan,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> Option<Offence> {
+        if !is_metered(facts) {
+            return None;
+        }
+        let rate = take(&mut self.rate, plan, Detector::Rate, facts, now);
+        let is_syn = facts
+            .tcp_flags
+            .is_some_and(|flags| flags.syn() && !flags.ack());
+        let flood = if is_syn {
+            take(&mut self.syn, plan, Detector::SynFlood, facts, now)
+                .or_else(|| self.half_open_of_all(plan, facts, now))
+        } else if facts.protocol == protocol::UDP {
+            take(&mut self.udp, plan, Detector::UdpFlood, facts, now)
+        } else {
+            None
+        };
+        rate.or(flood)
+    }
+
+    /// Everybody's half-open connections together. Nobody is banned for them.
+    fn half_open_of_all(
+        &mut self,
+        plan: &Plan,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> Option<Offence> {
+        let settings = plan.detect.syn_flood.as_ref()?;
+        if settings.ignore.contains_key(facts.source) {
+            return None;
+        }
+        let taken = self
+            .syn_of_all
+            .as_mut()?
+            .take(EVERYBODY, facts.tuple(), now);
+        let Taken::Over(evidence) = taken else {
+            return None;
+        };
+        let evidence = evidence.map(|evidence| Evidence {
+            pattern: Pattern::WholeHost,
+            ..evidence
+        });
+        Some(Offence {
+            detector: Detector::SynFlood,
+            response: match settings.response {
+                Response::Alert => Response::Alert,
+                Response::Limit | Response::Ban => Response::Limit,
+            },
+            ban: settings.ban,
+            evidence,
+        })
+    }
+
+    /// A connection was completed: its SYN is not half-open any more.
+    pub(crate) fn completed(&mut self, source: u128, now: Timestamp) {
+        for (meter, key) in [
+            (&mut self.syn, counted(source)),
+            (&mut self.syn_of_all, EVERYBODY),
+        ] {
+            if let Some(meter) = meter {
+                meter.give_back(key, now);
+            }
+        }
+    }
+
+    /// The kernel's own meter found a packet over a rate.
+    pub(crate) fn over_in_kernel(
+        &mut self,
+        plan: &Plan,
+        detector: Detector,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> Option<Offence> {
+        let Terms { response, ban, .. } = terms(plan, detector)?;
+        let meter = match detector {
+            Detector::Rate => &mut self.rate,
+            Detector::SynFlood => &mut self.syn,
+            Detector::IcmpFlood => &mut self.icmp,
+            Detector::UdpFlood => &mut self.udp,
+            Detector::Blocked | Detector::Payload | Detector::Scan | Detector::Brute => {
+                return None;
+            }
+        };
+        let evidence = meter
+            .as_mut()?
+            .tell(counted(facts.source), facts.tuple(), now);
+        Some(Offence {
+            detector,
+            response,
+            ban,
+            evidence,
+        })
+    }
+}
+
+/// What this host sends, and sends itself, is no flood against it.
+fn is_metered(facts: &Facts<'_>) -> bool {
+    facts.direction != Direction::Out && !facts.is_loopback()
+}
+
+fn take(
+    meter: &mut Option<Meter>,
+    plan: &Plan,
+    detector: Detector,
+    facts: &Facts<'_>,
+    now: Timestamp,
+) -> Option<Offence> {
+    let meter = meter.as_mut()?;
+    let Terms {
+        response,
+        ban,
+        ignore,
+    } = terms(plan, detector)?;
+    if ignore.contains_key(facts.source) {
+        return None;
+    }
+    match meter.take(counted(facts.source), facts.tuple(), now) {
+        Taken::Within => None,
+        Taken::Over(evidence) => Some(Offence {
+            detector,
+            response,
+            ban,
+            evidence,
+        }),
+    }
+}
+
+/// A bucket for each source.
+#[derive(Debug)]
+struct Meter {
+    shape: Shape,
+    packets: u64,
+    window: Duration,
+    by_source: Bounded<Gauge>,
+}
+
+#[derive(Debug)]
+struct Gauge {
+    bucket: Bucket,
+    /// Since it is over: boxed, as most never are.
+    over: Option<Box<Over>>,
+}
+
+#[derive(Debug)]
+struct Over {
+    packets: u64,
+    first: Timestamp,
+    first_packet: FiveTuple,
+    told: Option<Timestamp>,
+}
+
+/// What a packet does to its source's rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Taken {
+    /// It is within.
+    Within,
+    /// It is over; with the evidence when that was not told within this window.
+    Over(Option<Evidence>),
+}
+
+impl Meter {
+    fn new(packets: u32, window: Duration, ceiling: u32, seed: u64) -> Self {
+        let amount = NonZeroU32::new(packets).unwrap_or(NonZeroU32::MIN);
+        Self {
+            shape: Shape::new(amount, window, amount, false),
+            packets: u64::from(amount.get()),
+            window,
+            by_source: Bounded::new(ceiling, seed),
+        }
+    }
+
+    fn gauge(&mut self, source: u128, now: Timestamp) -> &mut Gauge {
+        let shape = self.shape;
+        let full = || Gauge {
+            bucket: Bucket::full(&shape, now),
+            over: None,
+        };
+        self.by_source
+            .entry(source, full, |gauge| gauge.bucket.missing(&shape, now))
+    }
+
+    /// Counts a packet of a source.
+    fn take(&mut self, source: u128, tuple: FiveTuple, now: Timestamp) -> Taken {
+        let shape = self.shape;
+        if self.gauge(source, now).bucket.take(&shape, 0, now) {
+            return Taken::Within;
+        }
+        Taken::Over(self.tell(source, tuple, now))
+    }
+
+    /// One that was taken turns out to be none.
+    fn give_back(&mut self, source: u128, now: Timestamp) {
+        let shape = self.shape;
+        if let Some(gauge) = self.by_source.get_mut(source) {
+            gauge.bucket.give_back(&shape, now);
+        }
+    }
+
+    /// The evidence against a source that is over its rate, unless it was told within this window.
+    fn tell(&mut self, source: u128, tuple: FiveTuple, now: Timestamp) -> Option<Evidence> {
+        let (window, packets) = (self.window, self.packets);
+        let fresh = || {
+            Box::new(Over {
+                packets: 0,
+                first: now,
+                first_packet: tuple,
+                told: None,
+            })
+        };
+        let over = self.gauge(source, now).over.get_or_insert_with(fresh);
+        over.packets += 1;
+        if over.told.is_some_and(|told| now.since(told) < window) {
+            return None;
+        }
+        let evidence = Evidence {
+            count: packets + over.packets,
+            threshold: packets,
+            window,
+            first: over.first,
+            last: now,
+            first_packet: over.first_packet,
+            last_packet: tuple,
+            proven: false,
+            pattern: Pattern::Plain,
+        };
+        **over = Over {
+            packets: 0,
+            first: now,
+            first_packet: tuple,
+            told: Some(now),
+        };
+        Some(evidence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "constants")]
+    use super::*;
+
+    fn tuple() -> FiveTuple {
+        FiveTuple {
+            source: "192.0.2.1".parse().unwrap(),
+            destination: "192.0.2.2".parse().unwrap(),
+            protocol: 17,
+            source_port: Some(1),
+            destination_port: Some(2),
+        }
+    }
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_micros(1_000_000_000 + millis * 1_000)
+    }
+
+    #[test]
+    fn a_burst_passes_and_the_rest_is_told_once_a_window() {
+        let mut meter = Meter::new(100, Duration::from_secs(1), 8, 1);
+        let mut take = |millis| meter.take(1, tuple(), at(millis));
+        assert!((0..100).all(|_| take(0) == Taken::Within));
+        let Taken::Over(Some(evidence)) = take(0) else {
+            panic!("the 101st at once is over the rate");
+        };
+        assert_eq!((evidence.count, evidence.threshold), (101, 100));
+        assert!((0..50).all(|_| take(1) == Taken::Over(None)));
+        assert_eq!(take(10), Taken::Within, "a hundredth of a second later");
+        assert!(matches!(take(1_000), Taken::Within));
+        let later: Vec<Taken> = (0..150).map(|_| take(1_001)).collect();
+        let told = later
+            .iter()
+            .filter(|taken| matches!(taken, Taken::Over(Some(_))))
+            .count();
+        assert_eq!(told, 1);
+    }
+
+    #[test]
+    fn what_is_given_back_never_counted() {
+        let mut meter = Meter::new(10, Duration::from_secs(1), 8, 1);
+        for _ in 0..1_000 {
+            assert_eq!(meter.take(1, tuple(), at(0)), Taken::Within);
+            meter.give_back(1, at(0));
+        }
+    }
+}

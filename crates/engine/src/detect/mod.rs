@@ -1,0 +1,212 @@
+//! The detectors of a plan, what feeds each of them, and what each of them asks for.
+//!
+//! Packets of one source become evidence, evidence becomes an offence; what follows from it is the engine's affair. At most
+//! [`policy::Limits::sources`] sources are counted at once by each detector, and who offends least is put out first.
+
+pub(crate) mod brute;
+pub(crate) mod contact;
+mod flood;
+mod scan;
+mod threshold;
+
+use std::time::Duration;
+
+use policy::{Direction, Plan, Response, Timestamp, key_address};
+
+use crate::ban::{Detector, Evidence};
+use crate::ban_table::source_prefix;
+use crate::facts::Facts;
+use crate::verdict::{Reason, Stage};
+use brute::Brute;
+use contact::Contact;
+use flood::Floods;
+use scan::{Scan, Thresholds};
+use threshold::Threshold;
+
+pub(crate) use scan::Outcome;
+
+/// Detectors with their state.
+#[derive(Debug)]
+pub(crate) struct Detectors {
+    blocked: Option<Threshold>,
+    payload: Option<Threshold>,
+    scan: Option<Scan>,
+    brute: Option<Brute>,
+    floods: Floods,
+}
+
+/// An offence: what a detector found, and what the policy wants done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Offence {
+    pub(crate) detector: Detector,
+    pub(crate) response: Response,
+    pub(crate) ban: Duration,
+    /// `None`: it is known already, and this packet is one more of it.
+    pub(crate) evidence: Option<Evidence>,
+}
+
+/// The source as detectors count it: the address for IPv4, the `/64` for IPv6.
+pub(crate) fn counted(source: u128) -> u128 {
+    policy::address::prefix_range(source_prefix(key_address(source))).0
+}
+
+impl Detectors {
+    pub(crate) fn new(plan: &Plan, seed: u64) -> Self {
+        let ceiling = plan.limits.sources;
+        let detect = &plan.detect;
+        let threshold = |limit, window| Threshold::new(limit, window, ceiling, seed);
+        Self {
+            blocked: detect
+                .blocked
+                .as_ref()
+                .map(|blocked| threshold(blocked.packets, blocked.window)),
+            payload: detect
+                .payload
+                .as_ref()
+                .map(|payload| threshold(payload.hits, payload.window)),
+            scan: detect.scan.as_ref().map(|scan| {
+                let thresholds = Thresholds {
+                    ports: scan.ports,
+                    window: scan.window,
+                    slow_ports: scan.slow_ports,
+                    slow_window: scan.slow_window,
+                    hosts: scan.hosts,
+                };
+                Scan::new(thresholds, ceiling, seed)
+            }),
+            brute: detect
+                .brute
+                .as_ref()
+                .map(|brute| Brute::new(brute, ceiling, seed)),
+            floods: Floods::new(plan, seed),
+        }
+    }
+
+    /// Whether first contacts are looked at.
+    pub(crate) fn watches_contacts(&self) -> bool {
+        self.scan.is_some()
+    }
+
+    /// Takes down how a first contact went.
+    pub(crate) fn contact(
+        &mut self,
+        plan: &Plan,
+        contact: &Contact,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Option<Offence> {
+        let settings = plan.detect.scan.as_ref()?;
+        let source = policy::address_key(contact.source);
+        if settings.ignore.contains_key(source) {
+            return None;
+        }
+        let scan = self.scan.as_mut()?;
+        let evidence = scan.contact(counted(source), contact, outcome, now)?;
+        Some(Offence {
+            detector: Detector::Scan,
+            response: if contact.goes_out {
+                Response::Alert
+            } else {
+                settings.response
+            },
+            ban: settings.ban,
+            evidence: Some(evidence),
+        })
+    }
+
+    /// A connection to one of the watched services ended, `age` after it began.
+    pub(crate) fn connection_ended(
+        &mut self,
+        plan: &Plan,
+        ended: &brute::Connection,
+        now: Timestamp,
+    ) -> Option<Offence> {
+        let settings = plan.detect.brute.as_ref()?;
+        if ended.direction == Direction::Out
+            || settings
+                .ignore
+                .contains_key(policy::address_key(ended.tuple.source))
+        {
+            return None;
+        }
+        let evidence = self.brute.as_mut()?.ended(settings, ended, now)?;
+        Some(Offence {
+            detector: Detector::Brute,
+            response: settings.response,
+            ban: settings.ban,
+            evidence: Some(evidence),
+        })
+    }
+
+    /// The detectors that count packets, and may drop them.
+    pub(crate) fn floods(&mut self) -> &mut Floods {
+        &mut self.floods
+    }
+
+    /// Counts a denied packet.
+    pub(crate) fn denied(
+        &mut self,
+        plan: &Plan,
+        facts: &Facts<'_>,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Option<Offence> {
+        let settings = plan.detect.blocked.as_ref()?;
+        let counts = match reason.stage() {
+            // Over its rate is who is let in: a busy client is no offender, and forged packets would make it one.
+            Stage::Rule => !matches!(reason, Reason::Limited(_)),
+            Stage::Default => true,
+            Stage::Malformed => matches!(
+                reason,
+                Reason::Impossible(crate::verdict::Impossible::TcpFlags)
+            ),
+            Stage::Link
+            | Stage::Ban
+            | Stage::Feed
+            | Stage::Flow
+            | Stage::Detector
+            | Stage::Essential => false,
+        };
+        if !counts || settings.ignore.contains_key(facts.source) {
+            return None;
+        }
+        let evidence = self
+            .blocked
+            .as_mut()?
+            .count(counted(facts.source), facts.tuple(), now)?;
+        Some(Offence {
+            detector: Detector::Blocked,
+            response: settings.response,
+            ban: settings.ban,
+            evidence: Some(evidence),
+        })
+    }
+
+    /// Counts a content-rule hit.
+    pub(crate) fn content_hit(
+        &mut self,
+        plan: &Plan,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> Option<Offence> {
+        let settings = plan.detect.payload.as_ref()?;
+        if facts.direction == Direction::Out || settings.ignore.contains_key(facts.source) {
+            return None;
+        }
+        let evidence = self
+            .payload
+            .as_mut()?
+            .count(counted(facts.source), facts.tuple(), now)?;
+        let evidence = Evidence {
+            // Of UDP anybody can have sent it; TCP is counted behind a handshake alone.
+            proven: facts.tcp_flags.is_some(),
+            ..evidence
+        };
+        Some(Offence {
+            detector: Detector::Payload,
+            response: settings.response,
+            ban: settings.ban,
+            evidence: Some(evidence),
+        })
+    }
+}

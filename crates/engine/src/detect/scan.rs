@@ -1,0 +1,600 @@
+//! Scans: one source finds closed port after closed port, or closed address after closed address.
+//!
+//! What is remembered of a source are its first contacts: each port of each target once, as failed or as served, and each address
+//! that it pinged. Failed is what was denied, reset, refused by ICMP or left without an answer; impossible packets weigh double.
+//! A threshold counts distinct failed contacts alone, whatever else lies between them, and holds only while failures weigh more
+//! than half of what was served: who uses many services here and misses a few is no scanner. That is the idea of the threshold
+//! random walk (Jung, Paxson, Berger, Balakrishnan: Fast Portscan Detection Using Sequential Hypothesis Testing, 2004), where
+//! failed first contacts push a source towards "scanner" and successful ones pull it back; a served port pulls once, so that
+//! nobody can scan between requests to the one service that answers.
+//!
+//! Which packets are evidence at all is [`super::contact`]'s affair. Memory for each source is fixed, and sources are bounded.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use policy::{Timestamp, key_address};
+use wire::FiveTuple;
+
+use super::contact::Contact;
+use crate::ban::Evidence;
+use crate::bounded::Bounded;
+use crate::evidence::{Pattern, Shape, Technique};
+
+/// Contacts remembered beside those that the largest threshold needs: served ones, and those of other targets.
+const SPARE: usize = 12;
+/// Contacts that room is made for at a time, after the first.
+const STEP: usize = 4;
+/// Bytes that contacts may take in all. Above, fewer sources are remembered than the policy's ceiling.
+const BYTES: usize = 64 << 20;
+
+/// What the thresholds are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Thresholds {
+    pub(super) ports: u32,
+    pub(super) window: Duration,
+    pub(super) slow_ports: u32,
+    pub(super) slow_window: Duration,
+    pub(super) hosts: u32,
+}
+
+/// The sources that made first contacts.
+#[derive(Debug)]
+pub(super) struct Scan {
+    thresholds: Thresholds,
+    /// Contacts of each source.
+    most: usize,
+    by_source: Bounded<Source>,
+    /// Scratch: what counts towards a threshold.
+    counted: Vec<Counted>,
+}
+
+#[derive(Debug, Default)]
+struct Source {
+    contacts: Vec<Known>,
+    told: Option<Timestamp>,
+    /// What it failed at weighs so much, and when it last did: beside the contacts, so that to choose who makes room looks at no
+    /// other memory.
+    failed: u64,
+    failed_last: Timestamp,
+}
+
+/// A port of a target, or a pinged address.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    target: u128,
+    at: Timestamp,
+    port: u16,
+    source_port: u16,
+    protocol: u8,
+    has_ports: bool,
+    outcome: Outcome,
+    technique: Technique,
+    /// Whether the target is this host, whose addresses are one target together.
+    is_own: bool,
+    /// Whether it was seen going out: then addresses make no scan.
+    goes_out: bool,
+}
+
+/// How a contact went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Denied, reset, refused or without an answer.
+    Failed,
+    /// The address was pinged; whether it answers says nothing on why it was asked.
+    Pinged,
+    /// Answered; for TCP by a whole handshake.
+    Served,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    at: Timestamp,
+    weight: u64,
+    place: usize,
+}
+
+impl Known {
+    /// Impossible packets weigh double: no client sends them.
+    fn weight(&self) -> u64 {
+        match self.technique {
+            Technique::Fin
+            | Technique::Null
+            | Technique::Xmas
+            | Technique::Ack
+            | Technique::Maimon
+            | Technique::Flags => 2,
+            _ => 1,
+        }
+    }
+
+    fn is_same(&self, contact: &Contact) -> bool {
+        self.target == contact.target
+            && self.port == contact.port
+            && self.protocol == contact.protocol
+    }
+
+    /// Whether ports of the two count together.
+    fn shares_target(&self, other: &Self) -> bool {
+        self.target == other.target || (self.is_own && other.is_own)
+    }
+
+    fn tuple(&self, source: IpAddr) -> FiveTuple {
+        FiveTuple {
+            source,
+            destination: key_address(self.target),
+            protocol: self.protocol,
+            source_port: self.has_ports.then_some(self.source_port),
+            destination_port: self.has_ports.then_some(self.port),
+        }
+    }
+}
+
+impl Source {
+    /// How much it matters: what it failed at, while that can still count.
+    fn weight(&self, now: Timestamp, window: Duration) -> u64 {
+        if now.since(self.failed_last) > window {
+            return 0;
+        }
+        self.failed
+    }
+
+    fn weigh(&mut self) {
+        let failed = || {
+            self.contacts
+                .iter()
+                .filter(|known| known.outcome != Outcome::Served)
+        };
+        let (weight, last) = (
+            failed().map(Known::weight).sum(),
+            failed().map(|known| known.at).max(),
+        );
+        (self.failed, self.failed_last) = (weight, last.unwrap_or_default());
+    }
+}
+
+impl Scan {
+    pub(super) fn new(thresholds: Thresholds, ceiling: u32, seed: u64) -> Self {
+        let largest = thresholds
+            .ports
+            .max(thresholds.slow_ports)
+            .max(thresholds.hosts);
+        let most = largest as usize + SPARE;
+        let fit = BYTES / (most * size_of::<Known>());
+        Self {
+            thresholds,
+            most,
+            by_source: Bounded::new(ceiling.min(u32::try_from(fit).unwrap_or(u32::MAX)), seed),
+            counted: Vec::new(),
+        }
+    }
+
+    /// Takes down how a contact went. Gives the evidence when it makes its source an offender, and begins anew with it.
+    pub(super) fn contact(
+        &mut self,
+        source: u128,
+        contact: &Contact,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Option<Evidence> {
+        let slow = self.thresholds.slow_window;
+        let most = self.most;
+        let entry = self
+            .by_source
+            .entry(source, Source::default, |source| source.weight(now, slow));
+        let known = entry.note(contact, outcome, most, slow);
+        entry.weigh();
+        if outcome == Outcome::Served
+            || entry
+                .told
+                .is_some_and(|told| now.since(told) < self.thresholds.window)
+        {
+            return None;
+        }
+        let evidence = self.judge(source, known, contact.source)?;
+        if let Some(entry) = self.by_source.get_mut(source) {
+            entry.contacts.clear();
+            entry.weigh();
+            entry.told = Some(now);
+        }
+        Some(evidence)
+    }
+
+    /// Whether what was just noted completes a threshold.
+    fn judge(&mut self, source: u128, latest: Known, address: IpAddr) -> Option<Evidence> {
+        let Thresholds {
+            ports,
+            window,
+            slow_ports,
+            slow_window,
+            hosts,
+        } = self.thresholds;
+        let contacts = self.by_source.get_mut(source)?.contacts.as_slice();
+        let counted = &mut self.counted;
+        let served = contacts
+            .iter()
+            .filter(|known| known.outcome == Outcome::Served)
+            .count() as u64;
+        let is_proven = contacts.iter().any(|known| {
+            known.outcome == Outcome::Served && known.protocol == policy::protocol::TCP
+        });
+        let tests = [
+            (Shape::Vertical, ports, window),
+            (Shape::Slow, slow_ports, slow_window),
+            (Shape::Horizontal, hosts, window),
+        ];
+        for (shape, threshold, window) in tests {
+            let is_asked = match shape {
+                Shape::Vertical | Shape::Slow => latest.outcome == Outcome::Failed,
+                Shape::Horizontal => !latest.goes_out,
+            };
+            if !is_asked {
+                continue;
+            }
+            collect(contacts, &latest, shape, counted);
+            let Some(span) = heaviest(counted, &latest, window) else {
+                continue;
+            };
+            let count: u64 = counted[span.clone()].iter().map(|one| one.weight).sum();
+            if count < u64::from(threshold) || count * 2 <= served {
+                continue;
+            }
+            let among = || counted[span.clone()].iter().map(|one| &contacts[one.place]);
+            let technique = among()
+                .map(|known| known.technique)
+                .reduce(Technique::with)
+                .unwrap_or(Technique::Mixed);
+            let first = among().min_by_key(|known| known.at).unwrap_or(&latest);
+            let last = among().max_by_key(|known| known.at).unwrap_or(&latest);
+            return Some(Evidence {
+                count,
+                threshold: u64::from(threshold),
+                window,
+                first: first.at,
+                last: last.at,
+                first_packet: first.tuple(address),
+                last_packet: last.tuple(address),
+                proven: is_proven,
+                pattern: Pattern::Scan {
+                    shape,
+                    technique,
+                    distinct: span.len() as u32,
+                },
+            });
+        }
+        None
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.by_source.len()
+    }
+}
+
+impl Source {
+    /// Remembers a contact: a port of a target once, as it went last.
+    fn note(
+        &mut self,
+        contact: &Contact,
+        outcome: Outcome,
+        most: usize,
+        window: Duration,
+    ) -> Known {
+        let fresh = Known {
+            target: contact.target,
+            at: contact.at,
+            port: contact.port,
+            source_port: contact.source_port,
+            protocol: contact.protocol,
+            has_ports: contact.has_ports,
+            outcome,
+            technique: contact.technique,
+            is_own: contact.is_own,
+            goes_out: contact.goes_out,
+        };
+        if let Some(known) = self
+            .contacts
+            .iter_mut()
+            .find(|known| known.is_same(contact))
+        {
+            // The heavier technique stays: a port that was probed by FIN and then by SYN was probed by FIN. But what comes
+            // after a SYN may go on with its connection, where this host's end of it does not heed the firewall: in a capture.
+            let goes_on = known.technique == Technique::Syn
+                && matches!(fresh.technique, Technique::Ack | Technique::Maimon);
+            let technique = if fresh.weight() >= known.weight() && !goes_on {
+                fresh.technique
+            } else {
+                known.technique
+            };
+            *known = Known {
+                technique,
+                at: fresh.at.max(known.at),
+                ..fresh
+            };
+            return *known;
+        }
+        if self.contacts.len() >= most {
+            self.make_room(contact.at, window);
+        }
+        if self.contacts.len() == self.contacts.capacity() {
+            // Most sources have one, ever.
+            let step = if self.contacts.is_empty() { 1 } else { STEP };
+            self.contacts
+                .reserve_exact(step.min(most - self.contacts.len()));
+        }
+        self.contacts.push(fresh);
+        fresh
+    }
+
+    /// What is too old to count goes first, then what was served, then the oldest.
+    fn make_room(&mut self, now: Timestamp, window: Duration) {
+        self.contacts.retain(|known| now.since(known.at) <= window);
+        let key = |known: &Known| (known.outcome != Outcome::Served, known.at);
+        let least = self
+            .contacts
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, known)| key(known))
+            .map(|(place, _)| place);
+        if let Some(place) = least {
+            self.contacts.swap_remove(place);
+        }
+    }
+}
+
+/// What counts towards a shape, in the order of time: failed ports of the latest's target, or one contact of each address.
+fn collect(contacts: &[Known], latest: &Known, shape: Shape, counted: &mut Vec<Counted>) {
+    counted.clear();
+    for (place, known) in contacts.iter().enumerate() {
+        let weight = match shape {
+            Shape::Vertical | Shape::Slow => {
+                if known.outcome != Outcome::Failed || !known.shares_target(latest) {
+                    continue;
+                }
+                known.weight()
+            }
+            Shape::Horizontal => {
+                if known.outcome == Outcome::Served || known.goes_out {
+                    continue;
+                }
+                1
+            }
+        };
+        let one = Counted {
+            at: known.at,
+            weight,
+            place,
+        };
+        match counted.iter_mut().find(|other| {
+            shape == Shape::Horizontal && contacts[other.place].target == known.target
+        }) {
+            Some(other) if other.at < one.at => *other = one,
+            Some(_) => {}
+            None => counted.push(one),
+        }
+    }
+    counted.sort_unstable_by_key(|one| one.at);
+}
+
+/// The stretch within one window around the latest contact that weighs most. Answers may come out of order, so it need not end
+/// with the latest.
+fn heaviest(
+    counted: &[Counted],
+    latest: &Known,
+    window: Duration,
+) -> Option<std::ops::Range<usize>> {
+    let mut best: Option<(u64, std::ops::Range<usize>)> = None;
+    let (mut begin, mut weight) = (0, 0);
+    for end in 0..counted.len() {
+        weight += counted[end].weight;
+        while counted[end].at.since(counted[begin].at) > window {
+            weight -= counted[begin].weight;
+            begin += 1;
+        }
+        let holds_latest = counted[begin].at <= latest.at && latest.at <= counted[end].at;
+        if holds_latest && best.as_ref().is_none_or(|(most, _)| *most < weight) {
+            best = Some((weight, begin..end + 1));
+        }
+    }
+    best.map(|(_, span)| span)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "constants")]
+    use super::*;
+
+    const STANDARD: Thresholds = Thresholds {
+        ports: 5,
+        window: Duration::from_secs(10),
+        slow_ports: 20,
+        slow_window: Duration::from_secs(3_600),
+        hosts: 10,
+    };
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_micros(1_000_000_000 + millis * 1_000)
+    }
+
+    fn contact(target: u32, port: u16, millis: u64) -> Contact {
+        Contact {
+            source: "203.0.113.7".parse().unwrap(),
+            target: policy::address_key(IpAddr::V4(target.into())),
+            protocol: 6,
+            port,
+            source_port: 40_000,
+            has_ports: true,
+            technique: Technique::Syn,
+            at: at(millis),
+            direction: policy::Direction::In,
+            is_own: false,
+            goes_out: false,
+        }
+    }
+
+    /// Runs steps of `(target, port, outcome, millis)`; the place of the first offence and its shape.
+    fn run(steps: impl IntoIterator<Item = (u32, u16, Outcome, u64)>) -> Option<(usize, Shape)> {
+        let mut scan = Scan::new(STANDARD, 1_000, 3);
+        steps
+            .into_iter()
+            .enumerate()
+            .find_map(|(place, (target, port, outcome, millis))| {
+                let evidence =
+                    scan.contact(1, &contact(target, port, millis), outcome, at(millis))?;
+                match evidence.pattern {
+                    Pattern::Scan { shape, .. } => Some((place + 1, shape)),
+                    _ => None,
+                }
+            })
+    }
+
+    #[test]
+    fn what_is_a_scan_and_when() {
+        use Outcome::{Failed, Pinged, Served};
+        let same_port = (0..100).map(|n| (1, 80, Failed, n * 10));
+        assert_eq!(run(same_port), None, "one closed port, again and again");
+        let vertical = (0..9).map(|n| (1, n as u16, Failed, n * 100));
+        assert_eq!(run(vertical), Some((5, Shape::Vertical)));
+        let four = (0..400).map(|n| (1, (n % 4) as u16, Failed, n * 100));
+        assert_eq!(run(four), None, "four are still none");
+        let slow = (0..60).map(|n| (1, n as u16, Failed, n * 60_000));
+        assert_eq!(run(slow), Some((20, Shape::Slow)));
+        let slower = (0..60).map(|n| (1, n as u16, Failed, n * 200_000));
+        assert_eq!(run(slower), None, "eighteen an hour");
+        let border = (0..60).map(|n| (1, n as u16, Failed, n * 2_600));
+        assert_eq!(run(border), Some((20, Shape::Slow)), "four in ten seconds");
+        let served = (0..400).map(|n| (1, n as u16, Served, n));
+        assert_eq!(run(served), None);
+        let horizontal = (0..20).map(|n| (n as u32, 22, Failed, n * 100));
+        assert_eq!(run(horizontal), Some((10, Shape::Horizontal)));
+        let sweep = (0..20).map(|n| (n as u32, 0, Pinged, n * 100));
+        assert_eq!(run(sweep), Some((10, Shape::Horizontal)));
+        let pings = (0..100).map(|n| (n as u32 % 9, 0, Pinged, n * 100));
+        assert_eq!(run(pings), None, "nine addresses, again and again");
+    }
+
+    #[test]
+    fn served_ports_between_do_not_hide_a_scan_and_many_excuse_a_few_failures() {
+        use Outcome::{Failed, Served};
+        // One service that answers, asked between any two probes.
+        let between = (0..20).map(|n| match n % 2 {
+            0 => (1, 80, Served, n * 10),
+            _ => (1, 1_000 + n as u16, Failed, n * 10),
+        });
+        assert_eq!(
+            run(between),
+            Some((10, Shape::Vertical)),
+            "the fifth closed"
+        );
+        let client = (0..15)
+            .map(|n| (1, n, Served, u64::from(n)))
+            .chain((100..105).map(|n| (1, n, Failed, u64::from(n))));
+        assert_eq!(run(client), None, "fifteen services and five misses");
+        let scanner = (0..15)
+            .map(|n| (1, n, Served, u64::from(n)))
+            .chain((100..120).map(|n| (1, n, Failed, u64::from(n))));
+        assert_eq!(run(scanner), Some((23, Shape::Vertical)));
+    }
+
+    #[test]
+    fn impossible_packets_weigh_double() {
+        let mut scan = Scan::new(STANDARD, 1_000, 3);
+        let offence = (0..5).find_map(|n| {
+            let contact = Contact {
+                technique: Technique::Null,
+                ..contact(1, n, 0)
+            };
+            let evidence = scan.contact(1, &contact, Outcome::Failed, at(0))?;
+            Some((n + 1, evidence.count, evidence.pattern))
+        });
+        let pattern = Pattern::Scan {
+            shape: Shape::Vertical,
+            technique: Technique::Null,
+            distinct: 3,
+        };
+        assert_eq!(offence, Some((3, 6, pattern)));
+    }
+
+    #[test]
+    fn answers_out_of_order_count_by_when_the_question_was_asked() {
+        use Outcome::Failed;
+        let late = [4, 1, 3, 0, 2].map(|n: u16| (1, n, Failed, u64::from(n) * 2_000));
+        assert_eq!(run(late), Some((5, Shape::Vertical)));
+        let apart = [4, 1, 3, 0, 2].map(|n: u16| (1, n, Failed, u64::from(n) * 3_000));
+        assert_eq!(run(apart), None, "twelve seconds from first to last");
+    }
+
+    #[test]
+    fn addresses_of_this_host_are_one_target() {
+        let mut scan = Scan::new(STANDARD, 1_000, 3);
+        let offence = (0..5).find_map(|n: u16| {
+            let contact = Contact {
+                is_own: true,
+                ..contact(u32::from(n), n, 0)
+            };
+            scan.contact(1, &contact, Outcome::Failed, at(0))
+        });
+        assert_eq!(offence.map(|evidence| evidence.count), Some(5));
+    }
+
+    #[test]
+    fn an_offender_among_a_million_random_sources_is_found_and_nobody_else() {
+        let mut scan = Scan::new(STANDARD, 4_096, 3);
+        let (mut found, mut others) = (0, 0);
+        let mut random = 7_u64;
+        for n in 0..1_000_000_u64 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let source = u128::from(random >> 20) << 8 | 0xff;
+            let one = contact(1, (random >> 40) as u16, n / 100);
+            others += usize::from(
+                scan.contact(source, &one, Outcome::Failed, one.at)
+                    .is_some(),
+            );
+            if n % 1_000 == 0 {
+                let one = contact(1, (n / 1_000) as u16, n / 100);
+                found += usize::from(scan.contact(2, &one, Outcome::Failed, one.at).is_some());
+            }
+        }
+        assert!(scan.len() <= 4_096);
+        assert!(found > 0 && others == 0, "{found} {others}");
+    }
+
+    #[test]
+    fn memory_of_one_source_is_fixed() {
+        let mut scan = Scan::new(STANDARD, 16, 3);
+        for n in 0..100_000_u32 {
+            let one = contact(n, n as u16, u64::from(n));
+            scan.contact(1, &one, Outcome::Served, one.at);
+        }
+        let source = scan.by_source.get_mut(1).unwrap();
+        assert!(source.contacts.len() <= 32 && source.contacts.capacity() <= 32);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_and_contacts_of_all_kinds_change_nothing_of_the_bounds() {
+        use proptest::prelude::*;
+        let outcome = prop_oneof![
+            Just(Outcome::Failed),
+            Just(Outcome::Pinged),
+            Just(Outcome::Served)
+        ];
+        let steps = proptest::collection::vec(
+            (0_u32..4, 0_u16..40, outcome, 0_u64..40_000, 0_u128..3),
+            0..200,
+        );
+        proptest!(|(steps in steps)| {
+            let mut scan = Scan::new(STANDARD, 2, 3);
+            for (target, port, outcome, millis, source) in steps {
+                let one = contact(target, port, millis);
+                if let Some(evidence) = scan.contact(source, &one, outcome, at(millis)) {
+                    prop_assert!(evidence.count >= evidence.threshold);
+                    prop_assert!(evidence.first <= evidence.last);
+                    prop_assert!(evidence.last.since(evidence.first) <= evidence.window);
+                }
+                prop_assert!(scan.len() <= 2);
+            }
+        });
+    }
+}

@@ -1,0 +1,203 @@
+//! What flows tell the detectors: who was served, who was refused, who came and went.
+
+use std::sync::Arc;
+
+use policy::{Direction, Timestamp, address_key, protocol};
+use wire::{FiveTuple, TcpFlags};
+
+use super::decide::Decided;
+use super::{Engine, facts_of};
+use crate::detect::brute::Connection;
+use crate::detect::contact::Contact;
+use crate::detect::{Offence, Outcome};
+use crate::facts::Facts;
+use crate::flow::{FlowSlot, News, Turn};
+use crate::verdict::Reason;
+
+/// A flow that the kernel tracked, at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackedEnd {
+    /// As its first packet had it.
+    pub tuple: FiveTuple,
+    /// Which way its first packet went.
+    pub direction: Direction,
+    /// When its first packet was seen; `None` when it was not.
+    pub began: Option<Timestamp>,
+    /// When it ended: for TCP when both sides had closed it or one had reset it, else when it was forgotten.
+    pub ended: Timestamp,
+    /// Type and code of its first packet, for ICMP.
+    pub icmp: Option<(u8, u8)>,
+    /// Whether packets went both ways.
+    pub answered: bool,
+    /// TCP only: whether the handshake was completed.
+    pub completed: bool,
+    /// TCP only: whether a RST ended it.
+    pub was_reset: bool,
+}
+
+impl Engine {
+    /// Feeds the detectors with the end of a flow that the kernel tracked and decided. Each flow is to be handed in once, and only
+    /// flows whose packets do not go through [`Engine::handle`], which knows their ends itself.
+    pub fn observe_flow_end(&mut self, end: &TrackedEnd) {
+        let TrackedEnd {
+            tuple,
+            direction,
+            began,
+            ended: now,
+            ..
+        } = *end;
+        let is_tcp = tuple.protocol == protocol::TCP;
+        let flags = is_tcp.then_some(TcpFlags::SYN);
+        let at = began.unwrap_or(now);
+        let contact = Contact::of(&tuple, flags, end.icmp, direction, &self.own, at);
+        let served = if is_tcp { end.completed } else { end.answered };
+        match contact {
+            Some((contact, Outcome::Failed)) if served => {
+                self.note_contact(&contact, Outcome::Served, now);
+            }
+            // A SYN that was answered and never completed is neither: an open port, and somebody who did not want it.
+            Some((contact, outcome @ Outcome::Failed)) if !end.answered => {
+                self.note_contact(&contact, outcome, now);
+            }
+            _ => {}
+        }
+        if let Some(began) = began.filter(|_| is_tcp && end.completed) {
+            let connection = Connection {
+                tuple,
+                direction,
+                began,
+                was_reset: end.was_reset,
+            };
+            self.note_connection(&connection, now);
+        }
+    }
+
+    /// An ICMP packet that is over its source's rate is dropped, whatever flow it belongs to.
+    pub(super) fn limit_icmp(&mut self, facts: &Facts<'_>, now: Timestamp) -> Option<Decided> {
+        facts.icmp?;
+        let plan = Arc::clone(&self.plan);
+        let offence = self.detectors.floods().icmp(&plan, facts, now)?;
+        self.answer_flood(facts, offence, now)
+    }
+
+    /// What the packet that was just tracked tells of its flow.
+    #[inline]
+    pub(super) fn take_news(&mut self, now: Timestamp) {
+        if let Some(news) = self.flows.take_news() {
+            self.heed(news, now);
+        }
+    }
+
+    fn heed(&mut self, News { flow, what }: News, now: Timestamp) {
+        let Some(flow) = self.flows.get(flow) else {
+            return;
+        };
+        let (tuple, direction, began) = (flow.tuple, flow.direction, flow.start());
+        let is_by_syn = flow.by_syn;
+        match what {
+            Turn::Served | Turn::Refused => {
+                let contact = Contact::of_flow(flow, &self.own);
+                if what == Turn::Served && is_by_syn && direction != Direction::Out {
+                    let source = address_key(tuple.source);
+                    self.detectors.floods().completed(source, now);
+                }
+                match contact {
+                    // That an address answers a ping says nothing of why it was asked.
+                    None | Some((_, Outcome::Pinged | Outcome::Served)) => {}
+                    Some((contact, outcome @ Outcome::Failed)) => {
+                        let outcome = match what {
+                            Turn::Served => Outcome::Served,
+                            Turn::Refused | Turn::Ended { .. } => outcome,
+                        };
+                        self.note_contact(&contact, outcome, now);
+                    }
+                }
+            }
+            Turn::Ended { was_reset } if is_by_syn => {
+                let connection = Connection {
+                    tuple,
+                    direction,
+                    began,
+                    was_reset,
+                };
+                self.note_connection(&connection, now);
+            }
+            // Picked up under way: when it began is not known.
+            Turn::Ended { .. } => {}
+        }
+    }
+
+    /// A flow began: a ping asks whether somebody is there, whatever comes back.
+    pub(super) fn watch_begin(&mut self, facts: &Facts<'_>, now: Timestamp) {
+        if facts.icmp.is_none() || facts.is_loopback() {
+            return;
+        }
+        let (tuple, icmp) = (facts.tuple(), facts.icmp);
+        let asked = Contact::of(&tuple, None, icmp, facts.direction, &self.own, now);
+        if let Some((contact, outcome)) = asked {
+            self.note_contact(&contact, outcome, now);
+        }
+    }
+
+    /// A packet was dropped or rejected.
+    pub(super) fn watch_refused(
+        &mut self,
+        facts: &Facts<'_>,
+        reason: Reason,
+        flow: Option<FlowSlot>,
+        now: Timestamp,
+    ) {
+        let is_first = flow.is_none();
+        let is_aimed = facts.direction == Direction::Out || self.is_aimed_at_a_host(facts);
+        if !is_first || !is_aimed || facts.is_loopback() || !self.detectors.watches_contacts() {
+            return;
+        }
+        if let Some((contact, outcome)) = Contact::refused(facts, reason, &self.own, now) {
+            self.note_contact(&contact, outcome, now);
+        }
+    }
+
+    /// Flows that nobody has answered for too long.
+    pub(super) fn watch_silence(&mut self, now: Timestamp) {
+        if !self.detectors.watches_contacts() {
+            return;
+        }
+        let mut silent = std::mem::take(&mut self.silent);
+        self.flows.silent(now, &mut silent);
+        for slot in silent.drain(..) {
+            let flow = self.flows.get(slot);
+            // What was picked up under way may have been answered where nobody looked.
+            let asked = flow
+                .filter(|flow| flow.by_syn || flow.tuple.protocol != protocol::TCP)
+                .and_then(|flow| Contact::of_flow(flow, &self.own));
+            if let Some((contact, outcome @ Outcome::Failed)) = asked {
+                self.note_contact(&contact, outcome, now);
+            }
+        }
+        self.silent = silent;
+    }
+
+    fn note_contact(&mut self, contact: &Contact, outcome: Outcome, now: Timestamp) {
+        let plan = Arc::clone(&self.plan);
+        if let Some(offence) = self.detectors.contact(&plan, contact, outcome, now) {
+            self.answer_flow_offence(contact.tuple(), contact.direction, offence, now);
+        }
+    }
+
+    fn note_connection(&mut self, connection: &Connection, now: Timestamp) {
+        let plan = Arc::clone(&self.plan);
+        if let Some(offence) = self.detectors.connection_ended(&plan, connection, now) {
+            self.answer_flow_offence(connection.tuple, connection.direction, offence, now);
+        }
+    }
+
+    fn answer_flow_offence(
+        &mut self,
+        tuple: FiveTuple,
+        direction: Direction,
+        offence: Offence,
+        now: Timestamp,
+    ) {
+        self.answer_offence(&facts_of(tuple, direction), offence, now);
+    }
+}
