@@ -178,7 +178,7 @@ pub enum NoSource {
     #[error("it stands for no address")]
     Unspecified,
     /// `127.0.0.0/8`, `::1`.
-    #[error("it is this host itself (loopback)")]
+    #[error("it is this host itself (loopback), which is always protected")]
     Loopback,
     /// `224.0.0.0/4`, `ff00::/8`.
     #[error("it is a group of hosts (multicast); ban the one that sends to it")]

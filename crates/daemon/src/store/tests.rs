@@ -445,3 +445,110 @@ fn no_place_for_a_file_is_no_failure() {
     std::thread::sleep(Duration::from_millis(2_500));
     works(&opened.store);
 }
+
+#[test]
+fn bans_that_a_full_disk_kept_out_are_asked_for_until_they_are_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let file = file::open_or_replace(&path, &mut Vec::new()).unwrap();
+    let pages: i64 = file
+        .query_row("PRAGMA page_count", [], |row| row.get(0))
+        .unwrap();
+    file.pragma_update(None, "max_page_count", pages + 4)
+        .unwrap();
+    let (sender, receiver) = sync_channel(CHANNEL);
+    let shared = Arc::new(Shared {
+        path: path.clone(),
+        ..Shared::default()
+    });
+    let settings = LogSettings::default();
+    let thread = spawn(Some(file), receiver, Arc::clone(&shared), settings).unwrap();
+    let store = Store { sender, shared };
+    let mut entry = entries().remove(0);
+    entry.json = "x".repeat(10_000);
+    store.event(entry.clone());
+    assert!(store.flush(PATIENCE));
+    assert_eq!(store.state().error, None, "it fits");
+    for id in 2..9 {
+        store.event(Entry {
+            id,
+            ..entry.clone()
+        });
+    }
+    store.ban(samples::ban());
+    assert!(store.flush(PATIENCE));
+    assert!(store.state().error.unwrap().contains("full"));
+    let wanted = || {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !store.take_bans_wanted() {
+            assert!(std::time::Instant::now() < deadline, "nobody asks");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    wanted();
+    // There is room again.
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute("DELETE FROM events", [])
+        .unwrap();
+    store.replace(Memory {
+        bans: vec![samples::ban()],
+        offenders: vec![engine::Offender::from(&samples::ban())],
+        clock: Clock::new().stamp(),
+    });
+    assert!(store.flush(PATIENCE));
+    assert_eq!(store.state().error, None);
+    store.stop();
+    thread.join().unwrap();
+    let again = Store::open(&path, &LogSettings::default()).unwrap();
+    assert_eq!(again.bans, [samples::ban()]);
+    assert_eq!(again.offenders.len(), 1);
+    again.store.stop();
+    again.thread.join().unwrap();
+}
+
+#[test]
+fn offenders_survive_and_those_who_offended_least_go_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let settings = LogSettings {
+        store_bytes: 1 << 20,
+        ..LogSettings::default()
+    };
+    let opened = Store::open(&path, &settings).unwrap();
+    let at = now();
+    let offender = |n: u32| engine::Offender {
+        prefix: IpNet::new(std::net::Ipv4Addr::from_bits(0xc633_6400 + n).into(), 32).unwrap(),
+        times: 2,
+        last: at,
+        offences: n % 3,
+        offended: (!n.is_multiple_of(3)).then_some(at),
+        lifted: (!n.is_multiple_of(2)).then_some(at),
+    };
+    // The file of 1 MiB has room for 1,024 of them.
+    for n in 0..3_000 {
+        opened.store.offender(offender(n));
+    }
+    opened.store.stop();
+    opened.thread.join().unwrap();
+    let again = Store::open(&path, &settings).unwrap();
+    assert!(again.store.flush(PATIENCE));
+    again.store.stop();
+    again.thread.join().unwrap();
+    let third = Store::open(&path, &settings).unwrap();
+    assert_eq!(third.offenders.len(), 1_024);
+    assert!(
+        third
+            .offenders
+            .iter()
+            .all(|kept| kept.offences > 0 || kept.prefix == offender(0).prefix),
+    );
+    let kept = third.offenders[0];
+    let n = match kept.prefix {
+        IpNet::V4(v4) => v4.addr().to_bits() - 0xc633_6400,
+        IpNet::V6(_) => panic!("IPv4 alone"),
+    };
+    assert_eq!(kept, offender(n));
+    third.store.stop();
+    third.thread.join().unwrap();
+}

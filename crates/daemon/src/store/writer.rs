@@ -20,7 +20,7 @@ const LINGER: Duration = Duration::from_millis(100);
 /// How long a store that failed is left alone.
 const RETRY: Duration = Duration::from_secs(2);
 /// How long after bans were lost they are asked for again, until they are in the file.
-const CATCH_UP: Duration = Duration::from_secs(5);
+const CATCH_UP: Duration = Duration::from_secs(2);
 /// How often old events are looked for.
 const PRUNE_EACH: Duration = Duration::from_secs(5);
 /// Decisions remembered by number.
