@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use ipnet::IpNet;
 
+use crate::ban_file::Form;
 use crate::screen::parse_duration;
 
 /// The policy file when nobody names one.
@@ -335,21 +336,40 @@ pub(crate) struct Bans {
 
 #[derive(Subcommand)]
 pub(crate) enum BansVerb {
-    /// Write the bans as JSON to standard output.
-    Export {
-        /// As a plain object of addresses and the second each was banned, like banned_ips.json.
-        #[arg(long)]
-        plain: bool,
-    },
-    /// Take in bans that were exported, in either form.
-    Import {
-        /// The file; - reads standard input.
-        #[arg(default_value = "-")]
-        file: PathBuf,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Write the bans.
+    Export(Export),
+    /// Take in bans: an export in any form but nft, banned_ips.json, a list of addresses, or the database of fail2ban. What it is
+    /// is told by what is in it.
+    Import(Import),
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    /// How to write them.
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub(crate) format: Form,
+    /// Put them in this file, whole or not at all, instead of writing to standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Import {
+    /// The file; - reads standard input.
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// How long bans hold that name no end, from their begin on, such as 10m; without it as `[ban]` says.
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Bans that name no end hold until they are lifted.
+    #[arg(long, conflicts_with = "duration")]
+    pub(crate) forever: bool,
+    /// Of fail2ban also the bans that ran out, from now on for as long as they lasted.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

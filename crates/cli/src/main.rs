@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod ban_file;
 mod client;
 mod eve;
 mod failure;

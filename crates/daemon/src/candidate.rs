@@ -1,13 +1,18 @@
 //! A policy that could come into force: where it comes from, its text, its plan, and what a person should know of it.
 
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use policy::{Diagnostic, Loaded, Mode, Plan, Timestamp};
+use policy::{
+    AddressSet, Diagnostic, Keeper, Kept, Loaded, LoadedList, Mode, Plan, Stamp, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use crate::api::{Finding, Format, Severity};
+use crate::last_good::{self, LastGood};
 
 /// Where a policy comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +60,9 @@ impl Source {
     }
 }
 
+/// What files and folders were when they were read; `None` for those that could not be.
+pub type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
+
 /// A policy without errors.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -64,14 +72,18 @@ pub struct Candidate {
     pub format: Format,
     /// Its text, without includes and lists.
     pub text: String,
-    /// The first 16 hexadecimal digits of the SHA-1 of all that was read.
+    /// The first 16 hexadecimal digits of the SHA-1 of all that it was made from.
     pub digest: String,
     /// What is executed, as the policy says it.
     pub plan: Arc<Plan>,
     /// Every file that was read.
     pub files: Vec<PathBuf>,
-    /// Every folder that was included.
+    /// Every folder that was included or is a list.
     pub folders: Vec<PathBuf>,
+    /// What these were when they were read.
+    pub stamps: Stamps,
+    /// Its list files, and how good they are.
+    pub lists: Vec<LoadedList>,
     /// Warnings, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -84,6 +96,10 @@ pub struct Invalid {
     pub findings: Vec<Finding>,
     /// The files that it was read from: a change to one of them is a reason to try again.
     pub files: Vec<PathBuf>,
+    /// The folders.
+    pub folders: Vec<PathBuf>,
+    /// What these were when they were read.
+    pub stamps: Stamps,
 }
 
 fn summary(findings: &[Finding]) -> String {
@@ -107,31 +123,45 @@ fn summary(findings: &[Finding]) -> String {
     }
 }
 
+/// Hashes the names of `[dns]`: senders cannot know it, and a policy that did not change gives the same plan.
+static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
+
 impl Candidate {
-    /// Reads a policy. Slow for large lists: never on a thread that packets wait for.
+    /// [`Candidate::load_with`], with nothing kept.
     ///
     /// # Errors
     ///
     /// Everything that is wrong with it.
     pub fn load(source: &Source, now: Timestamp) -> Result<Self, Invalid> {
-        let (loaded, text, format) = match source {
+        Self::load_with(source, now, &LastGood::none())
+    }
+
+    /// Reads a policy, each file of it once: what is validated is what comes into force. A list that gives nothing is what it was
+    /// when it was good last. Slow for large lists: never on a thread that packets wait for.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn load_with(
+        source: &Source,
+        now: Timestamp,
+        last_good: &LastGood,
+    ) -> Result<Self, Invalid> {
+        let mut keeping = Keeping {
+            last_good,
+            digests: Vec::new(),
+        };
+        let loaded = match source {
             Source::BuiltIn => return Ok(Self::built_in()),
-            Source::File(path) => {
-                let loaded = policy::load_path(path);
-                // What cannot be read is told by the loader already.
-                let text = std::fs::read_to_string(path).unwrap_or_default();
-                let format =
-                    policy::Format::of_path(path).unwrap_or_else(|| policy::Format::sniff(&text));
-                (loaded, text, format_name(format))
-            }
+            Source::File(path) => policy::load_path_with(path, &mut keeping, *SEED),
             Source::Kept { path, format, text } => {
                 let base = path.parent().unwrap_or(Path::new("/"));
-                let loaded = policy::load_text(&source.name(), text, written(*format), base);
-                (loaded, text.clone(), *format)
+                let format = written(*format);
+                policy::load_text_with(&source.name(), text, format, base, &mut keeping, *SEED)
             }
             Source::Text { format, text } => {
-                let loaded = policy::load_text("<text>", text, written(*format), Path::new("/"));
-                (loaded, text.clone(), *format)
+                let (format, base) = (written(*format), Path::new("/"));
+                policy::load_text_with("<text>", text, format, base, &mut keeping, *SEED)
             }
         };
         let Loaded {
@@ -139,27 +169,34 @@ impl Candidate {
             diagnostics,
             files,
             folders,
+            stamps,
+            mut texts,
+            format,
+            lists,
         } = loaded;
         let Some(policy) = policy else {
             return Err(Invalid {
                 findings: diagnostics.iter().map(finding).collect(),
                 files,
+                folders,
+                stamps,
             });
         };
         let mut warnings: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-        if !policy.dns().block.is_empty() {
-            warnings.push("[dns] is read but not enforced by this version".to_owned());
-        }
         let plan = policy.into_plan();
         warnings.extend(policy::lint(&plan, now).iter().map(ToString::to_string));
+        let digest = digest(&texts, &keeping.digests);
         Ok(Self {
             source: source.clone(),
-            digest: digest(&text, source, &files),
-            format,
-            text,
+            format: format_name(format),
+            // A policy without errors has at least its own text.
+            text: texts.drain(..).next().unwrap_or_default().1,
+            digest,
             plan: Arc::new(plan),
             files,
             folders,
+            stamps,
+            lists,
             warnings,
         })
     }
@@ -177,10 +214,12 @@ impl Candidate {
             source: Source::BuiltIn,
             format: Format::Toml,
             text: text.to_owned(),
-            digest: digest(text, &Source::BuiltIn, &[]),
+            digest: digest(&[(String::new(), text.to_owned())], &[]),
             plan: Arc::new(plan),
             files: Vec::new(),
             folders: Vec::new(),
+            stamps: Stamps::new(),
+            lists: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -222,23 +261,45 @@ pub fn finding(diagnostic: &Diagnostic) -> Finding {
     }
 }
 
-/// The text, and every list and include beside it.
-fn digest(text: &str, source: &Source, files: &[PathBuf]) -> String {
-    let mut hash = Sha1::new();
-    hash.update(text.as_bytes());
-    let others = files
-        .iter()
-        .filter(|path| !matches!(source, Source::File(main) if main == *path));
-    for path in others {
-        hash.update(path.as_os_str().as_encoded_bytes());
-        // A file that vanished since it was read changes the digest, which is what a digest is for.
-        hash.update(std::fs::read(path).unwrap_or_default());
+/// What is kept of lists, and the digest of what each of them is taken to hold.
+struct Keeping<'a> {
+    last_good: &'a LastGood,
+    digests: Vec<(PathBuf, String)>,
+}
+
+impl Keeper for Keeping<'_> {
+    fn keep(&mut self, path: &Path, is_feed: bool, addresses: &AddressSet) {
+        let digest = last_good::digest(addresses);
+        self.last_good.keep(path, is_feed, addresses, &digest);
+        self.digests.push((path.to_owned(), digest));
     }
-    let full = hash.finalize();
-    full.iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+
+    fn recall(&mut self, path: &Path, is_feed: bool) -> Vec<Kept> {
+        let kept = self.last_good.recall(path, is_feed);
+        let digests = kept
+            .iter()
+            .map(|kept| (kept.path.clone(), last_good::digest(&kept.addresses)));
+        self.digests.extend(digests);
+        kept
+    }
+}
+
+/// The texts of the policy and its includes, and what each list holds: of a list that is stale what it held, so that it is the same
+/// policy as before.
+fn digest(texts: &[(String, String)], lists: &[(PathBuf, String)]) -> String {
+    let mut hash = Sha1::new();
+    for (at, (name, text)) in texts.iter().enumerate() {
+        // The policy is the same under another name.
+        if at > 0 {
+            hash.update(name);
+        }
+        hash.update(text);
+    }
+    for (path, digest) in lists {
+        hash.update(path.as_os_str().as_encoded_bytes());
+        hash.update(digest);
+    }
+    last_good::hex(&hash.finalize()[..8])
 }
 
 #[cfg(test)]
@@ -259,6 +320,8 @@ mod tests {
         assert_eq!(first.plan.rules.len(), 1);
         assert!(first.files.contains(&list));
         assert_eq!(load().unwrap().digest, first.digest);
+        std::fs::write(&list, "# the same\n198.51.100.0/25\n198.51.100.128/25\n").unwrap();
+        assert_eq!(load().unwrap().digest, first.digest, "the addresses count");
         std::fs::write(&list, "203.0.113.0/24\n").unwrap();
         assert_ne!(load().unwrap().digest, first.digest);
         std::fs::write(&path, "[[rule]]\naction = \"deni\"\n").unwrap();

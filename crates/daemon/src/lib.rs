@@ -11,6 +11,7 @@ pub mod candidate;
 pub mod clock;
 mod discovery;
 pub mod guard;
+pub mod last_good;
 pub mod leases;
 pub mod pump;
 pub mod record;

@@ -171,13 +171,14 @@ fn first_policy(
     }
     let rejected: Option<String> = state.read(REJECTED);
     let saved: Option<Saved> = state.read(guard::APPLIED);
-    let fresh = Candidate::load(&source, now);
+    let lists = state.lists();
+    let fresh = Candidate::load_with(&source, now, &lists);
     let last_good = saved.filter(|saved| saved.is_for(&source));
     match (fresh, last_good) {
         (Ok(fresh), Some(saved))
             if rejected.as_ref() == Some(&fresh.digest) && saved.digest != fresh.digest =>
         {
-            let back = Candidate::load(&saved.as_it_was(), now)?;
+            let back = Candidate::load_with(&saved.as_it_was(), now, &lists)?;
             warnings.push(format!(
                 "{} was rolled back and is not taken up by a restart; `portcullis apply` puts it in force",
                 fresh.source.name()
@@ -185,13 +186,15 @@ fn first_policy(
             Ok((back, warnings))
         }
         (Ok(fresh), _) => Ok((fresh, warnings)),
-        (Err(invalid), Some(saved)) => match Candidate::load(&saved.as_it_was(), now) {
-            Ok(back) => {
-                warnings.push(format!("{invalid}; what was in force before is"));
-                Ok((back, warnings))
+        (Err(invalid), Some(saved)) => {
+            match Candidate::load_with(&saved.as_it_was(), now, &lists) {
+                Ok(back) => {
+                    warnings.push(format!("{invalid}; what was in force before is"));
+                    Ok((back, warnings))
+                }
+                Err(_) => Err(invalid.into()),
             }
-            Err(_) => Err(invalid.into()),
-        },
+        }
         (Err(invalid), None) => Err(invalid.into()),
     }
 }
@@ -250,7 +253,7 @@ impl Parts {
         });
         let seed = seed()?;
         let (handle, inbox) = Handle::channel();
-        let (watch, watching) = Watch::start(handle.clone())?;
+        let (watch, watching) = Watch::start(handle.clone(), state.lists())?;
         let settings = pump::Settings {
             interfaces: options.interfaces.clone(),
             queues: Some(Queues {

@@ -9,10 +9,13 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::last_good::LastGood;
+
 /// The folder, locked against a second daemon as long as it lives.
 #[derive(Debug)]
 pub struct StateDir {
     folder: PathBuf,
+    lists: LastGood,
     _lock: Flock<File>,
 }
 
@@ -69,6 +72,7 @@ impl StateDir {
             )?;
         Ok(Self {
             folder: folder.to_owned(),
+            lists: LastGood::open(folder),
             _lock: lock,
         })
     }
@@ -76,6 +80,11 @@ impl StateDir {
     /// The path of a file in it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    /// What lists held when they were good last.
+    pub fn lists(&self) -> LastGood {
+        self.lists.clone()
     }
 
     /// Writes a value as JSON.

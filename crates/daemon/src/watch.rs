@@ -1,31 +1,44 @@
 //! The files of the policy in force are watched: a change is read, and comes into force when it is valid. What is invalid is told
 //! and changes nothing.
+//!
+//! A change is what a file is – its inode, size and times –, not what was notified: notifications only say when to look, and every
+//! second it is looked anyway, so that a link that leads elsewhere, a folder that was put in place of another and a file system
+//! that tells nothing are noticed too.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use notify::{RecursiveMode, Watcher as _};
+use policy::Stamp;
 
-use crate::candidate::{Candidate, Source};
+use crate::candidate::{Candidate, Source, Stamps};
 use crate::guard::{ApplyError, Asked, By, Handle};
+use crate::last_good::LastGood;
 use crate::record::NoticeKind;
 use crate::{api, clock};
 
+mod ear;
+
+use ear::{Ear, Heard};
+
 /// How long a change is left alone: editors and package managers write in several steps.
 const SETTLE: Duration = Duration::from_millis(250);
-/// How often the files are looked at, where the kernel's notifications do not reach (network file systems, overlays).
-const LOOK: Duration = Duration::from_secs(2);
+/// The same while somebody still has a file open to write to it: a download comes in pieces.
+const SETTLE_WRITING: Duration = Duration::from_millis(1_500);
+/// How long changes that do not end are waited for.
+const MOST_SETTLE: Duration = Duration::from_secs(10);
+/// How often the files are looked at, where the kernel's notifications do not reach (network file systems, links).
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The guard's handle on the watching thread.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     sender: Option<SyncSender<Message>>,
     rejected: Arc<Mutex<Option<String>>>,
+    lists: LastGood,
 }
 
 #[derive(Debug)]
@@ -33,10 +46,21 @@ enum Message {
     /// Something under a watched folder changed.
     Touched,
     /// Another policy is in force.
-    Policy(Source, Vec<PathBuf>, Vec<PathBuf>),
+    Policy(Source, Watched),
     /// Read again now, for whoever asks.
     Reload(SyncSender<Result<api::Applied, ReloadError>>),
     Stop,
+}
+
+/// What is to be watched.
+#[derive(Debug, Default)]
+struct Watched {
+    /// Files and folders, as they were when they were read. `None` stands for those that were not there.
+    stamps: Stamps,
+    /// What was read long ago is watched as it is now: a change since then is no news, and was perhaps undone on purpose.
+    is_old: bool,
+    /// Those that are folders: what appears in one counts too.
+    folders: Vec<PathBuf>,
 }
 
 /// Why a policy was not read again.
@@ -64,40 +88,51 @@ impl Watch {
     /// # Errors
     ///
     /// When no thread can be started.
-    pub fn start(handle: Handle) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(handle: Handle, lists: LastGood) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(1_024);
         let rejected = Arc::new(Mutex::new(None));
         let mut thread = Thread {
             handle,
             rejected: Arc::clone(&rejected),
+            lists: lists.clone(),
             source: Source::BuiltIn,
-            seen: HashMap::new(),
+            seen: BTreeMap::new(),
             folders: Vec::new(),
-            watcher: None,
-            watched: Vec::new(),
-            sender: sender.clone(),
-            told: Arc::default(),
+            ear: Ear::new(sender.clone()),
+            changed: None,
         };
         let join = std::thread::Builder::new()
             .name("watch".to_owned())
             .spawn(move || thread.run(&receiver))?;
         let sender = Some(sender);
-        Ok((Self { sender, rejected }, join))
+        let watch = Self {
+            sender,
+            rejected,
+            lists,
+        };
+        Ok((watch, join))
     }
 
     /// This policy is in force: its files are to be watched.
-    pub fn set(&self, candidate: &Candidate) {
+    pub fn set(&self, candidate: &Candidate, by: By) {
         *lock(&self.rejected) = None;
-        let (mut files, folders) = (candidate.files.clone(), candidate.folders.clone());
+        let mut stamps = candidate.stamps.clone();
         // A policy that is kept although its file says something else: the file may be mended.
+        let is_kept = matches!(candidate.source, Source::Kept { .. });
         if let Source::Kept { path, .. } = &candidate.source {
-            files.push(path.clone());
+            stamps.insert(path.clone(), Stamp::of(path));
         }
-        self.send(Message::Policy(
-            candidate.source.clone().again(),
-            files,
-            folders,
-        ));
+        let watched = Watched {
+            stamps,
+            is_old: by == By::Rollback || is_kept,
+            folders: candidate.folders.clone(),
+        };
+        self.send(Message::Policy(candidate.source.clone().again(), watched));
+    }
+
+    /// What lists held when they were good last.
+    pub(crate) fn lists(&self) -> LastGood {
+        self.lists.clone()
     }
 
     /// Reads the policy again and puts it in force, changed or not. Must not be called by the guard's own thread.
@@ -129,65 +164,83 @@ impl Watch {
     }
 }
 
-/// What a file was when last looked at: `None` when it was not there.
-type Mark = Option<(SystemTime, u64)>;
-
 struct Thread {
     handle: Handle,
     rejected: Arc<Mutex<Option<String>>>,
+    lists: LastGood,
     source: Source,
-    seen: HashMap<PathBuf, Mark>,
-    /// Included folders: what appears in one counts too.
+    /// What each file and folder was when last looked at: `None` when it was not there.
+    seen: Stamps,
     folders: Vec<PathBuf>,
-    watcher: Option<notify::RecommendedWatcher>,
-    watched: Vec<PathBuf>,
-    sender: SyncSender<Message>,
-    /// A notification is on its way: one is enough, and a flood of them must not fill the channel.
-    told: Arc<AtomicBool>,
+    ear: Ear,
+    /// Since when something is changing, and when it changed last.
+    changed: Option<Change>,
+}
+
+#[derive(Clone, Copy)]
+struct Change {
+    first: Instant,
+    last: Instant,
 }
 
 impl Thread {
     fn run(&mut self, receiver: &Receiver<Message>) {
-        let mut changed_at: Option<Instant> = None;
         loop {
-            let wait = match changed_at {
-                Some(at) => SETTLE.saturating_sub(at.elapsed()),
+            let wait = match self.changed {
+                Some(change) => self.settles_in(change),
                 None => LOOK,
             };
             match receiver.recv_timeout(wait) {
                 Ok(Message::Touched) => {
-                    self.told.store(false, Ordering::Relaxed);
-                    if self.look() {
-                        changed_at = Some(Instant::now());
-                    }
+                    self.ear.has_heard();
+                    self.look();
                 }
-                Ok(Message::Policy(source, files, folders)) => {
+                Ok(Message::Policy(source, watched)) => {
                     self.source = source;
-                    self.watch(files, folders);
+                    self.watch(watched);
                 }
                 Ok(Message::Reload(answer)) => {
-                    changed_at = None;
+                    self.changed = None;
                     // Whoever asked may be gone; the policy is in force all the same.
                     let _ = answer.send(self.reload());
                 }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => match changed_at {
-                    Some(at) if at.elapsed() >= SETTLE => {
-                        changed_at = self.changed().then(Instant::now);
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look();
+                    // What changed just now begins to settle just now.
+                    if let Some(change) = self.changed
+                        && self.settles_in(change).is_zero()
+                    {
+                        self.changed = None;
+                        self.read_changes();
                     }
-                    Some(_) => {}
-                    None => changed_at = self.look().then(Instant::now),
-                },
+                }
             }
         }
     }
 
-    /// Reads what changed. Returns whether it has to be tried again.
-    fn changed(&mut self) -> bool {
+    /// How long a change is still left alone.
+    fn settles_in(&self, change: Change) -> Duration {
+        let quiet = match self.ear.heard() {
+            Heard::Writing => SETTLE_WRITING,
+            Heard::Written => SETTLE,
+        };
+        let patience = MOST_SETTLE.saturating_sub(change.first.elapsed());
+        quiet.saturating_sub(change.last.elapsed()).min(patience)
+    }
+
+    fn note_change(&mut self) {
+        let now = Instant::now();
+        let first = self.changed.map_or(now, |change| change.first);
+        self.changed = Some(Change { first, last: now });
+    }
+
+    /// Reads what changed.
+    fn read_changes(&mut self) {
         match self.reload() {
-            Ok(_) => false,
-            // Whoever is asked to confirm a policy is not given another one meanwhile.
-            Err(ReloadError::Apply(ApplyError::Pending)) => true,
+            Ok(_) => {}
+            // Whoever is asked to confirm a policy is not given another one meanwhile: it is tried again.
+            Err(ReloadError::Apply(ApplyError::Pending)) => self.note_change(),
             Err(error) => {
                 let text = format!("the changed policy is not used: {error}");
                 let told = lock(&self.rejected).replace(error.to_string());
@@ -198,18 +251,21 @@ impl Thread {
                         .handle
                         .ask(move |guard| guard.notice(NoticeKind::Policy, text));
                 }
-                false
             }
         }
     }
 
     fn reload(&mut self) -> Result<api::Applied, ReloadError> {
         self.mark();
-        let candidate = match Candidate::load(&self.source, clock::now()) {
+        let candidate = match Candidate::load_with(&self.source, clock::now(), &self.lists) {
             Ok(candidate) => candidate,
             Err(invalid) => {
                 // A file that it names now may be the one that has to change.
-                self.watch(invalid.files.clone(), self.folders.clone());
+                self.watch(Watched {
+                    stamps: invalid.stamps.clone(),
+                    is_old: false,
+                    folders: invalid.folders.clone(),
+                });
                 return Err(invalid.into());
             }
         };
@@ -227,93 +283,43 @@ impl Thread {
         Ok(outcome?)
     }
 
-    /// Watches these files from now on, as they are now.
-    fn watch(&mut self, files: Vec<PathBuf>, folders: Vec<PathBuf>) {
-        self.folders = folders;
+    /// Watches these from now on. What changed since they were read is noticed with the next look.
+    fn watch(&mut self, watched: Watched) {
+        self.folders = watched.folders;
         let old = std::mem::take(&mut self.seen);
-        for file in files {
-            // What changed while it was read counts as a change.
-            let mark = old.get(&file).copied().unwrap_or_else(|| mark(&file));
-            self.seen.insert(file, mark);
+        for (path, read) in watched.stamps {
+            let stamp = if watched.is_old {
+                old.get(&path).copied().unwrap_or_else(|| Stamp::of(&path))
+            } else {
+                // One that could not be read is not read again before it changes.
+                read.or_else(|| Stamp::of(&path))
+            };
+            self.seen.insert(path, stamp);
         }
-        for folder in &self.folders {
-            self.seen.insert(
-                folder.clone(),
-                old.get(folder).copied().unwrap_or_else(|| mark(folder)),
-            );
-        }
-        self.notifications();
-    }
-
-    /// Has the kernel tell of changes. Folders are watched rather than files: editors put a new file in place of the old one.
-    fn notifications(&mut self) {
-        let parent = |file: &PathBuf| match file.parent() {
-            Some(folder) if folder != Path::new("") => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let mut folders: Vec<PathBuf> = self.seen.keys().map(parent).collect();
-        folders.extend(self.folders.iter().cloned());
-        folders.sort();
-        folders.dedup();
-        if folders == self.watched {
-            return;
-        }
-        self.watched.clone_from(&folders);
-        let sender = self.sender.clone();
-        let told = Arc::clone(&self.told);
-        let tell = move |event: notify::Result<notify::Event>| {
-            // Reading a file is no change.
-            let change = event.is_ok_and(|event| !event.kind.is_access());
-            if change && !told.swap(true, Ordering::Relaxed) {
-                // When the channel is full the thread looks anyway, as soon as nothing comes.
-                let _ = sender.try_send(Message::Touched);
-            }
-        };
-        let mut watcher = match notify::recommended_watcher(tell) {
-            Ok(watcher) => watcher,
-            Err(error) => {
-                tracing::warn!(
-                    "changes of the policy are seen within {} s only: {error}",
-                    LOOK.as_secs()
-                );
-                self.watcher = None;
-                return;
-            }
-        };
-        for folder in folders {
-            if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                tracing::warn!(
-                    "changes in {} are seen within {} s only: {error}",
-                    folder.display(),
-                    LOOK.as_secs()
-                );
-            }
-        }
-        self.watcher = Some(watcher);
+        self.ear.listen(self.seen.keys(), &self.folders);
     }
 
     /// Takes the files as they are now for seen.
     fn mark(&mut self) {
         for (path, seen) in &mut self.seen {
-            *seen = mark(path);
+            *seen = Stamp::of(path);
         }
     }
 
-    /// Whether any file is another than when it was last looked at.
-    fn look(&mut self) -> bool {
+    /// Looks whether any file is another than when it was last looked at.
+    fn look(&mut self) {
         let mut changed = false;
         for (path, seen) in &mut self.seen {
-            let now = mark(path);
+            let now = Stamp::of(path);
             changed |= now != *seen;
             *seen = now;
         }
-        changed
+        if changed {
+            self.note_change();
+            // A folder may be another one under the same name.
+            self.ear.listen(self.seen.keys(), &self.folders);
+        }
     }
-}
-
-fn mark(path: &Path) -> Mark {
-    let about = std::fs::metadata(path).ok()?;
-    Some((about.modified().ok()?, about.len()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

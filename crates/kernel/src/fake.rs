@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use crate::datapath::{
     Applied, Apply, Counters, Datapath, DatapathError, Drift, HeldBan, Queues, Snapshot,
 };
-use crate::nft::{Context, HandUp, LOG_GROUP, compile};
+use crate::nft::{Context, HandUp, LOG_GROUP, Slot, compile};
 
 /// A datapath in memory. Clones share their state, so that a test can look at what it gave away.
 #[derive(Clone, Debug, Default)]
@@ -131,6 +131,7 @@ impl Datapath for FakeDatapath {
                 queues: request.queues,
                 hand_up: HandUp::Queue,
                 log_group: LOG_GROUP,
+                slot: Slot::default(),
             },
         )?;
         let bans = state

@@ -63,15 +63,16 @@ impl AddressSet {
             .filter(|(first, last)| first <= last)
             .collect();
         ranges.sort_unstable();
-        let mut merged: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
-        for (first, last) in ranges {
-            match merged.last_mut() {
-                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
-                _ => merged.push((first, last)),
+        // In place: a list of millions is not copied.
+        ranges.dedup_by(|(first, last), (_, end)| {
+            let joins = *first <= end.saturating_add(1);
+            if joins {
+                *end = (*end).max(*last);
             }
-        }
-        merged.shrink_to_fit();
-        Self { ranges: merged }
+            joins
+        });
+        ranges.shrink_to_fit();
+        Self { ranges }
     }
 
     /// From prefixes. An IPv6 prefix that contains the IPv4 keys (such as `::/0`) leaves them out: it names IPv6 alone.

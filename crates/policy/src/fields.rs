@@ -40,6 +40,7 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("policy", "action"),
     ("logging", "log"),
     ("duration", "for"),
+    ("response", "answer"),
     ("accept", "allow"),
     ("permit", "allow"),
     ("pass", "allow"),

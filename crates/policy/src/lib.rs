@@ -13,9 +13,12 @@
 pub mod address;
 pub mod content;
 pub mod diagnostic;
+pub mod dns;
 pub mod evaluate;
 pub mod lint;
+pub mod list;
 pub mod load;
+pub mod names;
 pub mod plan;
 pub mod policy;
 pub mod port;
@@ -26,7 +29,6 @@ pub mod witness;
 
 mod fields;
 mod json;
-mod list;
 mod literal;
 mod quantity;
 mod read;
@@ -38,14 +40,18 @@ mod tree;
 pub use address::{AddressSet, address_key, key_address};
 pub use content::{Content, Pattern, Scope};
 pub use diagnostic::{Diagnostic, Severity};
+pub use dns::{DnsAnswer, DnsFilter, DnsLog};
 pub use evaluate::first_match;
 pub use lint::lint;
-pub use load::{Format, Loaded, load_path, load_text};
+pub use load::{
+    Format, Keeper, Kept, Loaded, LoadedList, NothingKept, Stale, Stamp, load_path, load_path_with,
+    load_text, load_text_with,
+};
 pub use plan::{
     Action, AddressMatch, DefaultAction, Defaults, Direction, Directions, Interface, Mode,
     NamedSet, OnFailure, Plan, Position, Rate, RateUnit, Rule, RuleId, SetId,
 };
-pub use policy::{Dns, Policy};
+pub use policy::Policy;
 pub use port::PortSet;
 pub use protocol::Protocols;
 pub use settings::{

@@ -1,24 +1,28 @@
 //! The loader: reads the policy, its includes and its lists. The only part of this crate that touches the file system; what
 //! the texts mean is decided in the pure modules that it calls.
 
-use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::{Diagnostic, Severity};
-use crate::list::{self, List};
-use crate::plan::Position;
+use crate::diagnostic::Diagnostic;
 use crate::policy::Policy;
-use crate::read::{self, MOST_RANGES, SetDraft, Sets, Written};
+use crate::read::{self, Sets, Written};
 use crate::report::{Report, Source};
 use crate::tree::{Entry, Span};
 
+mod file;
 mod include;
+mod lists;
+mod names;
+
+pub use file::Stamp;
+pub use lists::{Keeper, Kept, LoadedList, MOST_LIST_FILES, NothingKept, Stale};
+
+use file::{Unreadable, read_bytes, read_text};
 
 /// Largest policy file, includes each by itself: 16 MiB.
 pub const MOST_POLICY_BYTES: u64 = 16 << 20;
-/// Largest list file: 256 MiB.
+/// Largest list, all files of a folder together: 256 MiB.
 pub const MOST_LIST_BYTES: u64 = 256 << 20;
 /// How deep includes may include.
 pub const DEEPEST_INCLUDE: usize = 8;
@@ -84,17 +88,34 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// Every file that was read or should have been, also when there are errors: a change to one of them is a reason to load again.
     pub files: Vec<PathBuf>,
-    /// Every folder that was included; a file that appears in one is such a reason too.
+    /// Every folder that was included or is a list; a file that appears in one is such a reason too.
     pub folders: Vec<PathBuf>,
+    /// What these files and folders were when they were read; `None` for those that could not be.
+    pub stamps: BTreeMap<PathBuf, Option<Stamp>>,
+    /// The texts of the policy and its includes, in the order in which they were begun, with their names.
+    pub texts: Vec<(String, String)>,
+    /// The form of the first of them.
+    pub format: Format,
+    /// Each list file, in the order of the sets; several for a set whose list is a folder.
+    pub lists: Vec<LoadedList>,
 }
 
 /// Loads a policy from a file; its extension says the form, else its first line does. Never fails: what is wrong is in the
 /// diagnostics.
+///
+/// The names of `[dns]` are hashed with a seed that everybody knows: for showing and checking. Whoever enforces takes
+/// [`load_path_with`].
 pub fn load_path(path: &Path) -> Loaded {
-    let mut loader = Loader::default();
+    load_path_with(path, &mut NothingKept, 0)
+}
+
+/// [`load_path`], with what lists held before for those that hold nothing now, and a seed that senders cannot know (see
+/// [`crate::names`]).
+pub fn load_path_with(path: &Path, keeper: &mut dyn Keeper, seed: u64) -> Loaded {
+    let mut loader = Loader::seeded(seed);
     let name = path.display().to_string();
     loader.files.push(path.to_owned());
-    match read_text(path, MOST_POLICY_BYTES) {
+    match loader.read_policy(path) {
         Ok(text) => {
             let format = Format::of_path(path).unwrap_or_else(|| Format::sniff(&text));
             let base = path.parent().unwrap_or(Path::new("")).to_owned();
@@ -107,12 +128,25 @@ pub fn load_path(path: &Path) -> Loaded {
             unreadable.tell(path, Span::new(file, 0, 0), &mut loader.report);
         }
     }
-    loader.finish()
+    loader.finish(keeper)
 }
 
 /// Loads a policy from a text. `name` stands for the file in positions; relative paths in the text begin at `base`.
+/// Of the seed the same holds as for [`load_path`].
 pub fn load_text(name: &str, text: &str, format: Format, base: &Path) -> Loaded {
-    let mut loader = Loader::default();
+    load_text_with(name, text, format, base, &mut NothingKept, 0)
+}
+
+/// [`load_text`], with what [`load_path_with`] takes beside the path.
+pub fn load_text_with(
+    name: &str,
+    text: &str,
+    format: Format,
+    base: &Path,
+    keeper: &mut dyn Keeper,
+    seed: u64,
+) -> Loaded {
+    let mut loader = Loader::seeded(seed);
     if text.len() as u64 > MOST_POLICY_BYTES {
         let source = Source::new(name.to_owned(), PathBuf::new(), String::new());
         let file = loader.report.add_source(source);
@@ -125,7 +159,7 @@ pub fn load_text(name: &str, text: &str, format: Format, base: &Path) -> Loaded 
     } else {
         loader.text(name.to_owned(), base.to_owned(), text.to_owned(), format);
     }
-    loader.finish()
+    loader.finish(keeper)
 }
 
 /// Collects the parts of a policy from its files.
@@ -134,6 +168,12 @@ struct Loader {
     report: Report,
     files: Vec<PathBuf>,
     folders: Vec<PathBuf>,
+    stamps: BTreeMap<PathBuf, Option<Stamp>>,
+    /// The form of the first text.
+    format: Option<Format>,
+    lists: Vec<LoadedList>,
+    /// Bytes that the list that is being read may still have, all of its files together.
+    list_bytes_left: u64,
     /// Canonical paths of the files that are being read, outermost first.
     open: Vec<PathBuf>,
     /// Canonical paths of the files that were read.
@@ -143,19 +183,41 @@ struct Loader {
     is_incomplete: bool,
     /// Sets, and feeds marked with true.
     sets: Vec<(Entry, bool)>,
+    /// For the hashes of names.
+    seed: u64,
 }
 
 impl Loader {
+    fn seeded(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
+    }
+
     fn enter(&mut self, path: &Path) {
         let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         self.seen.insert(canonical.clone());
         self.open.push(canonical);
     }
 
+    /// Reads a policy file and remembers what it was then.
+    fn read_policy(&mut self, path: &Path) -> Result<String, Unreadable> {
+        let read = read_text(path, MOST_POLICY_BYTES);
+        self.stamp(path, read.as_ref().ok().map(|(_, stamp)| *stamp));
+        read.map(|(text, _)| text)
+    }
+
+    /// What a file was when it was read first: one that is read again and has changed meanwhile is another than this.
+    fn stamp(&mut self, path: &Path, stamp: Option<Stamp>) {
+        self.stamps.entry(path.to_owned()).or_insert(stamp);
+    }
+
     /// Parses one file and takes it in.
     fn text(&mut self, name: String, base: PathBuf, text: String, format: Format) {
         let source = Source::new(name, base, text);
         let file = self.report.add_source(source);
+        self.format.get_or_insert(format);
         let table = match format {
             Format::Toml => crate::toml::parse(file, &mut self.report),
             Format::Json => crate::json::parse(file, &mut self.report),
@@ -164,178 +226,28 @@ impl Loader {
         self.take_in(table);
     }
 
-    fn finish(mut self) -> Loaded {
+    fn finish(mut self, keeper: &mut dyn Keeper) -> Loaded {
         let mut drafts = read::sets(&self.sets, &mut self.report);
         for draft in &mut drafts {
-            self.read_list(draft);
+            self.read_list(draft, keeper);
         }
         let sets = Sets::new(drafts, self.is_incomplete, &mut self.report);
-        let (plan, dns) = read::policy(&self.written, sets, &mut self.report);
+        let (mut plan, dns) = read::policy(&self.written, sets, &mut self.report);
+        plan.dns = dns.map(|draft| self.dns(draft));
         let policy = (!self.report.has_errors()).then(|| Policy {
             plan,
             files: self.files.clone(),
-            dns,
         });
+        let texts = self.report.take_texts();
         Loaded {
             policy,
             diagnostics: self.report.finish(),
             files: self.files,
             folders: self.folders,
+            stamps: self.stamps,
+            texts,
+            format: self.format.unwrap_or(Format::Toml),
+            lists: self.lists,
         }
     }
-
-    /// Adds the addresses of a set's list file.
-    fn read_list(&mut self, draft: &mut SetDraft) {
-        let Some(wanted) = &draft.list else {
-            return;
-        };
-        let path = self.report.base(wanted.span.file).join(&wanted.path);
-        if !self.files.contains(&path) {
-            self.files.push(path.clone());
-        }
-        let bytes = match read_bytes(&path, MOST_LIST_BYTES) {
-            Ok(bytes) => bytes,
-            Err(unreadable) => {
-                unreadable.tell(&path, wanted.span, &mut self.report);
-                return;
-            }
-        };
-        let mut list = list::read(&bytes, wanted.format, MOST_RANGES);
-        draft.ranges.append(&mut list.ranges);
-        tell_of_list(
-            &list,
-            draft.ranges.is_empty(),
-            &path,
-            wanted.span,
-            &mut self.report,
-        );
-    }
-}
-
-/// One diagnostic at most for what is wrong with a list, however much that is.
-fn tell_of_list(list: &List, is_empty: bool, path: &Path, near: Span, report: &mut Report) {
-    let name = path.display().to_string();
-    let place = |line, column| Position {
-        file: name.clone(),
-        line,
-        column,
-    };
-    if list.is_cut {
-        let message = "the list holds too many addresses".to_owned();
-        report
-            .add(near, Severity::Error, "too-many", message, place(1, 1))
-            .expected(format!(
-                "at most {MOST_RANGES} addresses, prefixes and ranges"
-            ));
-        return;
-    }
-    if let Some(first) = list.bad.first() {
-        let count = list.bad_count;
-        let lines = if count == 1 { "line is" } else { "lines are" };
-        let shown: Vec<String> = list
-            .bad
-            .iter()
-            .map(|bad| format!("{}:{}:{} {}", name, bad.line, bad.column, bad.what))
-            .collect();
-        let more = if count > list.bad.len() { ", …" } else { "" };
-        let only = if is_empty {
-            ", and no line holds an address"
-        } else {
-            ""
-        };
-        let message = format!("{count} {lines} skipped{only}: {}{more}", shown.join(", "));
-        report.add(
-            near,
-            Severity::Warning,
-            "bad-lines",
-            message,
-            place(first.line, first.column),
-        );
-    } else if is_empty {
-        let message = if list.names_only > 0 {
-            format!(
-                "the list names {} hosts and no address: a list of domains cannot fill a set of addresses",
-                list.names_only
-            )
-        } else {
-            "the list is empty".to_owned()
-        };
-        report.add(near, Severity::Warning, "empty-list", message, place(1, 1));
-    }
-}
-
-/// Why a file could not be read.
-enum Unreadable {
-    Missing,
-    NoFile,
-    TooLarge(u64),
-    NotUtf8 { line: u32, column: u32 },
-    Io(std::io::Error),
-}
-
-impl Unreadable {
-    /// Says it at the place that named the file.
-    fn tell(&self, path: &Path, span: Span, report: &mut Report) {
-        let shown = path.display();
-        match self {
-            Self::Missing => report
-                .error(span, "missing-file", format!("there is no file {shown}"))
-                .expected("a path that is absolute, or relative to the file that names it"),
-            Self::NoFile => report
-                .error(span, "unreadable", format!("{shown} is no file"))
-                .expected("a regular file"),
-            Self::TooLarge(most) => report
-                .error(span, "too-large", format!("{shown} is too large"))
-                .expected(format!("at most {}", crate::quantity::show_bytes(*most))),
-            Self::NotUtf8 { line, column } => {
-                let message = "the file is not UTF-8 from here on".to_owned();
-                let place = Position {
-                    file: shown.to_string(),
-                    line: *line,
-                    column: *column,
-                };
-                report.add(span, Severity::Error, "not-utf8", message, place)
-            }
-            Self::Io(error) => {
-                let message = format!("{shown} cannot be read: {error}");
-                report.error(span, "unreadable", message)
-            }
-        };
-    }
-}
-
-fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>, Unreadable> {
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Unreadable::Missing,
-        _ => Unreadable::Io(error),
-    };
-    let metadata = path.metadata().map_err(failed)?;
-    // A pipe could block for ever, a device never end.
-    if !metadata.is_file() {
-        return Err(Unreadable::NoFile);
-    }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(most + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > most {
-        return Err(Unreadable::TooLarge(most));
-    }
-    Ok(bytes)
-}
-
-fn read_text(path: &Path, most: u64) -> Result<String, Unreadable> {
-    String::from_utf8(read_bytes(path, most)?).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line_start = good
-            .iter()
-            .rposition(|&byte| byte == b'\n')
-            .map_or(0, |at| at + 1);
-        let newlines = good.iter().filter(|&&byte| byte == b'\n').count();
-        Unreadable::NotUtf8 {
-            line: newlines as u32 + 1,
-            column: String::from_utf8_lossy(&good[line_start..]).chars().count() as u32 + 1,
-        }
-    })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::address::{AddressSet, address_key};
 use crate::content::Content;
+use crate::dns::DnsFilter;
 use crate::port::PortSet;
 use crate::protocol::Protocols;
 use crate::settings::{BanSettings, Detect, Limits, LogSettings, Protect};
@@ -39,6 +40,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Records.
     pub log: LogSettings,
+    /// Names that are not resolved.
+    pub dns: Option<DnsFilter>,
 }
 
 /// Whether verdicts are enforced.

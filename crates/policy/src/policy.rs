@@ -9,7 +9,6 @@ use crate::plan::Plan;
 pub struct Policy {
     pub(crate) plan: Plan,
     pub(crate) files: Vec<PathBuf>,
-    pub(crate) dns: Dns,
 }
 
 impl Policy {
@@ -27,18 +26,4 @@ impl Policy {
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
-
-    /// `[dns]`, which no part of this version enforces.
-    pub fn dns(&self) -> &Dns {
-        &self.dns
-    }
-}
-
-/// `[dns]`: names that are not to be resolved.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dns {
-    /// Blocked names in lower case; `*.` begins those that stand for everything below them.
-    pub block: Vec<String>,
-    /// Names that are resolved although a list or a pattern blocks them.
-    pub allow: Vec<String>,
 }

@@ -5,6 +5,7 @@
 mod addresses;
 mod describe;
 mod detect;
+mod dns;
 mod later;
 mod payload;
 mod ports;
@@ -17,11 +18,11 @@ mod settings;
 use std::collections::HashMap;
 
 use crate::plan::{Plan, Position, Rule, RuleId};
-use crate::policy::Dns;
 use crate::report::Report;
 use crate::tree::{Node, Table};
 
-pub(crate) use sets::{SetDraft, Sets, sets};
+pub(crate) use dns::{DnsDraft, NameList};
+pub(crate) use sets::{ListFile, SetDraft, Sets, sets};
 
 /// Most rules in a policy.
 pub(crate) const MOST_RULES: usize = 100_000;
@@ -37,8 +38,12 @@ pub(crate) struct Written {
     pub(crate) rules: Vec<Node>,
 }
 
-/// Gives the meaning. What has errors, reported, is left out.
-pub(crate) fn policy(written: &Written, sets: Sets, report: &mut Report) -> (Plan, Dns) {
+/// Gives the meaning, the lists of names aside. What has errors, reported, is left out.
+pub(crate) fn policy(
+    written: &Written,
+    sets: Sets,
+    report: &mut Report,
+) -> (Plan, Option<DnsDraft>) {
     let (mut plan, dns) = settings::read(&written.settings, &sets, report);
     let mut reader = Reader {
         sets: &sets,

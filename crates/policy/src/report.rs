@@ -196,6 +196,12 @@ impl Report {
         self.errors
     }
 
+    /// The names and texts of the sources; positions in them are known no more.
+    pub(crate) fn take_texts(&mut self) -> Vec<(String, String)> {
+        let sources = std::mem::take(&mut self.sources).into_iter();
+        sources.map(|source| (source.name, source.text)).collect()
+    }
+
     /// Everything found, in the order of the files and their lines.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
         self.found

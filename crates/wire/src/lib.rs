@@ -3,16 +3,22 @@
 //! [`parse`] turns one captured frame into a [`Frame`]: either a [`Packet`], a zero-copy view whose accessors cannot
 //! fail, or the ethertype of something that is not IP. What the Linux kernel would refuse comes back as [`Malformed`].
 //!
+//! What runs inside TCP and UDP and names hosts is read by [`dns`], [`tls`] and [`http`], each from bytes that somebody else put
+//! in order.
+//!
 //! This crate does no I/O, never allocates, never panics on any bytes and has no dependencies. It does not reassemble
 //! fragments, track flows, descend into tunnels or judge addresses: those are the engine's.
 #![forbid(unsafe_code)]
 
 mod chain;
 mod checksum;
+pub mod dns;
 mod five_tuple;
 mod fragment;
 mod gre;
 mod hop_by_hop;
+mod host;
+pub mod http;
 mod icmp;
 mod ipv4;
 mod ipv4_options;
@@ -28,6 +34,7 @@ mod sctp;
 mod tcp;
 mod tcp_flags;
 mod tcp_options;
+pub mod tls;
 mod transport;
 mod transport_checksum;
 mod tunnel;
@@ -37,6 +44,7 @@ mod vlan;
 pub use five_tuple::FiveTuple;
 pub use fragment::Fragment;
 pub use gre::Gre;
+pub use host::{Host, HostKind};
 pub use icmp::Icmp;
 pub use link::{Frame, Link, LinkDirection, parse, parse_trusting_checksums};
 pub use malformed::{Malformed, MalformedKind};

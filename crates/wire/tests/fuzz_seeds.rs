@@ -1,38 +1,80 @@
-//! The seeds of the fuzz target `wire_parse` are IP packets, each of another kind, so that the fuzzer starts deep inside.
+//! The seeds of the fuzz targets are read to the end, each in another way, so that the fuzzers start deep inside.
 #![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
 
 mod every_accessor;
+mod every_name;
 
 use std::path::Path;
 
 use every_accessor::every_accessor;
+use every_name::{every_dns_name, every_http_name, every_tls_name};
+use portcullis_wire::dns::{Framed, Message, framed};
+use portcullis_wire::http::{Http, request_head};
+use portcullis_wire::tls::{ServerName, Sni, sni};
 use portcullis_wire::{Frame, Link, parse};
+
+/// The seeds of a target, by file name.
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    std::fs::read_dir(corpus.join(target))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, std::fs::read(path).unwrap())
+        })
+        .filter(|(name, _)| name.starts_with("seed-"))
+        .collect()
+}
 
 #[test]
 fn every_seed_is_a_packet() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/wire_parse");
-    let mut seeds = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if !path
-            .file_name()
-            .unwrap()
-            .to_string_lossy()
-            .starts_with("seed-")
-        {
-            continue;
-        }
-        let input = std::fs::read(&path).unwrap();
+    let seeds = seeds("wire_parse");
+    assert!(seeds.len() >= 8, "{} seeds", seeds.len());
+    for (name, input) in seeds {
         let (first, bytes) = input.split_first().unwrap();
         let link = Link::ALL[usize::from(first & 7)];
         let parsed = parse(link, bytes, bytes.len() + usize::from(first >> 3) * 64);
         every_accessor(&parsed);
-        assert!(
-            matches!(parsed, Ok(Frame::Ip(_))),
-            "{}: {parsed:?}",
-            path.display()
-        );
-        seeds += 1;
+        assert!(matches!(parsed, Ok(Frame::Ip(_))), "{name}: {parsed:?}");
     }
-    assert!(seeds >= 8, "{seeds} seeds");
+}
+
+#[test]
+fn every_seed_is_a_message() {
+    let seeds = seeds("dns_message");
+    assert!(seeds.len() >= 5, "{} seeds", seeds.len());
+    for (name, bytes) in seeds {
+        every_dns_name(&bytes);
+        let is_stream =
+            matches!(framed(&bytes), Framed::Message { message, .. } if message.len() > 12);
+        let is_message = Message::parse(&bytes).unwrap().trailing() == Ok(0);
+        assert!(is_message || is_stream, "{name}");
+    }
+}
+
+#[test]
+fn every_seed_is_a_hello() {
+    let seeds = seeds("tls_hello");
+    assert!(seeds.len() >= 4, "{} seeds", seeds.len());
+    for (name, bytes) in seeds {
+        every_tls_name(&bytes);
+        let mut room = ServerName::new();
+        let read = sni(&bytes, &mut room);
+        assert!(
+            matches!(read, Sni::Name { .. } | Sni::Absent { .. }),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn every_seed_is_a_head() {
+    let seeds = seeds("http_head");
+    assert!(seeds.len() >= 6, "{} seeds", seeds.len());
+    for (name, bytes) in seeds {
+        every_http_name(&bytes);
+        let read = request_head(&bytes);
+        assert!(matches!(read, Http::Request(_) | Http::Http2), "{name}");
+    }
 }

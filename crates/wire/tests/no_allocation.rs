@@ -5,12 +5,14 @@
 )]
 
 mod every_accessor;
+mod every_name;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use etherparse::{Icmpv4Type, PacketBuilder, icmpv4};
 use every_accessor::every_accessor;
+use every_name::{every_dns_name, every_http_name, every_tls_name};
 use portcullis_wire::{Frame, Link, parse};
 
 struct Counting;
@@ -76,6 +78,11 @@ fn nothing_is_allocated() {
             }
         }
         every_accessor(&parse(Link::Ethernet, frame, frame.len()));
+    }
+    for bytes in every_name::SAMPLES {
+        every_dns_name(bytes);
+        every_tls_name(bytes);
+        every_http_name(bytes);
     }
     assert_eq!(ALLOCATIONS.get(), before);
 

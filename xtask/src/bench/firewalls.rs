@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use kernel::nft::{Context as Surroundings, HandUp, LOG_GROUP, compile};
+use kernel::nft::{Context as Surroundings, HandUp, LOG_GROUP, Slot, compile};
 use lab::Netns;
 use policy::AddressSet;
 
@@ -21,6 +21,7 @@ pub(super) fn load_ours(at: &Netns, allows: &[Allow]) -> anyhow::Result<()> {
             queues: None,
             hand_up: HandUp::Mark,
             log_group: LOG_GROUP,
+            slot: Slot::default(),
         },
     )?;
     load_script(at, "ours", &script.text)

@@ -6,6 +6,7 @@ mod decide;
 mod firewalls;
 mod flood;
 mod load;
+mod names;
 mod nfqueue;
 mod packets;
 mod peer;
@@ -34,6 +35,8 @@ pub(crate) enum Bench {
     Decide,
     /// Time to load 100,000 and 1,000,000 addresses of a feed, and that nothing passes meanwhile.
     Load,
+    /// Memory and time of a list of 100,000 and 1,000,000 domain names, beside a hash set and an automaton.
+    Names,
     /// Packets a second of our queue worker, beside a C loop and Python with Scapy.
     Nfqueue,
     /// TCP throughput with every packet through our queue worker, beside unqueued.
@@ -58,7 +61,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
 }
 
 fn figures(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
-    let offline = matches!(bench, Bench::Decide | Bench::Replay { .. });
+    let offline = matches!(bench, Bench::Decide | Bench::Names | Bench::Replay { .. });
     if !offline && let Err(why) = lab::available() {
         bail!("{why}");
     }
@@ -68,6 +71,7 @@ fn figures(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         Bench::Connections => connections::run(),
         Bench::Decide => Ok(decide::run()),
         Bench::Load => load::run(),
+        Bench::Names => names::run(),
         Bench::Nfqueue => nfqueue::run(),
         Bench::NfqueueTcp => tcp::queued(),
         Bench::Replay { packets } => replay::run(*packets),
@@ -80,6 +84,7 @@ fn all() -> anyhow::Result<Vec<Figure>> {
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     for (name, bench) in [
         ("decide", Bench::Decide),
+        ("names", Bench::Names),
         ("replay", Bench::Replay { packets: 2_000_000 }),
         ("nfqueue", Bench::Nfqueue),
         ("nfqueue-tcp", Bench::NfqueueTcp),

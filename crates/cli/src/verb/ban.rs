@@ -1,22 +1,15 @@
 //! `ban`, `unban`, `bans`, `allow`: who is dropped, and who never may be.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
-
 use daemon::api::{
-    AllowQuery, AllowRequest, Allowed, Ban, BanImport, BanRequest, ExportQuery, Imported,
-    UnbanQuery, Unbanned,
+    AllowQuery, AllowRequest, Allowed, Ban, BanRequest, Imported, UnbanQuery, Unbanned,
 };
 
 use crate::args::{self, Typed};
+use crate::ban_file::{self, Lasts, Wish};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, moment, spinner, visible, warn};
-
-/// The largest import: a million bans with their evidence.
-const LARGEST_IMPORT: u64 = 512 << 20;
+use crate::source;
 
 /// Bans a prefix.
 pub(super) fn ban(
@@ -93,23 +86,19 @@ pub(super) fn bans(
 ) -> Result<Exit, Failure> {
     match &asked.what {
         None => list(daemon, asked.json, screen),
-        Some(args::BansVerb::Export { plain }) => {
-            let path = "bans/export";
-            // Typed both ways, so that a daemon of another version is noticed here and not by who reads the file.
-            if *plain {
-                let bans: BTreeMap<String, f64> =
-                    daemon.query(path, &ExportQuery { plain: true })?;
-                screen.json(&bans)?;
-            } else {
-                let bans: Vec<Ban> = daemon.get(path)?;
-                screen.json(&bans)?;
-            }
-            Ok(Exit::Done)
-        }
-        Some(args::BansVerb::Import { file, json }) => {
-            import(daemon, file, *json || asked.json, screen)
-        }
+        Some(args::BansVerb::Export(asked)) => export(daemon, asked, screen),
+        Some(args::BansVerb::Import(how)) => import(daemon, how, asked.json, screen),
     }
+}
+
+fn export(daemon: &Client, asked: &args::Export, screen: &mut Screen) -> Result<Exit, Failure> {
+    let bans: Vec<Ban> = daemon.get("bans/export")?;
+    let bytes = ban_file::write(&bans, asked.format)?;
+    match &asked.output {
+        Some(path) => ban_file::replace(path, &bytes)?,
+        None => screen.bytes(&bytes)?,
+    }
+    Ok(Exit::Done)
 }
 
 fn list(daemon: &Client, json: bool, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -136,52 +125,90 @@ fn list(daemon: &Client, json: bool, screen: &mut Screen) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
-fn import(daemon: &Client, file: &Path, json: bool, screen: &mut Screen) -> Result<Exit, Failure> {
-    let text = read(file).map_err(|why| Failure::file("read", file, &why))?;
-    let bans: BanImport = serde_json::from_str(&text).map_err(|why| {
-        Failure::Failed(format!(
-            "{} holds no bans ({why}); it must be what `bans export` writes, or an object of addresses and seconds",
-            file.display()
-        ))
-    })?;
+/// What an import says with `--json`.
+#[derive(serde::Serialize)]
+struct Answer {
+    form: &'static str,
+    #[serde(flatten)]
+    imported: Imported,
+    bad: Vec<String>,
+    bad_count: usize,
+}
+
+fn import(
+    daemon: &Client,
+    asked: &args::Import,
+    json: bool,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let lasts = match (asked.forever, asked.duration) {
+        (true, _) => Lasts::ForGood,
+        (false, Some(span)) => Lasts::For(span),
+        (false, None) => Lasts::Policy,
+    };
+    let wish = Wish {
+        lasts,
+        all: asked.all,
+        now: source::now()?,
+    };
+    let found = ban_file::read(&asked.file, wish)?;
     let spinner = spinner("taking bans in");
-    let imported = daemon.post("bans/import", &bans);
+    let mut imported = Imported {
+        expired: found.expired,
+        ..Imported::default()
+    };
+    for piece in &found.bans {
+        let some: Imported = match daemon.post("bans/import", piece) {
+            Ok(some) => some,
+            Err(failure) if imported.added > 0 => {
+                spinner.finish_and_clear();
+                warn(&format!(
+                    "{} bans were taken in before it failed",
+                    imported.added
+                ));
+                return Err(failure);
+            }
+            Err(failure) => return Err(failure),
+        };
+        imported.join(some);
+    }
+    // A file without bans is one that a daemon has to be there for all the same.
+    if found.bans.is_empty() {
+        daemon.get::<Vec<Ban>>("bans")?;
+    }
     spinner.finish_and_clear();
-    let imported: Imported = imported?;
-    if json {
-        screen.json(&imported)?;
+    let failed = imported.added == 0
+        && imported.unchanged == 0
+        && (imported.refused_count > 0 || found.bad.count > 0);
+    if asked.json || json {
+        screen.json(&Answer {
+            form: found.form,
+            imported,
+            bad: found.bad.first,
+            bad_count: found.bad.count,
+        })?;
     } else {
         screen.line(format!(
-            "{} bans taken in, {} had run out already, {} refused.",
-            imported.added, imported.expired, imported.refused_count
+            "{} bans taken in from {}, {} in force already, {} had run out, {} refused, {} bad lines.",
+            imported.added,
+            found.form,
+            imported.unchanged,
+            imported.expired,
+            imported.refused_count,
+            found.bad.count
         ))?;
         for refused in &imported.refused {
             warn(&format!("{}: {}", refused.prefix, refused.error));
         }
+        for bad in &found.bad.first {
+            warn(bad);
+        }
+        let more = found.bad.count - found.bad.first.len().min(found.bad.count);
+        if more > 0 {
+            warn(&format!("{more} more bad lines are not shown"));
+        }
     }
-    Ok(if imported.added == 0 && imported.refused_count > 0 {
-        Exit::Failed
-    } else {
-        Exit::Done
-    })
-}
-
-fn read(file: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let read = if file == Path::new("-") {
-        io::stdin()
-            .lock()
-            .take(LARGEST_IMPORT)
-            .read_to_string(&mut text)?
-    } else {
-        File::open(file)?
-            .take(LARGEST_IMPORT)
-            .read_to_string(&mut text)?
-    };
-    if read as u64 == LARGEST_IMPORT {
-        return Err(io::Error::other("it is larger than 512 MiB; split it"));
-    }
-    Ok(text)
+    Ok(if failed { Exit::Failed } else { Exit::Done })
 }
 
 /// Puts a prefix on the allow list, takes it off, or shows the list.

@@ -5,7 +5,7 @@ use std::path::Path;
 use daemon::api::{Finding, Severity};
 use daemon::candidate;
 use kernel::datapath::Queues;
-use kernel::nft::{Context, HandUp, LOG_GROUP};
+use kernel::nft::{Context, HandUp, LOG_GROUP, Slot};
 use policy::AddressSet;
 
 use crate::args;
@@ -78,6 +78,7 @@ pub(super) fn compile(asked: &args::Compile, screen: &mut Screen) -> Result<Exit
         }),
         hand_up: HandUp::Queue,
         log_group: LOG_GROUP,
+        slot: Slot::default(),
     };
     let script =
         kernel::nft::compile(&plan, &context).map_err(|why| Failure::Failed(why.to_string()))?;

@@ -1,6 +1,6 @@
 //! `status`: how the firewall is, worst first.
 
-use daemon::api::{Backend, Losses, Record, Sink, Status};
+use daemon::api::{Backend, List, Losses, Record, Sink, Stale, Status};
 
 use crate::args::Plain;
 use crate::client::Client;
@@ -45,6 +45,19 @@ pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Res
     fact("policy", policy(&status));
     if let Some(why) = &status.policy.rejected {
         fact("", format!("the file as it is now is not in force: {why}"));
+    }
+    for (list, stale) in stale(&status) {
+        fact(
+            "list",
+            format!(
+                "{} {} since {}; its {} ranges of {} are used",
+                list.path,
+                stale.why,
+                moment(stale.since),
+                list.ranges,
+                moment(stale.read)
+            ),
+        );
     }
     for backend in &status.backends {
         fact(&backend.name, backend_text(backend));
@@ -109,6 +122,12 @@ pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Res
     );
     screen.table(&facts, "")?;
     Ok(Exit::Done)
+}
+
+/// The lists that give nothing.
+fn stale(status: &Status) -> impl Iterator<Item = (&List, &Stale)> {
+    let lists = status.policy.lists.iter();
+    lists.filter_map(|list| Some((list, list.stale.as_ref()?)))
 }
 
 fn policy(status: &Status) -> String {

@@ -138,27 +138,181 @@ fn bans_come_back_after_a_restart() {
 }
 
 #[test]
-fn bans_are_written_and_read_in_both_forms() {
+fn bans_are_written_and_read_in_every_form() {
     let Some(lab) = topology() else { return };
     let firewall = Firewall::start(&lab.server, OPEN);
-    firewall.ask("ban 203.0.113.7 --for 10m");
+    firewall.ask("ban 203.0.113.7 --for 10m --reason =1+1");
     firewall.ask("ban 2001:db8:7::/48 --for 1h");
+    firewall.ask("ban 198.51.100.0/24 --forever");
     let folder = tempfile::tempdir().unwrap();
-    for form in ["", "--plain"] {
-        let exported = firewall.ask(&format!("bans export {form}")).stdout;
+    let known = |bans: serde_json::Value| -> Vec<String> {
+        let fields = ["prefix", "since", "expires", "reason", "times_banned"];
+        let bans = bans.as_array().unwrap().iter();
+        bans.map(|ban| fields.map(|field| ban[field].to_string()).join(" "))
+            .collect()
+    };
+    let before = known(firewall.json("bans"));
+    let whole = firewall.ask("bans export").stdout;
+    for form in ["json", "csv", "banned-ips", "plain"] {
+        let file = folder.path().join("bans");
+        let file = file.display();
+        let exported = firewall.ask(&format!("bans export --format {form}")).stdout;
+        firewall.ask(&format!("bans export --format {form} --output {file}"));
+        let written = std::fs::read_to_string(file.to_string()).unwrap();
+        // What is left of a ban is another number a second later.
+        assert_eq!(written.lines().count(), exported.lines().count(), "{form}");
+        let again = firewall.ask(&format!("bans import {file} --json")).json();
+        if matches!(form, "json" | "csv") {
+            assert_eq!(
+                (&again["added"], &again["unchanged"]),
+                (&0.into(), &3.into()),
+                "{again}"
+            );
+        }
+        let now = known(firewall.json("bans"));
+        // A list names no end: from now on it is a little later than it was.
+        assert!(form == "plain" || now == before, "{form}: {now:?}");
         firewall.ask("unban --all");
-        assert_eq!(firewall.json("bans"), serde_json::json!([]));
-        let file = folder.path().join("banned_ips.json");
-        std::fs::write(&file, &exported).unwrap();
-        firewall.ask(&format!("bans import {}", file.display()));
-        let bans = firewall.json("bans");
+        let taken = firewall.ask(&format!("bans import {file} --json")).json();
         assert_eq!(
-            bans.as_array().unwrap().len(),
-            2,
-            "{form:?}: {exported} {bans}"
+            (&taken["added"], &taken["refused_count"]),
+            (&3.into(), &0.into()),
+            "{form}: {taken}"
         );
+        if matches!(form, "json" | "csv") {
+            assert_eq!(known(firewall.json("bans")), before, "{form}");
+            continue;
+        }
+        // These know no end: the bans are made anew for the next form.
+        firewall.ask("unban --all");
+        std::fs::write(folder.path().join("whole.json"), &whole).unwrap();
+        let file = folder.path().join("whole.json");
+        firewall.ask(&format!("bans import {}", file.display()));
+        assert_eq!(known(firewall.json("bans")), before, "{form}");
     }
-    assert!(firewall.ask("bans").stdout.contains("203.0.113.7"));
+    // The script stands for itself: loaded where no Portcullis is, the sets hold what is banned, each for as long as it has left.
+    firewall.ask("ban 198.51.100.7 --for 2m");
+    let script = folder.path().join("bans.nft");
+    firewall.ask(&format!(
+        "bans export --format nft --output {}",
+        script.display()
+    ));
+    lab.attacker
+        .sh(&format!("nft -f {}", script.display()))
+        .unwrap();
+    let sets = lab
+        .attacker
+        .sh("nft list table inet portcullis_bans")
+        .unwrap();
+    for part in [
+        "198.51.100.0/24",
+        "203.0.113.7 timeout",
+        "2001:db8:7::/48 timeout",
+    ] {
+        assert!(sets.contains(part), "{part} is not in {sets}");
+    }
+}
+
+/// fail2ban's own code makes the database, as its server does with every ban.
+const FAIL2BAN: &str = r#"
+import sys, time
+from fail2ban.server.database import Fail2BanDb
+from fail2ban.server.ticket import BanTicket
+
+class Actions:
+    def getBanTime(self):
+        return 600
+
+class Jail:
+    def __init__(self, name):
+        self.name, self.actions = name, Actions()
+
+db = Fail2BanDb(sys.argv[1])
+sshd, recidive = Jail("sshd"), Jail("recidive")
+for jail in sshd, recidive:
+    db.addJail(jail)
+for jail, ip, at, span in [
+    (sshd, "203.0.113.7", 0, None),
+    (recidive, "203.0.113.8", -60, -1),
+    (sshd, "203.0.113.9", -9000, 600),
+    (sshd, sys.argv[2], 0, None),
+    (sshd, "2001:db8::7", 0, 3600),
+]:
+    ticket = BanTicket(ip, time.time() + at, ["a line of a log"])
+    ticket.setAttempt(5)
+    if span is not None:
+        ticket.setBanTime(span)
+    db.addBan(jail, ticket)
+"#;
+
+#[test]
+fn bans_of_a_real_fail2ban_are_taken_in() {
+    let Some(lab) = topology() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("fail2ban.sqlite3");
+    let made = std::process::Command::new("python3")
+        .args(["-c", FAIL2BAN, &database.display().to_string(), CLIENT])
+        .output();
+    match made {
+        Ok(made) if made.status.success() => {}
+        Ok(made) => {
+            let why = String::from_utf8_lossy(&made.stderr).into_owned();
+            assert!(why.contains("No module named 'fail2ban'"), "{why}");
+            eprintln!("SKIPPED: fail2ban is not installed");
+            return;
+        }
+        Err(why) => {
+            eprintln!("SKIPPED: no python3 to run fail2ban: {why}");
+            return;
+        }
+    }
+    let policy = format!("{OPEN}\n[protect]\naddresses = [\"{CLIENT}\"]\n");
+    let firewall = Firewall::start(&lab.server, &policy);
+    let taken = firewall
+        .ask(&format!("bans import {} --json", database.display()))
+        .json();
+    assert_eq!(
+        (
+            &taken["added"],
+            &taken["expired"],
+            &taken["refused_count"],
+            &taken["bad_count"]
+        ),
+        (&3.into(), &1.into(), &1.into(), &0.into()),
+        "{taken}"
+    );
+    assert_eq!(
+        taken["refused"][0]["prefix"], CLIENT,
+        "a protected address stays free"
+    );
+    let bans = firewall.json("bans");
+    let find = |prefix: &str| {
+        let bans = bans.as_array().unwrap().iter();
+        bans.clone()
+            .find(|ban| ban["prefix"] == prefix)
+            .unwrap_or_else(|| panic!("{prefix} is not in {bans:?}"))
+    };
+    let ban = find("203.0.113.7/32");
+    assert_eq!(ban["reason"], "fail2ban: sshd (5 failures)");
+    // fail2ban rounds the begin to a whole second, up too.
+    assert!(
+        (540..=601).contains(&ban["remaining_s"].as_u64().unwrap()),
+        "{ban}"
+    );
+    assert_eq!(
+        find("203.0.113.8/32")["expires"],
+        serde_json::Value::Null,
+        "-1 is for good"
+    );
+    assert!(find("2001:db8::7/128")["remaining_s"].as_u64().unwrap() > 3_500);
+    let taken = firewall
+        .ask(&format!("bans import {} --all --json", database.display()))
+        .json();
+    assert_eq!(
+        (&taken["added"], &taken["unchanged"]),
+        (&1.into(), &3.into()),
+        "{taken}"
+    );
 }
 
 #[test]

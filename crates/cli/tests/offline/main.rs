@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bans;
 mod calling;
 mod policies;
 mod refusals;

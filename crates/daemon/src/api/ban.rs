@@ -151,12 +151,30 @@ pub struct ImportedBan {
 pub struct Imported {
     /// Bans made or made longer.
     pub added: usize,
+    /// Prefixes that are banned already, for at least as long.
+    #[serde(default)]
+    pub unchanged: usize,
     /// Bans that had run out already.
     pub expired: usize,
     /// Bans not made, at most 100 of them.
     pub refused: Vec<NotImported>,
     /// How many were not made.
     pub refused_count: usize,
+}
+
+impl Imported {
+    /// How many refusals are told one by one.
+    pub const MOST_REFUSED: usize = 100;
+
+    /// Adds what became of another piece of the same import.
+    pub fn join(&mut self, other: Self) {
+        self.added += other.added;
+        self.unchanged += other.unchanged;
+        self.expired += other.expired;
+        self.refused_count += other.refused_count;
+        let room = Self::MOST_REFUSED.saturating_sub(self.refused.len());
+        self.refused.extend(other.refused.into_iter().take(room));
+    }
 }
 
 /// A ban that was not made.

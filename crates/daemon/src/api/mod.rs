@@ -54,8 +54,8 @@ pub use policy::{
     SetAddresses, Severity,
 };
 pub use status::{
-    Backend, Drift, Essential, Losses, Pending, PolicyStatus, Protected, Queue, Record, Sink,
-    Status,
+    Backend, Drift, Essential, List, Losses, Pending, PolicyStatus, Protected, Queue, Record, Sink,
+    Stale, Status,
 };
 pub use test::{TestPacket, TestRequest, TestResult};
 pub use time::Time;

@@ -73,6 +73,39 @@ pub struct PolicyStatus {
     pub applied: Time,
     /// Why the file as it is now is not in force, if it is not.
     pub rejected: Option<String>,
+    /// Its list files.
+    #[serde(default)]
+    pub lists: Vec<List>,
+}
+
+/// A list file of the policy in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// The set or feed that it fills.
+    pub set: String,
+    /// Whether that is a feed.
+    pub feed: bool,
+    /// The file.
+    pub path: String,
+    /// Ranges of addresses in use from it, merged.
+    pub ranges: usize,
+    /// Lines that were skipped.
+    pub bad_lines: usize,
+    /// The first few of them: place, and what is wrong.
+    pub first_bad: Vec<String>,
+    /// Set while the file gives nothing, and what it held before is used.
+    pub stale: Option<Stale>,
+}
+
+/// Why a list file is not used as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stale {
+    /// Completes the sentence `the file …`.
+    pub why: String,
+    /// Since when.
+    pub since: Time,
+    /// When what is used was first read.
+    pub read: Time,
 }
 
 /// Whether the kernel holds what was applied.

@@ -420,6 +420,11 @@ impl Guard {
             since: now,
         };
         let old: Candidate = std::mem::replace(&mut self.in_force, fresh).candidate;
+        // A daemon begins with the lists of its first policy, of which nobody was told yet.
+        let lists_before = match by {
+            By::Start => Vec::new(),
+            _ => old.lists.clone(),
+        };
         if old.digest != self.in_force.candidate.digest {
             self.forget_hits();
             self.seen.forget_rules();
@@ -437,8 +442,9 @@ impl Guard {
             self.rejected = None;
             self.forget(REJECTED);
         }
-        self.watch.set(&self.in_force.candidate);
+        self.watch.set(&self.in_force.candidate, by);
         self.notice(NoticeKind::Policy, text);
+        self.tell_of_lists(&lists_before);
     }
 
     /// What an unasked-for rollback goes back to from now on.
@@ -529,7 +535,7 @@ pub(super) fn before_start(state: &StateDir, begins: &Candidate) -> Option<Candi
     let other = |saved: &Saved| saved.digest != begins.digest;
     let last = state.read::<Saved>(APPLIED).filter(other);
     let saved = last.or_else(|| state.read::<Saved>(PREVIOUS).filter(other))?;
-    match Candidate::load(&saved.as_it_was(), clock::now()) {
+    match Candidate::load_with(&saved.as_it_was(), clock::now(), &state.lists()) {
         Ok(candidate) => Some(candidate),
         Err(invalid) => {
             tracing::warn!("the policy before this one is not there to go back to: {invalid}");

@@ -1,17 +1,24 @@
 //! Bans that come as a list: what an export wrote, or what an older tool kept.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use engine::{Ban, BanOrigin, Event, EventBody};
+use ipnet::IpNet;
 use policy::Timestamp;
 
 use super::Guard;
 use super::ban::{Change, parse_prefix};
 use crate::api;
 use crate::record::NoticeKind;
+use crate::record::escape::{Escaped, is_hazard};
 
 /// Bans of one import that get an event each; a larger import gets one notice.
 const IMPORT_EVENTS: usize = 1_000;
-/// How many refusals an import tells.
-const REFUSALS: usize = 100;
+/// Files write seconds, some as floating point: a ban that ends so little later is the same.
+const ROUNDING: Duration = Duration::from_secs(1);
+/// Longest reason of an imported ban, in characters.
+const MOST_REASON: usize = 1_000;
 
 impl Guard {
     /// Takes in a list of bans.
@@ -23,10 +30,15 @@ impl Guard {
         let now = self.clock.now();
         let mut outcome = api::Imported::default();
         let mut made = Vec::new();
+        let mut held: HashMap<IpNet, Ban> = self
+            .engine
+            .bans()
+            .map(|ban| (ban.prefix, ban.clone()))
+            .collect();
         for wanted in import_list(import) {
             let refuse = |outcome: &mut api::Imported, error: String| {
                 outcome.refused_count += 1;
-                if outcome.refused.len() < REFUSALS {
+                if outcome.refused.len() < api::Imported::MOST_REFUSED {
                     outcome.refused.push(api::NotImported {
                         prefix: wanted.prefix.clone(),
                         error,
@@ -41,7 +53,8 @@ impl Guard {
                 }
             };
             let default = self.in_force.plan.ban.duration;
-            let since = wanted.since.map_or(now, |time| time.0);
+            // What begins in the future would hold longer than anybody asked for.
+            let since = wanted.since.map_or(now, |time| time.0.min(now));
             let expires = match (wanted.expires, wanted.lasts) {
                 (Some(expires), _) => expires.0,
                 (None, Lasts::ForGood) => Timestamp::MAX,
@@ -51,21 +64,36 @@ impl Guard {
                 outcome.expired += 1;
                 continue;
             }
-            let reason = wanted.reason.as_deref().unwrap_or("imported");
-            let ban = Ban {
-                prefix,
-                origin: BanOrigin::Import,
-                reason: crate::record::escape::Escaped(reason).to_string(),
-                since,
-                expires,
-                times_banned: wanted.times_banned.unwrap_or(1).max(1),
-                // A list does not say on what evidence: what it brings does not double.
-                offences: 0,
-                grew_from: Vec::new(),
-                evidence: None,
+            let old = held.get(&prefix);
+            // An import never makes a ban shorter.
+            if old.is_some_and(|old| old.expires.after(ROUNDING) >= expires) {
+                outcome.unchanged += 1;
+                continue;
+            }
+            let ban = match (old, wanted.reason.as_deref()) {
+                // A bare address knows nothing that would be worth more than what is known.
+                (Some(old), None) => Ban {
+                    expires,
+                    ..old.clone()
+                },
+                (_, reason) => Ban {
+                    prefix,
+                    origin: BanOrigin::Import,
+                    reason: shown(reason.unwrap_or("imported")),
+                    since,
+                    expires,
+                    times_banned: wanted.times_banned.unwrap_or(1).max(1),
+                    // A list does not say on what evidence: what it brings does not double.
+                    offences: 0,
+                    grew_from: Vec::new(),
+                    evidence: None,
+                },
             };
             match self.engine.restore_ban(ban.clone(), now) {
-                Ok(()) => made.push(ban),
+                Ok(()) => {
+                    held.insert(prefix, ban.clone());
+                    made.push(ban);
+                }
                 Err(refused) => refuse(&mut outcome, refused.to_string()),
             }
         }
@@ -93,6 +121,16 @@ impl Guard {
             self.store.replace(self.memory());
         }
         outcome
+    }
+}
+
+/// The reason as it is shown, at most [`MOST_REASON`] characters of it. What an export wrote is escaped already, and is not once more.
+fn shown(reason: &str) -> String {
+    let reason: String = reason.chars().take(MOST_REASON).collect();
+    if reason.chars().any(is_hazard) {
+        Escaped(&reason).to_string()
+    } else {
+        reason
     }
 }
 

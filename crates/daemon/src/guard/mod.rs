@@ -10,6 +10,7 @@ mod flow;
 mod go_back;
 mod hold;
 mod import;
+mod lists;
 mod packet;
 mod reconcile;
 mod seen;

@@ -242,6 +242,7 @@ impl Guard {
                 sets: candidate.plan.sets.len(),
                 applied: self.in_force.since.into(),
                 rejected: self.watch.rejected(),
+                lists: self.lists(),
             },
             drift: self.drift.clone(),
             losses,

@@ -295,6 +295,7 @@ async fn apply(
     Body(request): Body<api::ApplyRequest>,
 ) -> Answer<api::Applied> {
     let guard = app.service.guard.clone();
+    let lists = app.service.watch.lists();
     blocking(move || {
         let confirm = request.confirm_s.map(confirm_within).transpose()?;
         let source = match (request.text, request.path) {
@@ -308,7 +309,7 @@ async fn apply(
             (None, Some(path)) => Source::File(absolute(path)?),
             (None, None) => guard.ask(|guard| guard.source())?,
         };
-        let candidate = Candidate::load(&source, clock::now())?;
+        let candidate = Candidate::load_with(&source, clock::now(), &lists)?;
         let asked = Asked {
             by: By::Apply,
             confirm,

@@ -7,6 +7,7 @@
 mod ban;
 mod block;
 mod daemon;
+mod feed;
 mod policy;
 mod record;
 mod scene;
@@ -45,6 +46,9 @@ all! {
     record::the_api_says_what_is_wrong_with_a_request,
     ban::from_the_threshold_packet_to_the_drop_in_the_kernel_is_a_moment,
     record::a_full_disk_stops_the_record_alone,
+    feed::a_feed_follows_its_file_and_outlives_it,
+    feed::a_folder_of_lists_is_watched_and_no_half_list_is_read,
+    feed::a_feed_never_cuts_a_protected_address,
     record::a_hang_up_reopens_the_files_and_reads_the_policy,
 }
 

@@ -16,7 +16,7 @@ use super::shield::{BAN_SETS, BanSet};
 use super::state::{Detail, State, read};
 use super::table::comment_text;
 use super::xtables::{MARKER, Made, Wanted, Xtables};
-use super::{Context, HandUp, LOG_GROUP, Script, TABLE, command, compile, element};
+use super::{Context, HandUp, LOG_GROUP, Script, Slot, TABLE, command, compile, element, stand_in};
 
 /// What this kernel can do, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,10 @@ impl Nft {
     /// # Errors
     /// As [`compile`].
     pub fn script(&self, request: &Apply<'_>) -> Result<Script, DatapathError> {
+        self.script_at(request, Slot::default())
+    }
+
+    fn script_at(&self, request: &Apply<'_>, slot: Slot) -> Result<Script, DatapathError> {
         let hand_up = if self.features.queue {
             HandUp::Queue
         } else {
@@ -120,6 +124,7 @@ impl Nft {
                 queues,
                 hand_up,
                 log_group: self.log_group,
+                slot,
             },
         )
     }
@@ -168,6 +173,25 @@ impl Nft {
             },
         )?;
         Ok(made)
+    }
+
+    /// Feeds the script to the kernel. Behind a `stand_in` where the chains would stand before those that they replace.
+    fn load(
+        &mut self,
+        script: &str,
+        request: &Apply<'_>,
+        stand_in: bool,
+    ) -> Result<(), DatapathError> {
+        if stand_in {
+            let copy = self.script_at(request, Slot::last())?;
+            let bans = element::all(self.socket()?).or_else(none_applied)?;
+            stand_in::load(&copy, &bans)?;
+        }
+        let loaded = command::load(script);
+        if stand_in || self.in_force.is_none() {
+            stand_in::remove(self.socket()?)?;
+        }
+        loaded
     }
 
     /// Reads our table, which must be there.
@@ -255,9 +279,11 @@ fn stays(present: &State, set: BanSet, capacity: u32) -> bool {
 impl Datapath for Nft {
     fn apply(&mut self, request: &Apply<'_>) -> Result<Applied, DatapathError> {
         let begun = Instant::now();
-        let Script { text, mut expected } = self.script(request)?;
-        let wanted = self.wanted(request);
         let present = read(self.socket()?, Detail::Outline)?;
+        let behind = present.as_ref().and_then(|present| present.slot?.next());
+        let slot = behind.unwrap_or_default();
+        let Script { text, mut expected } = self.script_at(request, slot)?;
+        let wanted = self.wanted(request);
         let before = self
             .in_force
             .as_ref()
@@ -288,7 +314,8 @@ impl Datapath for Nft {
             ));
             expected.chains.insert(MARKER.to_owned(), 0);
         }
-        if let Err(why) = command::load(&whole) {
+        let stand_in = present.is_some() && behind.is_none();
+        if let Err(why) = self.load(&whole, request, stand_in) {
             match before {
                 _ if wanted.is_none() => {}
                 NfqueueRules::Set(Some(before)) => drop(self.prepare(before, made)?),
@@ -423,15 +450,17 @@ impl Datapath for Nft {
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, DatapathError> {
-        let there = table_exists(self.socket()?)?;
+        let slot = read(self.socket()?, Detail::Outline)?.map(|present| present.slot);
+        let shift = slot.flatten().map_or(0, Slot::way_back);
+        let there = slot.is_some();
         let mut script = format!("table inet {TABLE}\ndelete table inet {TABLE}\n");
         if there {
-            let listed = command::run("nft", &["list", "table", "inet", TABLE], "")?;
+            let listed = command::run("nft", &["-y", "list", "table", "inet", TABLE], "")?;
             let listed = listed.map_err(|message| DatapathError::Command {
                 command: "nft list table".to_owned(),
                 message,
             })?;
-            script.push_str(&super::snapshot::reloadable(&listed));
+            script.push_str(&super::snapshot::reloadable(&listed, shift));
         }
         let (mut before, mut after) = (Vec::new(), Vec::new());
         if !self.features.queue
@@ -477,9 +506,11 @@ impl Datapath for Nft {
 
     fn remove(&mut self) -> Result<(), DatapathError> {
         let made = self.made()?;
-        if table_exists(self.socket()?)? {
+        let socket = self.socket()?;
+        if table_exists(socket)? {
             command::load(&format!("delete table inet {TABLE}\n"))?;
         }
+        stand_in::remove(socket)?;
         self.in_force = None;
         self.withdraw(&made)
     }

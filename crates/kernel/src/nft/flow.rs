@@ -12,11 +12,12 @@ use super::inspect;
 use super::list::{Family, Side};
 use super::rate::meter;
 use super::rule::{Content, meter_set};
+use super::shield;
 use super::writer::Writer;
 use crate::tag::{Cause, Outcome};
 
-/// Just before the priority at which most other rulesets filter.
-const PRIORITY: i32 = -10;
+/// Just before the priority at which most other rulesets filter, 0.
+const PRIORITY: i32 = -40;
 /// Cuts on the way through the rules. The kernel allows 16 chains one behind the other (`NFT_JUMP_STACK_SIZE`), and counts
 /// `goto` too; beside the cuts there are at most six.
 const RULE_CUTS: usize = 6;
@@ -61,8 +62,11 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         if hands_up {
             rules.push(inspect::FORGET_MARKS.to_owned());
         }
+        // Before established flows pass: a ban cuts them too.
+        rules.extend(shield::destination(direction));
         let established = established(writer, direction, content);
         rules.push(format!("ct state vmap {{ established : {established}, related : goto related, invalid : goto drop_invalid }}"));
+        rules.push(shield::IMPOSSIBLE_FLAGS.to_owned());
         rules.extend(rate_tests(writer, direction));
         rules.push(format!("goto rules_{direction}"));
         writer
@@ -81,7 +85,8 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         "accept".to_owned(),
     ];
     writer.table.chain("related", related);
-    let invalid = writer.refusal(Outcome::Drop, Cause::Invalid);
+    let mut invalid = vec![shield::IMPOSSIBLE_FLAGS.to_owned()];
+    invalid.extend(writer.refusal(Outcome::Drop, Cause::Invalid));
     writer.table.chain("drop_invalid", invalid);
     if writer.plan.essentials {
         for kind in Essential::ALL {

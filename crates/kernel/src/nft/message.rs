@@ -22,6 +22,7 @@ pub(super) mod attribute {
     pub(in super::super) const CHAIN_TABLE: u16 = 1;
     pub(in super::super) const CHAIN_NAME: u16 = 3;
     pub(in super::super) const CHAIN_HOOK: u16 = 4;
+    pub(in super::super) const HOOK_PRIORITY: u16 = 2;
     pub(in super::super) const CHAIN_POLICY: u16 = 5;
     pub(in super::super) const CHAIN_USERDATA: u16 = 12;
     pub(in super::super) const RULE_TABLE: u16 = 1;
@@ -119,9 +120,14 @@ pub(super) fn generation(socket: &mut Socket) -> Result<u32, NetlinkError> {
 
 /// Whether our table is there.
 pub(super) fn table_exists(socket: &mut Socket) -> Result<bool, NetlinkError> {
+    table_is_there(socket, TABLE)
+}
+
+/// Whether a table is there.
+pub(super) fn table_is_there(socket: &mut Socket, name: &str) -> Result<bool, NetlinkError> {
     let mut builder = Builder::new();
     begin(&mut builder, libc::NFT_MSG_GETTABLE, libc::NLM_F_ACK, INET)
-        .string(attribute::TABLE_NAME, TABLE);
+        .string(attribute::TABLE_NAME, name);
     match socket.exchange(&builder.finish()?, |_| {}) {
         Ok(()) => Ok(true),
         Err(why) if why.errno() == Some(libc::ENOENT) => Ok(false),

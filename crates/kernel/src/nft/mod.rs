@@ -4,7 +4,7 @@
 //! Everything stands in one table, `inet portcullis`, which is ours alone; other tables are never touched, with one
 //! exception that [`Nft`] explains (kernels without `nft_queue`).
 //!
-//! A packet's way: `shield*` (bans, feeds, impossible packets; before connection tracking), then `inbound`, `outbound` or
+//! A packet's way: `shield` (bans and feeds, before connection tracking), `martian`, then `inbound`, `outbound` or
 //! `forward`: flow state, the rate detector, `rules_*`, `essentials_*`, `default_*`. Small lists of rules stand as they were
 //! written; large ones as a decision tree of verdict maps. Each rule has one chain, `rule_N`, that counts, logs and decides.
 
@@ -21,7 +21,9 @@ mod message;
 mod rate;
 mod rule;
 mod shield;
+mod slot;
 mod snapshot;
+mod stand_in;
 mod state;
 mod table;
 mod tree;
@@ -32,6 +34,7 @@ use policy::{AddressSet, Plan};
 
 use crate::datapath::{DatapathError, Queues};
 pub use backend::{Features, Nft};
+pub use slot::Slot;
 pub use table::{Expected, Script};
 use writer::Writer;
 
@@ -52,6 +55,8 @@ pub struct Context<'a> {
     pub hand_up: HandUp,
     /// The NFLOG group for verdicts.
     pub log_group: u16,
+    /// Where the chains stand among those of others.
+    pub slot: Slot,
 }
 
 /// How packets get to user space.

@@ -1,13 +1,15 @@
-//! The shield: before connection tracking, so that it holds for established flows too and costs little when it drops.
+//! The shield: bans and feeds, of which protected addresses and this host's traffic with itself are exempt, and packets that
+//! cannot be.
 //!
-//! Order: this host's traffic with itself is exempt; protected addresses are exempt from bans and feeds; bans; feeds;
-//! addresses that cannot be; TCP flags that cannot be. Packets that come in are judged by source in `prerouting`, packets that
-//! leave by destination in `output`, and packets that pass through by destination too, in `forward`.
+//! Packets that come in are judged by source before connection tracking, so that a flood of them costs little. Packets that
+//! leave and those that pass through are judged by destination, where the chains of their direction begin. What cannot be is
+//! looked for after connection tracking, and not in established flows: the kernel takes no packet with such flags for part of
+//! a flow, and none with such addresses gets one.
 
 use std::rc::Rc;
 
 use engine::Impossible;
-use policy::AddressSet;
+use policy::{AddressSet, Direction};
 
 use super::list::{Family, SUBNET, Side};
 use super::table::Set;
@@ -15,7 +17,15 @@ use super::writer::Writer;
 use crate::tag::{Cause, Outcome};
 
 /// Before connection tracking (−200), after defragmentation (−400).
-const PRIORITY: i32 = -300;
+pub(super) const PRIORITY: i32 = -300;
+/// After connection tracking, before `mangle` (−150), and before routing drops what cannot be without a word.
+const MARTIAN_PRIORITY: i32 = -190;
+/// The chain that packets come to first, in every ruleset of ours.
+pub(super) const CHAIN: &str = "shield";
+
+/// Which flags of a segment exclude each other: all but those that connection tracking takes for part of a flow
+/// (`tcp_valid_flags` in net/netfilter/nf_conntrack_proto_tcp.c).
+pub(super) const IMPOSSIBLE_FLAGS: &str = "tcp flags & (fin|syn|rst|ack|urg) != { syn, syn|urg, syn|ack, rst, rst|ack, fin|ack, fin|ack|urg, ack, ack|urg } goto drop_tcp_flags";
 
 /// The ban sets and their keys. Host bans and bans of IPv6 `/64` are looked up by hash, all others by range.
 pub(super) const BAN_SETS: [BanSet; 5] = [
@@ -96,56 +106,86 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     for set in BAN_SETS {
         writer.table.set(set.definition(writer.plan.ban.capacity));
     }
-    writer.table.base_chain(
-        "shield",
-        "prerouting",
-        PRIORITY,
-        vec![
-            "iif \"lo\" goto tcp_flags".to_owned(),
-            "meta nfproto vmap { ipv4 : goto shield_v4, ipv6 : goto shield_v6 }".to_owned(),
-        ],
-    );
-    writer.table.base_chain(
-        "shield_out",
-        "output",
-        PRIORITY,
-        vec![
-            "oif \"lo\" goto tcp_flags".to_owned(),
-            "meta nfproto vmap { ipv4 : goto shield_out_v4, ipv6 : goto shield_out_v6 }".to_owned(),
-        ],
-    );
-    writer.table.base_chain(
-        "shield_forward",
-        "forward",
-        PRIORITY,
-        vec![
-            "meta nfproto vmap { ipv4 : goto shield_forward_v4, ipv6 : goto shield_forward_v6 }"
-                .to_owned(),
-        ],
-    );
     let feeds: Vec<(policy::SetId, Rc<AddressSet>)> = writer
         .plan
         .feeds
         .iter()
         .map(|&feed| (feed, writer.lists.named(feed)))
         .collect();
-    for family in Family::BOTH {
-        let suffix = family.suffix();
-        for (chain, side, next) in [
-            ("shield", Side::Source, format!("goto martian_{suffix}")),
-            ("shield_out", Side::Destination, "goto tcp_flags".to_owned()),
-            ("shield_forward", Side::Destination, "accept".to_owned()),
-        ] {
-            let rules = lookups(writer, &feeds, family, side, &next);
-            writer.table.chain(format!("{chain}_{suffix}"), rules);
-        }
-    }
-    martians(writer);
-    let flags = "tcp flags & (fin|syn|rst|ack|urg) != { syn, syn|urg, syn|ack, rst, rst|ack, fin|ack, fin|ack|urg, ack, ack|urg }";
+    let families =
+        |target: &str| format!("meta nfproto vmap {{ ipv4 : {target}_v4, ipv6 : {target}_v6 }}");
+    let shield = vec![families("goto shield")];
     writer
         .table
-        .chain("tcp_flags", vec![format!("{flags} goto drop_tcp_flags")]);
+        .base_chain(CHAIN, "prerouting", PRIORITY, shield);
+    for family in Family::BOTH {
+        for way in Way::ALL {
+            let rules = lookups(writer, &feeds, family, way);
+            let name = format!("{}_{}", way.chain(), family.suffix());
+            writer.table.chain(name, rules);
+        }
+    }
+    let martian = vec![
+        "ct state established,related accept".to_owned(),
+        "iif \"lo\" accept".to_owned(),
+        families("goto martian"),
+    ];
+    writer
+        .table
+        .base_chain("martian", "prerouting", MARTIAN_PRIORITY, martian);
+    martians(writer);
     drops(writer, &feeds);
+}
+
+/// The rule that sends packets of a direction by the lookups of their destination.
+pub(super) fn destination(direction: Direction) -> Option<String> {
+    let way = match direction {
+        Direction::In => return None,
+        Direction::Out => Way::Out,
+        Direction::Forward => Way::Forward,
+    };
+    let chain = way.chain();
+    Some(format!(
+        "meta nfproto vmap {{ ipv4 : jump {chain}_v4, ipv6 : jump {chain}_v6 }}"
+    ))
+}
+
+/// Where bans and feeds are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Where all packets come in, by source.
+    In,
+    /// Where this host's own leave, by destination.
+    Out,
+    /// Where packets pass through, by destination.
+    Forward,
+}
+
+impl Way {
+    const ALL: [Self; 3] = [Self::In, Self::Out, Self::Forward];
+
+    const fn chain(self) -> &'static str {
+        match self {
+            Self::In => CHAIN,
+            Self::Out => "shield_out",
+            Self::Forward => "shield_forward",
+        }
+    }
+
+    const fn side(self) -> Side {
+        match self {
+            Self::In => Side::Source,
+            Self::Out | Self::Forward => Side::Destination,
+        }
+    }
+
+    /// The chain that drops, beginning with `name`.
+    fn drop(self, name: &str) -> String {
+        match self {
+            Self::In | Self::Forward => name.to_owned(),
+            Self::Out => format!("{name}_out"),
+        }
+    }
 }
 
 /// Protected, banned, in a feed, neither.
@@ -153,26 +193,24 @@ fn lookups(
     writer: &mut Writer<'_>,
     feeds: &[(policy::SetId, Rc<AddressSet>)],
     family: Family,
-    side: Side,
-    next: &str,
+    way: Way,
 ) -> Vec<String> {
+    let side = way.side();
     let protected = Rc::clone(&writer.protected);
     let mut rules: Vec<String> = writer
         .lists
         .lookups(&protected, side, family, &mut writer.table)
         .into_iter()
-        .map(|held| format!("{held} {next}"))
+        .map(|held| format!("{held} return"))
         .collect();
+    let banned = way.drop("drop_banned");
     let bans = BAN_SETS.iter().filter(|set| set.family == family);
-    rules.extend(bans.map(|set| format!("{} goto drop_banned", set.lookup(side))));
+    rules.extend(bans.map(|set| format!("{} goto {banned}", set.lookup(side))));
     for (feed, list) in feeds {
         let held = writer.lists.lookups(list, side, family, &mut writer.table);
-        rules.extend(
-            held.into_iter()
-                .map(|held| format!("{held} goto drop_feed_{}", feed.0)),
-        );
+        let listed = way.drop(&format!("drop_feed_{}", feed.0));
+        rules.extend(held.into_iter().map(|held| format!("{held} goto {listed}")));
     }
-    rules.push(next.to_owned());
     rules
 }
 
@@ -190,7 +228,6 @@ fn martians(writer: &mut Writer<'_>) {
             "ip saddr vmap { 0.0.0.0/8 : goto nobody_v4, 127.0.0.0/8 : goto drop_martian_source, \
          224.0.0.0/4 : goto drop_martian_source, 255.255.255.255 : goto drop_martian_source }",
             "ip daddr { 0.0.0.0/8, 127.0.0.0/8 } goto drop_martian_destination",
-            "goto tcp_flags",
         ],
     );
     // A host without an address asks for one (RFC 2131 §4.1).
@@ -208,7 +245,6 @@ fn martians(writer: &mut Writer<'_>) {
         &[
             "ip6 saddr vmap { :: : goto nobody_v6, ::1 : goto drop_martian_source, ff00::/8 : goto drop_martian_source }",
             "ip6 daddr ::/127 goto drop_martian_destination",
-            "goto tcp_flags",
         ],
     );
     // A host asks whether an address is taken, or for multicast, before it has one (RFC 4862 §5.4.2, RFC 3590).
@@ -224,28 +260,32 @@ fn martians(writer: &mut Writer<'_>) {
 }
 
 fn drops(writer: &mut Writer<'_>, feeds: &[(policy::SetId, Rc<AddressSet>)]) {
-    let mut causes = vec![
-        ("drop_banned".to_owned(), Cause::Banned),
-        (
-            "drop_tcp_flags".to_owned(),
-            Cause::Impossible(Impossible::TcpFlags),
-        ),
-        (
-            "drop_martian_source".to_owned(),
-            Cause::Impossible(Impossible::MartianSource),
-        ),
-        (
-            "drop_martian_destination".to_owned(),
-            Cause::Impossible(Impossible::MartianDestination),
-        ),
-    ];
-    causes.extend(
+    let mut listed = vec![("drop_banned".to_owned(), Cause::Banned)];
+    listed.extend(
         feeds
             .iter()
             .map(|(feed, _)| (format!("drop_feed_{}", feed.0), Cause::Feed(*feed))),
     );
-    for (name, cause) in causes {
+    for (name, cause) in listed {
+        let refusal = writer.refusal(Outcome::Drop, cause);
+        // What this host says to itself is exempt. To look here, and not at each packet, saves most of them the question.
+        for (way, itself) in [
+            (Way::In, "iif \"lo\" return"),
+            (Way::Out, "oif \"lo\" return"),
+        ] {
+            let rules = std::iter::once(itself.to_owned()).chain(refusal.clone());
+            writer.table.chain(way.drop(&name), rules.collect());
+        }
+    }
+    for kind in [
+        Impossible::TcpFlags,
+        Impossible::MartianSource,
+        Impossible::MartianDestination,
+    ] {
+        let cause = Cause::Impossible(kind);
         let rules = writer.refusal(Outcome::Drop, cause);
-        writer.table.chain(name, rules);
+        writer
+            .table
+            .chain(format!("drop_{}", cause.counter()), rules);
     }
 }

@@ -6,9 +6,9 @@ use std::hash::{Hash, Hasher};
 
 use crate::netlink::{Attributes, Builder, NetlinkError, Socket};
 
-use super::TABLE;
 use super::message::{INET, attribute, generation, list, set_flag, table_exists};
 use super::table::Expected;
+use super::{Slot, TABLE, shield};
 
 /// Listings that are begun anew because somebody changed the table meanwhile.
 const ATTEMPTS: usize = 8;
@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) chains: BTreeMap<String, ChainState>,
     pub(super) sets: BTreeMap<String, SetState>,
     pub(super) objects: BTreeSet<String>,
+    /// Where the chains stand; `None` where no version of ours puts them.
+    pub(super) slot: Option<Slot>,
 }
 
 /// A chain: how many rules, and a digest of hook and rules.
@@ -81,8 +83,10 @@ pub(super) fn read(socket: &mut Socket, detail: Detail) -> Result<Option<State>,
 }
 
 fn read_once(socket: &mut Socket, detail: Detail) -> Result<State, NetlinkError> {
+    let (chains, slot) = read_chains(socket, detail)?;
     let mut state = State {
-        chains: read_chains(socket, detail)?,
+        chains,
+        slot,
         sets: read_sets(socket)?,
         ..State::default()
     };
@@ -127,8 +131,9 @@ fn ours(
 fn read_chains(
     socket: &mut Socket,
     detail: Detail,
-) -> Result<BTreeMap<String, ChainState>, NetlinkError> {
+) -> Result<(BTreeMap<String, ChainState>, Option<Slot>), NetlinkError> {
     let mut chains: BTreeMap<String, (usize, DefaultHasher)> = BTreeMap::new();
+    let mut slot = None;
     ours(
         socket,
         libc::NFT_MSG_GETCHAIN,
@@ -139,6 +144,14 @@ fn read_chains(
                 chain.get(part).map(|part| part.value).hash(&mut hasher);
             }
             let name = text(chain, attribute::CHAIN_NAME);
+            if name == shield::CHAIN {
+                let hook = chain.get(attribute::CHAIN_HOOK);
+                let priority =
+                    hook.and_then(|hook| hook.nested().get(attribute::HOOK_PRIORITY)?.be32());
+                // Written as unsigned, meant as signed.
+                let priority = priority.map(u32::cast_signed);
+                slot = priority.and_then(|priority| Slot::of(priority, shield::PRIORITY));
+            }
             chains.insert(name.to_owned(), (0, hasher));
         },
     )?;
@@ -160,7 +173,7 @@ fn read_chains(
         let digest = hasher.finish();
         (name, ChainState { rules, digest })
     };
-    Ok(chains.into_iter().map(finish).collect())
+    Ok((chains.into_iter().map(finish).collect(), slot))
 }
 
 fn read_sets(socket: &mut Socket) -> Result<BTreeMap<String, SetState>, NetlinkError> {

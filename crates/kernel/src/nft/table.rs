@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
-use super::TABLE;
+use super::{Slot, TABLE};
 
 /// A ruleset as text, with what the kernel must hold once it is loaded.
 ///
@@ -32,6 +32,7 @@ pub struct Expected {
 /// Collects the parts of the table.
 #[derive(Debug, Default)]
 pub(super) struct Table {
+    slot: Slot,
     limits: Vec<(String, String)>,
     counters: Vec<String>,
     counted: HashSet<String>,
@@ -59,6 +60,13 @@ struct Chain {
 }
 
 impl Table {
+    pub(super) fn new(slot: Slot) -> Self {
+        Self {
+            slot,
+            ..Self::default()
+        }
+    }
+
     /// A shared limit, by name.
     pub(super) fn limit(&mut self, name: &str, rate: &str) {
         self.limits.push((name.to_owned(), rate.to_owned()));
@@ -102,9 +110,10 @@ impl Table {
         });
     }
 
-    /// A chain that packets enter by a hook. Its policy is `accept`: new chains are hooked up while the transaction is being
+    /// A chain that packets enter by a hook, at this priority in the first slot. Its policy is `accept`: new chains are hooked up while the transaction is being
     /// prepared, and one with another policy would cut all traffic until the transaction is committed.
     pub(super) fn base_chain(&mut self, name: &str, hook: &str, priority: i32, rules: Vec<String>) {
+        let priority = self.slot.priority(priority);
         let mut lines = vec![format!(
             "type filter hook {hook} priority {priority}; policy accept;"
         )];

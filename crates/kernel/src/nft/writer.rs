@@ -58,7 +58,7 @@ impl<'a> Writer<'a> {
         Self {
             plan,
             context,
-            table: Table::default(),
+            table: Table::new(context.slot),
             lists,
             protected,
             unbannable,

@@ -33,6 +33,14 @@ pub(crate) struct Generated {
 }
 
 impl Generated {
+    /// The interface that it comes in by, or leaves by.
+    pub(crate) const fn interface(&self) -> &'static str {
+        match self.direction {
+            Direction::In | Direction::Forward => "f0",
+            Direction::Out => "g0",
+        }
+    }
+
     /// One of the packets in its Ethernet frame.
     pub(crate) fn frame(&self, packet: &[u8], to: [u8; 6]) -> Vec<u8> {
         let mut frame = to.to_vec();
@@ -90,7 +98,12 @@ pub(crate) fn number_of(source: IpAddr) -> Option<u32> {
 }
 
 pub(crate) fn generate(number: u32, random: &mut Random) -> Generated {
-    let direction = random.pick(&[Direction::In, Direction::In, Direction::Forward]);
+    let direction = random.pick(&[
+        Direction::In,
+        Direction::In,
+        Direction::Forward,
+        Direction::Out,
+    ]);
     let v6 = random.once_in(2);
     let mut from = source(number, v6);
     let to: IpAddr = {
@@ -132,7 +145,7 @@ pub(crate) fn generate(number: u32, random: &mut Random) -> Generated {
     Generated {
         number,
         direction,
-        vlan: random.once_in(6),
+        vlan: random.once_in(6) && direction != Direction::Out,
         source: from,
         what: format!(
             "{direction} {from} > {to} protocol {protocol} {what}{} packet(s)",
@@ -316,9 +329,9 @@ fn head_v6(
         (0, _) => &[0],
         (1, _) => &[60],
         (2, _) => &[0, 60],
-        // A host looks into these itself and throws them away; a router does not.
-        (3, Direction::Forward) => &[43],
-        (4, Direction::Forward) => &[51],
+        // A host looks into these itself and throws them away; a router and a sender do not.
+        (3, Direction::Forward | Direction::Out) => &[43],
+        (4, Direction::Forward | Direction::Out) => &[51],
         _ => &[],
     };
     let mut head = vec![0x60, 0, 0, 0, 0, 0, *chain.first().unwrap_or(&protocol), 64];

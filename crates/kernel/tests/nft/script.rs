@@ -2,7 +2,7 @@
 
 use policy::{AddressSet, Plan};
 use portcullis_kernel::datapath::Queues;
-use portcullis_kernel::nft::{Context, HandUp, LOG_GROUP, compile};
+use portcullis_kernel::nft::{Context, HandUp, LOG_GROUP, Slot, compile};
 
 use crate::plans;
 
@@ -19,6 +19,7 @@ pub(crate) fn script(
             queues,
             hand_up,
             log_group: LOG_GROUP,
+            slot: Slot::default(),
         },
     )
     .unwrap()

@@ -88,7 +88,16 @@ impl Lab {
             .collect()
     }
 
-    /// [`Lab::ruleset`] without what moves by itself: counters, times, the order of elements of a hash.
+    /// The priority of a chain of ours.
+    pub(crate) fn priority(&self, chain: &str) -> i32 {
+        let arguments = ["-y", "list", "chain", "inet", "portcullis", chain];
+        let listed = self.net.server.run("nft", &arguments).unwrap();
+        let (_, rest) = listed.split_once(" priority ").unwrap();
+        rest.split_once(';').unwrap().0.trim().parse().unwrap()
+    }
+
+    /// [`Lab::ruleset`] without what moves by itself: counters, times, the order of elements of a hash, priorities, which
+    /// rise with each apply.
     pub(crate) fn stable(&self) -> Vec<String> {
         let text = self.ruleset();
         let lines = text
@@ -96,6 +105,12 @@ impl Lab {
             .filter(|line| !line.contains("expires") && !line.contains(" bytes "));
         lines
             .map(|line| {
+                let hook = line.trim_start().starts_with("type filter hook");
+                let line = line
+                    .split(" priority ")
+                    .next()
+                    .filter(|_| hook)
+                    .unwrap_or(line);
                 let mut words: Vec<&str> = line.split([' ', ',', '\t']).collect();
                 words.sort_unstable();
                 words.join(" ").trim().to_owned()

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DEEPEST_INCLUDE, Format, Loader, MOST_POLICY_BYTES, Unreadable, read_text};
+use super::{DEEPEST_INCLUDE, Format, Loader, Stamp, Unreadable};
 use crate::diagnostic::quoted;
 use crate::fields::{Fields, wrong_type};
 use crate::tree::{Entry, Node, Span, Table, Value, duplicate_key};
@@ -144,6 +144,7 @@ impl Loader {
     /// Every policy file in the folder, in the order of their names; others and hidden ones are left alone.
     fn include_folder(&mut self, path: &Path, span: Span) {
         self.folders.push(path.to_owned());
+        self.stamp(path, Stamp::of(path));
         let entries = match std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>)
         {
             Ok(entries) => entries,
@@ -201,7 +202,7 @@ impl Loader {
             return;
         }
         self.files.push(path.to_owned());
-        match read_text(path, MOST_POLICY_BYTES) {
+        match self.read_policy(path) {
             Ok(text) => {
                 let format = Format::of_path(path).unwrap_or_else(|| Format::sniff(&text));
                 let base = path.parent().unwrap_or(Path::new("")).to_owned();

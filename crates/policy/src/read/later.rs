@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use crate::diagnostic::quoted;
-use crate::fields::{Fields, parts, text};
-use crate::policy::Dns;
+use crate::fields::{Fields, text};
 use crate::report::Report;
 use crate::tree::{Entry, Node, Span, Value};
 
@@ -161,7 +159,7 @@ pub(super) fn check(section: &Section, span: Span, node: &Node, sets: &Sets, rep
     }
 }
 
-fn not_enforced(span: Span, what: &str, report: &mut Report) {
+pub(super) fn not_enforced(span: Span, what: &str, report: &mut Report) {
     let message = format!("{what} is not enforced by this version");
     report.warning(span, "not-enforced", message);
 }
@@ -231,51 +229,4 @@ fn texts(node: &Node, key: &str, report: &mut Report) {
             text(item, key, report);
         }
     }
-}
-
-const DNS_RESPONSES: &[(&str, ())] = &[("refuse", ()), ("drop", ()), ("zero", ())];
-
-/// `[dns]`: kept in the policy.
-pub(super) fn dns(entry: &Entry, report: &mut Report) -> Dns {
-    let mut dns = Dns::default();
-    let Some(mut fields) = Fields::of(&entry.value, "[dns]", report) else {
-        return dns;
-    };
-    let is_enabled = fields.flag("enabled", report).unwrap_or(true);
-    for (key, names) in [("block", &mut dns.block), ("allow", &mut dns.allow)] {
-        let Some(node) = fields.get(key) else {
-            continue;
-        };
-        let expected = "a domain such as ads.example, or *.ads.example for all below it";
-        for (name, span) in parts(node, key, expected, report).unwrap_or_default() {
-            if is_domain(&name) {
-                names.push(name.to_lowercase());
-            } else {
-                let message = format!("{} is no domain name", quoted(&name));
-                report.error(span, "bad-domain", message).expected(expected);
-            }
-        }
-    }
-    if let Some(node) = fields.get("lists") {
-        texts(node, "lists", report);
-    }
-    fields.word("response", DNS_RESPONSES, report);
-    fields.finish(report);
-    if is_enabled {
-        not_enforced(entry.key_span, "[dns]", report);
-    }
-    dns
-}
-
-/// A host name (RFC 1123 §2.1, with `_` as in the wild), perhaps behind `*.`.
-fn is_domain(name: &str) -> bool {
-    let name = name.strip_prefix("*.").unwrap_or(name);
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    };
-    name.len() <= 253 && name.split('.').all(is_label)
 }

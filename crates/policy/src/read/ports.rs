@@ -37,6 +37,20 @@ const SERVICES: &[(&str, u16)] = &[
     ("wireguard", 51820),
 ];
 
+/// Ports of a setting: as those of a rule, but `any` is none. Nothing when there are none, or they are wrong and reported.
+pub(super) fn listed(
+    node: Option<&Node>,
+    key: &'static str,
+    report: &mut Report,
+) -> Option<PortSet> {
+    let parts = parts(node?, key, EXPECTED, report)?;
+    let ranges: Vec<_> = parts
+        .into_iter()
+        .filter_map(|(part, span)| range(&part, key, span, report))
+        .collect();
+    (!ranges.is_empty()).then(|| PortSet::from_ranges(ranges))
+}
+
 impl Reader<'_> {
     /// `port` or `source_port`.
     pub(super) fn ports(

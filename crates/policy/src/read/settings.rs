@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::diagnostic::{one_of, quoted};
 use crate::fields::{Fields, meant};
 use crate::plan::{DefaultAction, Mode, OnFailure, Plan};
-use crate::policy::Dns;
 use crate::report::Report;
 use crate::settings::{BanSettings, Limits, LogSettings, Protect, Reach};
 use crate::tree::{Entry, Table};
 
+use super::dns::{self, DnsDraft};
 use super::rule::BAN;
 use super::{Sets, addresses, detect, later};
 use crate::address::AddressSet;
@@ -68,12 +68,12 @@ const OTHER_KEYS: &[(&str, &str)] = &[
 ];
 
 /// The plan without rules and sets, and what is kept for later.
-pub(super) fn read(table: &Table, sets: &Sets, report: &mut Report) -> (Plan, Dns) {
+pub(super) fn read(table: &Table, sets: &Sets, report: &mut Report) -> (Plan, Option<DnsDraft>) {
     let mut plan = Plan {
         essentials: true,
         ..Plan::default()
     };
-    let mut dns = Dns::default();
+    let mut dns = None;
     for entry in table.entries() {
         section(entry, &mut plan, &mut dns, sets, report);
     }
@@ -84,7 +84,13 @@ pub(super) fn read(table: &Table, sets: &Sets, report: &mut Report) -> (Plan, Dn
     (plan, dns)
 }
 
-fn section(entry: &Entry, plan: &mut Plan, dns: &mut Dns, sets: &Sets, report: &mut Report) {
+fn section(
+    entry: &Entry,
+    plan: &mut Plan,
+    dns: &mut Option<DnsDraft>,
+    sets: &Sets,
+    report: &mut Report,
+) {
     let node = &entry.value;
     match entry.key.as_str() {
         "mode" => {
@@ -128,7 +134,7 @@ fn section(entry: &Entry, plan: &mut Plan, dns: &mut Dns, sets: &Sets, report: &
                 plan.detect = detect::read(fields, sets, report);
             }
         }
-        "dns" => *dns = later::dns(entry, report),
+        "dns" => *dns = dns::read(entry, report),
         "web" | "watch" | "notify" | "runtime" => later::section(entry, sets, report),
         _ if node.is_lost() => {}
         unknown => {

@@ -131,11 +131,26 @@ const WHOLE: &[Case] = &[
     ("missing-file", "", "include = [«\"nothing.toml\"]\n"),
     ("missing-file", "", "include = «\"\"\n"),
     ("unreadable", "", "include = «\"/dev/zero\"\n"),
-    ("unreadable", "", "[sets]\na = { file = «\"/\" }\n"),
+    ("unreadable", "", "[sets]\na = { file = «\"/dev/zero\" }\n"),
     (
         "bad-domain",
         "",
         "[dns]\nenabled = false\nblock = [\"ads.example\", «\"ad s.example\"]\n",
+    ),
+    (
+        "unknown-word",
+        "zero",
+        "[dns]\nenabled = false\nanswer = «\"zeor\"\n",
+    ),
+    (
+        "unknown-key",
+        "answer",
+        "[dns]\nenabled = false\n«response = \"zero\"\n",
+    ),
+    (
+        "out-of-range",
+        "",
+        "[dns]\nenabled = false\nttl = «\"2d\"\n",
     ),
     (
         "name-too-long",
@@ -653,6 +668,7 @@ fn the_reference_lists_every_code() {
         "empty-include",
         "bad-lines",
         "empty-list",
+        "stale-list",
         "pattern-too-long",
         "shadowed",
         "redundant",

@@ -1,0 +1,15 @@
+//! The head of an HTTP/1.x request (RFC 9112), from the first bytes of a TCP stream: which host it is for.
+//!
+//! Where two servers could read the same head differently, none of the readings is picked: the host is then
+//! [`RequestHost::Ambiguous`], since whoever sent it may have wanted a firewall to read one thing and the server another.
+//! Bodies are not read, nor is anything of HTTP/2 but its preface.
+
+mod ambiguity;
+mod authority;
+mod field;
+mod head;
+mod request_line;
+
+pub use ambiguity::Ambiguity;
+pub use field::{Anomalies, Body};
+pub use head::{HEAD_MAX, Http, Request, RequestHost, request_head};
