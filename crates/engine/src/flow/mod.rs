@@ -51,8 +51,8 @@ pub(crate) struct Flow {
     pub(crate) by_syn: bool,
     /// ICMP only: type and code of its first packet.
     pub(crate) icmp: Option<(u8, u8)>,
-    /// Whether it was told that nobody answers.
-    silence_told: bool,
+    /// Whether it was told that it was refused, or that nobody answers.
+    failure_told: bool,
 }
 
 /// What has just become known of a flow, for the detectors.
@@ -88,7 +88,7 @@ impl Flow {
 
     /// Whether nobody answers: asked at least so long ago, and not told before.
     fn is_silent(&self, now: Timestamp) -> bool {
-        !self.answered && !self.silence_told && now.since(self.start) >= PATIENCE
+        !self.answered && !self.failure_told && now.since(self.start) >= PATIENCE
     }
 
     fn timeout(&self) -> Duration {
@@ -203,6 +203,14 @@ impl FlowTable {
     }
 
     fn tell(&mut self, flow: FlowSlot, what: Turn) {
+        if what == Turn::Refused
+            && let Some(refused) = self.get_mut(flow)
+        {
+            // One failure, however often and in however many ways it is said.
+            if std::mem::replace(&mut refused.failure_told, true) {
+                return;
+            }
+        }
         self.news = Some(News { flow, what });
     }
 
@@ -430,7 +438,7 @@ impl FlowTable {
             by_kernel: false,
             by_syn: facts.tcp_flags.is_some_and(|flags| flags.syn()),
             icmp: facts.icmp,
-            silence_told: false,
+            failure_told: false,
         };
         count(&mut flow, facts, false, now);
         let place = match self.free.pop() {
@@ -574,7 +582,7 @@ impl FlowTable {
     pub(crate) fn silent(&mut self, now: Timestamp, silent: &mut Vec<FlowSlot>) {
         for (place, flow) in self.slab.iter_mut().enumerate() {
             if let Some(flow) = flow.as_mut().filter(|flow| flow.is_silent(now)) {
-                flow.silence_told = true;
+                flow.failure_told = true;
                 silent.push(FlowSlot(place as u32));
             }
         }

@@ -1,0 +1,332 @@
+//! Detectors on whole packets and simulated time: what is a scan, a flood and a guess, and what is none.
+#![allow(clippy::unwrap_used, reason = "inputs are constants")]
+
+extern crate portcullis_engine as engine;
+
+mod common;
+
+use std::sync::Arc;
+
+use common::*;
+use engine::{Alert, Engine, Event, EventBody, Reason, Setup, TrackedEnd, Verdict};
+use policy::{DefaultAction, Detect, Direction, Plan};
+
+const IN: Direction = Direction::In;
+const OUT: Direction = Direction::Out;
+
+/// Everything allowed, all detectors as they are by default.
+fn open() -> Plan {
+    let mut policy = plan(vec![]);
+    policy.default.inbound = DefaultAction::Allow;
+    policy.default.forward = DefaultAction::Allow;
+    policy.detect = Detect::standard();
+    policy
+}
+
+fn bench(policy: Plan) -> Bench {
+    let mut bench = Bench::new(policy);
+    bench.engine = Engine::new(Setup {
+        plan: Arc::clone(bench.engine.plan()),
+        own: set(&["192.0.2.1/32", "2001:db8:2::1/128"]),
+        protected: set(&["192.0.2.1/32", "192.0.2.254/32"]),
+        seed: 7,
+    });
+    bench
+}
+
+/// Banned prefixes with the detector and what it says.
+fn bans(bench: &mut Bench) -> Vec<String> {
+    bench
+        .events()
+        .into_iter()
+        .filter_map(|event| match event.body {
+            EventBody::Ban(ban) => Some(format!("{}: {}", ban.prefix, ban.reason)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn alerts(events: &[Event]) -> Vec<String> {
+    events
+        .iter()
+        .filter_map(|event| match &event.body {
+            EventBody::Alert(Alert::Detector {
+                detector,
+                evidence,
+                banned,
+            }) => Some(format!(
+                "{detector} {banned}: {}",
+                evidence.describe(*detector)
+            )),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_reset_counts_and_a_served_port_does_not() {
+    let mut bench = bench(open());
+    for port in 1..=30 {
+        bench.packet(IN, &tcp(CLIENT, 40_000, HOST, 1_000 + port, SYN, 1, b""));
+        bench.packet(
+            OUT,
+            &tcp(HOST, 1_000 + port, CLIENT, 40_000, SYN_ACK, 1, b""),
+        );
+        bench.packet(IN, &tcp(CLIENT, 40_000, HOST, 1_000 + port, ACK, 2, b""));
+    }
+    assert_eq!(bans(&mut bench), [""; 0], "thirty served ports");
+    let stranger = "198.51.100.9";
+    for port in 1..=5 {
+        assert_eq!(bans(&mut bench), [""; 0], "{port}");
+        bench.packet(IN, &tcp(stranger, 40_000, HOST, port, SYN, 1, b""));
+        bench.packet(OUT, &tcp(HOST, port, stranger, 40_000, RST | ACK, 1, b""));
+        bench.pass(100);
+    }
+    assert_eq!(
+        bans(&mut bench),
+        ["198.51.100.9/32: vertical SYN scan of 5 ports in 0.4 s (threshold 5 in 10 s)"]
+    );
+}
+
+#[test]
+fn icmp_says_that_udp_is_refused_and_silence_says_it_later() {
+    let mut bench = bench(open());
+    for port in 1..=5 {
+        let probe = udp(CLIENT6, 40_000, HOST6, port, b"x");
+        bench.packet(IN, &probe);
+        bench.packet(OUT, &unreachable(HOST6, CLIENT6, &probe));
+    }
+    assert_eq!(
+        bans(&mut bench),
+        ["2001:db8:1::/64: vertical UDP scan of 5 ports in 0.0 s (threshold 5 in 10 s)"]
+    );
+    for port in 1..=5 {
+        bench.packet(IN, &tcp(CLIENT, 40_000, HOST, port, SYN, 1, b""));
+    }
+    bench.pass(4_000);
+    bench.engine.advance(bench.now);
+    assert_eq!(bans(&mut bench), [""; 0], "an answer may still come");
+    bench.pass(1_000);
+    bench.engine.advance(bench.now);
+    assert_eq!(bans(&mut bench).len(), 1);
+}
+
+#[test]
+fn protocol_after_protocol_and_address_after_address() {
+    let mut bench = bench(plan(vec![]));
+    let mut policy = Plan::clone(bench.engine.plan());
+    policy.detect = Detect::standard();
+    bench.engine.reload(Arc::new(policy));
+    for protocol in [2, 4, 41, 47, 50, 51, 89, 103] {
+        let mut packet = ping(CLIENT, HOST, 1, false)[..20].to_vec();
+        packet[2..4].copy_from_slice(&20_u16.to_be_bytes());
+        packet[9] = protocol;
+        packet[10..12].copy_from_slice(&[0, 0]);
+        let sum: u32 = packet
+            .chunks(2)
+            .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+            .sum();
+        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        bench.packet(IN, &packet);
+    }
+    let found = bans(&mut bench);
+    assert!(
+        found.len() == 1 && found[0].contains("vertical IP protocol scan of 5 ports"),
+        "{found:?}"
+    );
+    for host in 1..=10 {
+        let host = format!("10.9.8.{host}");
+        bench.packet(
+            Direction::Forward,
+            &tcp("198.51.100.9", 40_000, &host, 22, SYN, 1, b""),
+        );
+    }
+    let found = bans(&mut bench);
+    assert!(
+        found.len() == 1 && found[0].contains("horizontal SYN scan of 10 addresses"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn what_this_host_does_is_told_and_bans_nobody() {
+    let mut bench = bench(open());
+    for port in 1..=5 {
+        bench.packet(OUT, &tcp(HOST, 40_000, CLIENT, port, SYN, 1, b""));
+        bench.packet(IN, &tcp(CLIENT, port, HOST, 40_000, RST | ACK, 1, b""));
+    }
+    let events = bench.events();
+    assert_eq!(
+        alerts(&events),
+        ["scan false: vertical SYN scan of 5 ports in 0.0 s (threshold 5 in 10 s)"]
+    );
+    assert_eq!(bench.engine.bans().count(), 0);
+    for host in 1..=50 {
+        let peer = format!("203.0.113.{host}");
+        bench.packet(OUT, &tcp(HOST, 40_000, &peer, 30_303, SYN, 1, b""));
+    }
+    bench.pass(60_000);
+    bench.engine.advance(bench.now);
+    assert_eq!(alerts(&bench.events()), [""; 0], "a client of many peers");
+}
+
+#[test]
+fn answers_to_others_and_late_answers_are_no_scan() {
+    let mut bench = bench(plan(vec![]));
+    let mut policy = Plan::clone(bench.engine.plan());
+    policy.detect = Detect {
+        scan: Some(policy::Scan::default()),
+        ..Detect::default()
+    };
+    bench.engine.reload(Arc::new(policy));
+    for n in 0..100 {
+        for flags in [SYN_ACK, RST, RST | ACK, FIN_ACK, ACK] {
+            bench.packet(IN, &tcp(CLIENT, 443, HOST, 40_000 + n, flags, 1, b""));
+        }
+        bench.packet(IN, &udp(CLIENT, 53, HOST, 40_000 + n, b"late"));
+        bench.packet(IN, &udp(CLIENT, 50_000, HOST, 33_434 + n, b"traceroute"));
+    }
+    assert_eq!(bans(&mut bench), [""; 0]);
+}
+
+#[test]
+fn half_open_connections_are_limited_and_completed_ones_are_not() {
+    let mut bench = bench(open());
+    let syn = |bench: &mut Bench, source: &str, n: u16| {
+        bench.packet(IN, &tcp(source, 1_024 + n, HOST, 443, SYN, 1, b""))
+    };
+    let passed = (0..500)
+        .filter(|&n| syn(&mut bench, "198.51.100.9", n).verdict == Verdict::Allow)
+        .count();
+    assert_eq!(passed, 200);
+    let last = syn(&mut bench, "198.51.100.9", 600);
+    assert_eq!(last.reason, Reason::Flood(engine::Detector::SynFlood));
+    assert_eq!(
+        alerts(&bench.events()),
+        ["syn_flood false: 201 half-open connections, over the rate of 200 in 1 s"]
+    );
+    for n in 0..900 {
+        assert_eq!(syn(&mut bench, CLIENT, n).verdict, Verdict::Allow, "{n}");
+        bench.packet(OUT, &tcp(HOST, 443, CLIENT, 1_024 + n, SYN_ACK, 1, b""));
+        bench.packet(IN, &tcp(CLIENT, 1_024 + n, HOST, 443, ACK, 2, b""));
+        bench.pass(1);
+    }
+    // Everybody together, none of them over their own rate.
+    let dropped = (0..8_000_u32)
+        .filter(|n| {
+            let source = format!("11.{}.{}.{}", n >> 16, n >> 8 & 0xff, n & 0xff);
+            syn(&mut bench, &source, 1).verdict == Verdict::Drop
+        })
+        .count();
+    assert!((2_900..=3_100).contains(&dropped), "{dropped}");
+    assert_eq!(bench.engine.bans().count(), 0, "nobody is banned for it");
+}
+
+#[test]
+fn floods_of_icmp_and_udp_are_limited_whether_answered_or_not() {
+    let mut bench = bench(open());
+    let mut pings = 0;
+    for _ in 0..300 {
+        if bench.verdict(IN, &ping(CLIENT, HOST, 7, false)) == Verdict::Allow {
+            pings += 1;
+            bench.packet(OUT, &ping(HOST, CLIENT, 7, true));
+        }
+    }
+    assert_eq!(pings, 100);
+    let guarded = "192.0.2.254";
+    let all = (0..300).all(|_| bench.verdict(IN, &ping(guarded, HOST, 7, false)) == Verdict::Allow);
+    assert!(all, "protected");
+    let mut policy = open();
+    policy.detect.rate = None;
+    bench.engine.reload(Arc::new(policy));
+    let datagram = udp(CLIENT, 40_000, HOST, 4_000, b"x");
+    let passed = (0..3_000)
+        .filter(|_| bench.verdict(IN, &datagram) == Verdict::Allow)
+        .count();
+    assert_eq!(passed, 2_000);
+    bench.packet(OUT, &udp(HOST, 4_000, CLIENT, 40_000, b"y"));
+    assert!(
+        (0..5_000).all(|_| bench.verdict(IN, &datagram) == Verdict::Allow),
+        "answered"
+    );
+}
+
+#[test]
+fn ends_that_the_kernel_tells_count_once_and_as_they_went() {
+    let mut bench = bench(open());
+    let end = |bench: &Bench, n: u16, port: u16, answered: bool, completed: bool| TrackedEnd {
+        tuple: wire::FiveTuple {
+            source: CLIENT.parse().unwrap(),
+            destination: HOST.parse().unwrap(),
+            protocol: 6,
+            source_port: Some(40_000 + n),
+            destination_port: Some(port),
+        },
+        direction: IN,
+        began: Some(bench.now),
+        ended: bench.now.after(std::time::Duration::from_millis(50)),
+        icmp: None,
+        answered,
+        completed,
+        was_reset: false,
+    };
+    for n in 0..50 {
+        let open = end(&bench, n, n + 1, true, false);
+        bench.engine.observe_flow_end(&open);
+    }
+    assert_eq!(
+        bans(&mut bench),
+        [""; 0],
+        "open ports that somebody looked at"
+    );
+    for n in 0..10 {
+        assert_eq!(bans(&mut bench), [""; 0], "{n}");
+        let guess = end(&bench, n, 22, true, true);
+        bench.engine.observe_flow_end(&guess);
+        bench.pass(1_000);
+    }
+    let found = bans(&mut bench);
+    assert!(
+        found.len() == 1 && found[0].contains("10 short connections to one service in 9.0 s"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_million_sources_hide_no_offender_and_ban_nobody_innocent() {
+    let mut policy = plan(vec![]);
+    policy.limits.sources = 4_096;
+    policy.detect = Detect::standard();
+    policy.log.drops_per_second = 1;
+    let mut bench = bench(policy);
+    let mut random = 9_u64;
+    for n in 0..1_000_000_u32 {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let source = std::net::Ipv4Addr::from(0x0b00_0000 | (random >> 40) as u32 & 0x00ff_ffff);
+        let port = (random >> 20) as u16;
+        let packet = raw_syn(source, port);
+        bench.packet(IN, &packet);
+        if n % 500 == 0 {
+            let packet = raw_syn([203, 0, 113, 7].into(), (n / 500) as u16);
+            bench.packet(IN, &packet);
+        }
+        if n % 100 == 0 {
+            bench.pass(1);
+            bench.events();
+        }
+    }
+    let banned: Vec<String> = bench
+        .engine
+        .bans()
+        .map(|ban| ban.prefix.to_string())
+        .collect();
+    assert_eq!(banned, ["203.0.113.7/32"]);
+}
+
+/// A SYN to the host, as fast as they can be made.
+fn raw_syn(source: std::net::Ipv4Addr, port: u16) -> Vec<u8> {
+    tcp(&source.to_string(), 40_000, HOST, port, SYN, 1, b"")
+}
