@@ -25,6 +25,7 @@ lab:
 # Measurements beside peers, live in network namespaces (as root) and offline; a table of figures and targets at the end.
 bench:
 	@packaging/deps.sh bench
+	@$(MAKE) --no-print-directory build
 	@cargo run --quiet --release --locked -p xtask -- bench all
 
 # A minute for each fuzz target. Needs a nightly toolchain and cargo-fuzz.

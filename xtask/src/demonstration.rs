@@ -262,7 +262,7 @@ impl Drop for Folder {
 }
 
 /// A program that was built beside this one.
-fn beside_this_program(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn beside_this_program(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe()
         .context("cannot tell where this program is")?
         .with_file_name(name);

@@ -14,6 +14,7 @@ mod plans;
 mod replay;
 mod report;
 mod tcp;
+mod threshold;
 mod worker;
 
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 2_000_000)]
         packets: u64,
     },
+    /// From the packet that makes a source an offender to its first dropped packet, through the whole daemon.
+    Threshold,
     /// TCP throughput with 1,000 rules, beside none.
     Throughput,
 }
@@ -75,6 +78,7 @@ fn figures(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         Bench::Nfqueue => nfqueue::run(),
         Bench::NfqueueTcp => tcp::queued(),
         Bench::Replay { packets } => replay::run(*packets),
+        Bench::Threshold => threshold::run(),
         Bench::Throughput => tcp::throughput(),
     }
 }
@@ -92,6 +96,7 @@ fn all() -> anyhow::Result<Vec<Figure>> {
         ("connections", Bench::Connections),
         ("load", Bench::Load),
         ("ban", Bench::Ban),
+        ("threshold", Bench::Threshold),
     ] {
         println!("\n== {name}");
         match figures(&bench) {
