@@ -65,7 +65,9 @@ fn check_witness(plan: &Plan, finding: &Diagnostic) {
     match finding.code {
         "shadowed" | "contradictory" => {
             assert!(first < rule.id, "{finding}");
-            assert!(!verdict::alike(decider, rule), "{finding}");
+            // A content rule is replaced by the same condition alone, as it looks at answers too.
+            let same = verdict::alike(decider, rule) && decider.content == rule.content;
+            assert!(!same, "{finding}");
         }
         "redundant" | "bans-own-host" => assert!(first <= rule.id, "{finding}"),
         other => panic!("unknown code {other}"),
@@ -77,6 +79,11 @@ fn single_rules() {
     for (text, expected) in [
         // One earlier rule takes all.
         ("allow in tcp\ndeny in tcp port 22", vec![("shadowed", 2)]),
+        // Of the two only the second would look at answers of flows that began the other way.
+        (
+            "allow in tcp,udp from any to any\nallow in tcp from any to any contains \"a\"",
+            vec![("shadowed", 2)],
+        ),
         (
             "allow in tcp port 1-100\ndeny in tcp port 22,80",
             vec![("shadowed", 2)],
