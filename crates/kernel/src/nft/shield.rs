@@ -112,9 +112,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         .iter()
         .map(|&feed| (feed, writer.lists.named(feed)))
         .collect();
-    let families =
-        |target: &str| format!("meta nfproto vmap {{ ipv4 : {target}_v4, ipv6 : {target}_v6 }}");
-    let shield = vec![families("goto shield")];
+    let shield = by_family("goto", Way::In.chain());
     writer
         .table
         .base_chain(CHAIN, "prerouting", PRIORITY, shield);
@@ -125,11 +123,11 @@ pub(super) fn write(writer: &mut Writer<'_>) {
             writer.table.chain(name, rules);
         }
     }
-    let martian = vec![
+    let mut martian = vec![
         "ct state established,related accept".to_owned(),
         "iif \"lo\" accept".to_owned(),
-        families("goto martian"),
     ];
+    martian.extend(by_family("goto", "martian"));
     writer
         .table
         .base_chain("martian", "prerouting", MARTIAN_PRIORITY, martian);
@@ -137,17 +135,22 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     drops(writer, &feeds);
 }
 
-/// The rule that sends packets of a direction by the lookups of their destination.
-pub(super) fn destination(direction: Direction) -> Option<String> {
-    let way = match direction {
-        Direction::In => return None,
-        Direction::Out => Way::Out,
-        Direction::Forward => Way::Forward,
+/// The rules that send packets of a direction by the lookups of their destination.
+pub(super) fn destination(direction: Direction) -> Vec<String> {
+    match direction {
+        Direction::In => Vec::new(),
+        Direction::Out => by_family("jump", Way::Out.chain()),
+        Direction::Forward => by_family("jump", Way::Forward.chain()),
+    }
+}
+
+/// To the chain of the packet's family. Two comparisons cost less than a lookup.
+fn by_family(how: &str, chain: &str) -> Vec<String> {
+    let rule = |family: Family| {
+        let (nfproto, suffix) = (family.nfproto(), family.suffix());
+        format!("meta nfproto {nfproto} {how} {chain}_{suffix}")
     };
-    let chain = way.chain();
-    Some(format!(
-        "meta nfproto vmap {{ ipv4 : jump {chain}_v4, ipv6 : jump {chain}_v6 }}"
-    ))
+    Family::BOTH.map(rule).to_vec()
 }
 
 /// Where bans and feeds are looked up.
