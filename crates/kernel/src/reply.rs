@@ -1,4 +1,5 @@
-//! Answers in the place of a name server's: UDP datagrams with addresses and ports as the question had them, the other way round.
+//! Packets in the place of somebody else's: answers to questions that do not get to their name server, and the reset of a
+//! connection for the side that would wait for the rest of one.
 //!
 //! They leave by raw sockets with [`mark::ANSWER`], by which our ruleset lets them pass. One to a client on this host comes back
 //! to it over loopback.
@@ -9,6 +10,8 @@ use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
+use policy::protocol;
+
 use crate::datapath::mark;
 
 /// `IPV6_HDRINCL` (include/uapi/linux/in6.h).
@@ -18,12 +21,15 @@ const HOP_LIMIT: u8 = 64;
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
 const UDP_HEADER: usize = 8;
+const TCP_HEADER: usize = 20;
+const RST: u8 = 0x04;
+const BUFFER: usize = IPV6_HEADER + UDP_HEADER + LONGEST;
 /// Longest payload, in bytes: what passes any link unfragmented with both headers (RFC 8200 section 5).
 pub const LONGEST: usize = 1_232;
 
-/// One datagram: who is to have sent it, who gets it.
+/// One packet: who is to have sent it, who gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Datagram<'a> {
+pub struct Forged<'a> {
     /// Who is to have sent it.
     pub source: IpAddr,
     /// Who is to have sent it.
@@ -34,11 +40,23 @@ pub struct Datagram<'a> {
     pub destination_port: u16,
     /// Index of the interface on which a link-local destination is; 0 for none.
     pub interface: u32,
-    /// At most [`LONGEST`] bytes.
-    pub payload: &'a [u8],
+    /// What is in it.
+    pub body: Body<'a>,
 }
 
-/// Sends datagrams from other addresses than this host's own, in the network namespace in which it was made.
+/// What is in a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// UDP, with at most [`LONGEST`] bytes.
+    Datagram(&'a [u8]),
+    /// TCP: RST with the sequence number that its receiver expects next (RFC 5961 section 3.2).
+    Reset {
+        /// That number.
+        sequence: u32,
+    },
+}
+
+/// Sends packets from other addresses than this host's own, in the network namespace in which it was made.
 #[derive(Debug)]
 pub struct Replier {
     v4: OwnedFd,
@@ -46,7 +64,7 @@ pub struct Replier {
     v6: Option<OwnedFd>,
 }
 
-/// Why a datagram was not sent.
+/// Why a packet was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplyError {
     /// The kernel refused.
@@ -60,14 +78,12 @@ pub enum ReplyError {
         error: io::Error,
     },
     /// One address is IPv4 and the other IPv6, or the payload is too long.
-    #[error("an answer of {len} bytes from {from} to {to} fits into no datagram")]
+    #[error("an answer from {from} to {to} fits into no packet")]
     Unfit {
         /// Who was to have sent it.
         from: IpAddr,
         /// Who was to get it.
         to: IpAddr,
-        /// Bytes of payload.
-        len: usize,
     },
 }
 
@@ -87,24 +103,17 @@ impl Replier {
         })
     }
 
-    /// Sends a datagram. Does not wait: what does not fit into the socket's buffer is not sent.
+    /// Sends a packet. Does not wait: what does not fit into the socket's buffer is not sent.
     ///
     /// # Errors
     /// It was not sent.
-    pub fn send(&self, datagram: &Datagram<'_>) -> Result<(), ReplyError> {
-        let Datagram {
-            source: from,
-            destination: to,
-            payload,
-            ..
-        } = *datagram;
-        let len = payload.len();
-        let unfit = || ReplyError::Unfit { from, to, len };
-        let mut buffer = [0; IPV6_HEADER + UDP_HEADER + LONGEST];
-        let packet = write(datagram, &mut buffer).ok_or_else(unfit)?;
+    pub fn send(&self, forged: &Forged<'_>) -> Result<(), ReplyError> {
+        let (from, to) = (forged.source, forged.destination);
+        let mut buffer = [0; BUFFER];
+        let packet = write(forged, &mut buffer).ok_or(ReplyError::Unfit { from, to })?;
         let sent = match (to, &self.v6) {
             (IpAddr::V4(to), _) => send_v4(&self.v4, packet, to),
-            (IpAddr::V6(to), Some(socket)) => send_v6(socket, packet, to, datagram.interface),
+            (IpAddr::V6(to), Some(socket)) => send_v6(socket, packet, to, forged.interface),
             (IpAddr::V6(_), None) => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
         };
         sent.map_err(|error| ReplyError::Send { from, to, error })
@@ -112,22 +121,19 @@ impl Replier {
 }
 
 /// Writes the packet; nothing for what fits into none.
-fn write<'b>(
-    datagram: &Datagram<'_>,
-    buffer: &'b mut [u8; IPV6_HEADER + UDP_HEADER + LONGEST],
-) -> Option<&'b [u8]> {
-    let payload = datagram.payload;
-    if payload.len() > LONGEST {
-        return None;
-    }
-    let udp_len = UDP_HEADER + payload.len();
-    let header = match (datagram.source, datagram.destination) {
+fn write<'b>(forged: &Forged<'_>, buffer: &'b mut [u8; BUFFER]) -> Option<&'b [u8]> {
+    let (protocol, len) = match forged.body {
+        Body::Datagram(payload) if payload.len() > LONGEST => return None,
+        Body::Datagram(payload) => (protocol::UDP, UDP_HEADER + payload.len()),
+        Body::Reset { .. } => (protocol::TCP, TCP_HEADER),
+    };
+    let header = match (forged.source, forged.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let header = &mut buffer[..IPV4_HEADER];
-            // Length, identification and checksum are the kernel's (ip(7), "raw").
+            // Length, identification and checksum are the kernel's (raw(7)).
             header[0] = 0x45;
             header[8] = HOP_LIMIT;
-            header[9] = policy::protocol::UDP;
+            header[9] = protocol;
             header[12..16].copy_from_slice(&source.octets());
             header[16..20].copy_from_slice(&destination.octets());
             IPV4_HEADER
@@ -135,8 +141,8 @@ fn write<'b>(
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             let header = &mut buffer[..IPV6_HEADER];
             header[0] = 0x60;
-            header[4..6].copy_from_slice(&(udp_len as u16).to_be_bytes());
-            header[6] = policy::protocol::UDP;
+            header[4..6].copy_from_slice(&(len as u16).to_be_bytes());
+            header[6] = protocol;
             header[7] = HOP_LIMIT;
             header[8..24].copy_from_slice(&source.octets());
             header[24..40].copy_from_slice(&destination.octets());
@@ -144,29 +150,41 @@ fn write<'b>(
         }
         _ => return None,
     };
-    let udp = &mut buffer[header..header + udp_len];
-    udp[..2].copy_from_slice(&datagram.source_port.to_be_bytes());
-    udp[2..4].copy_from_slice(&datagram.destination_port.to_be_bytes());
-    udp[4..6].copy_from_slice(&(udp_len as u16).to_be_bytes());
-    udp[UDP_HEADER..].copy_from_slice(payload);
-    let sum = checksum(datagram.source, datagram.destination, udp);
-    udp[6..8].copy_from_slice(&sum.to_be_bytes());
-    Some(&buffer[..header + udp_len])
+    let upper = &mut buffer[header..header + len];
+    upper[..2].copy_from_slice(&forged.source_port.to_be_bytes());
+    upper[2..4].copy_from_slice(&forged.destination_port.to_be_bytes());
+    let checksum_at = match forged.body {
+        Body::Datagram(payload) => {
+            upper[4..6].copy_from_slice(&(len as u16).to_be_bytes());
+            upper[UDP_HEADER..].copy_from_slice(payload);
+            6
+        }
+        Body::Reset { sequence } => {
+            upper[4..8].copy_from_slice(&sequence.to_be_bytes());
+            // Its own length in words of 32 bits (RFC 9293 section 3.1).
+            upper[12] = (TCP_HEADER as u8 / 4) << 4;
+            upper[13] = RST;
+            16
+        }
+    };
+    let sum = checksum(forged.source, forged.destination, protocol, upper);
+    upper[checksum_at..checksum_at + 2].copy_from_slice(&sum.to_be_bytes());
+    Some(&buffer[..header + len])
 }
 
-/// Of UDP with the pseudo-header (RFC 768, RFC 8200 section 8.1), of a datagram whose checksum is still 0.
-fn checksum(source: IpAddr, destination: IpAddr, udp: &[u8]) -> u16 {
+/// With the pseudo-header (RFC 768, RFC 9293 section 3.1, RFC 8200 section 8.1), of a packet whose checksum is still 0.
+fn checksum(source: IpAddr, destination: IpAddr, protocol: u8, upper: &[u8]) -> u16 {
     let address = |address: IpAddr| match address {
         IpAddr::V4(address) => words(&address.octets()),
         IpAddr::V6(address) => words(&address.octets()),
     };
-    let mut sum = address(source) + address(destination) + words(udp);
-    sum += u32::from(policy::protocol::UDP) + udp.len() as u32;
+    let mut sum = address(source) + address(destination) + words(upper);
+    sum += u32::from(protocol) + upper.len() as u32;
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     match !(sum as u16) {
-        // 0 says that there is none.
+        // To UDP 0 says that there is none; to TCP both are the same number.
         0 => 0xffff,
         sum => sum,
     }
@@ -286,48 +304,54 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
+    fn forged<'a>(source: &str, destination: &str, body: Body<'a>) -> Forged<'a> {
+        Forged {
+            source: source.parse().unwrap(),
+            source_port: 53,
+            destination: destination.parse().unwrap(),
+            destination_port: 40_000,
+            interface: 0,
+            body,
+        }
+    }
+
     #[test]
     fn packets_are_whole_and_their_checksums_right() {
+        let payloads = [0, 1, 30, 301, LONGEST].map(|len| vec![0xa5; len]);
         for (source, destination) in [("192.0.2.53", "203.0.113.7"), ("2001:db8::53", "fe80::7")] {
-            for len in [0, 1, 30, 301, LONGEST] {
-                let payload = vec![0xa5; len];
-                let datagram = Datagram {
-                    source: source.parse().unwrap(),
-                    source_port: 53,
-                    destination: destination.parse().unwrap(),
-                    destination_port: 40_000,
-                    interface: 0,
-                    payload: &payload,
+            let datagrams = payloads.iter().map(|payload| Body::Datagram(payload));
+            for body in datagrams.chain([Body::Reset {
+                sequence: 0x0102_0304,
+            }]) {
+                let forged = forged(source, destination, body);
+                let mut buffer = [0; BUFFER];
+                let packet = write(&forged, &mut buffer).unwrap();
+                let (protocol, len, middle) = match body {
+                    Body::Datagram(payload) => (17, UDP_HEADER + payload.len(), &packet[..0]),
+                    Body::Reset { .. } => (6, TCP_HEADER, &[1, 2, 3, 4, 0, 0, 0, 0, 0x50, 4][..]),
                 };
-                let mut buffer = [0; IPV6_HEADER + UDP_HEADER + LONGEST];
-                let packet = write(&datagram, &mut buffer).unwrap().to_vec();
-                let headers = packet.len() - UDP_HEADER - len;
-                let udp = &packet[headers..];
-                assert_eq!(&udp[UDP_HEADER..], &payload);
-                assert_eq!(udp[..4], [0, 53, 0x9c, 0x40]);
+                let upper = &packet[packet.len() - len..];
+                assert_eq!(upper[..4], [0, 53, 0x9c, 0x40]);
+                assert!(upper[4..].starts_with(middle));
+                if let Body::Datagram(payload) = body {
+                    assert_eq!(&upper[UDP_HEADER..], payload);
+                }
                 // A sum over what holds its own checksum is 0 (RFC 1071 section 1).
-                assert_eq!(checksum(datagram.source, datagram.destination, udp), 0xffff);
+                assert_eq!(
+                    checksum(forged.source, forged.destination, protocol, upper),
+                    0xffff
+                );
             }
         }
     }
 
     #[test]
     fn what_fits_into_no_packet_is_none() {
-        let datagram = Datagram {
-            source: "192.0.2.53".parse().unwrap(),
-            source_port: 53,
-            destination: "2001:db8::7".parse().unwrap(),
-            destination_port: 1,
-            interface: 0,
-            payload: b"",
-        };
-        let mut buffer = [0; IPV6_HEADER + UDP_HEADER + LONGEST];
-        assert!(write(&datagram, &mut buffer).is_none());
-        let long = Datagram {
-            destination: "192.0.2.7".parse().unwrap(),
-            payload: &[0; LONGEST + 1],
-            ..datagram
-        };
+        let mut buffer = [0; BUFFER];
+        let mixed = forged("192.0.2.53", "2001:db8::7", Body::Datagram(b""));
+        assert!(write(&mixed, &mut buffer).is_none());
+        let long = [0; LONGEST + 1];
+        let long = forged("192.0.2.53", "192.0.2.7", Body::Datagram(&long));
         assert!(write(&long, &mut buffer).is_none());
     }
 }

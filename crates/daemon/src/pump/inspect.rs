@@ -288,11 +288,13 @@ impl Worker {
         };
         let mut answers: Vec<Answer> = Vec::new();
         while !self.shared.stop.load(Ordering::Relaxed) {
-            self.follow_orders();
+            follow_orders(&mut self.judge, &self.shared, &mut self.generation);
             let before = *self.judge.engine.totals();
-            let plan = Arc::clone(self.judge.engine.plan());
             let (judge, shared) = (&mut self.judge, &self.shared);
+            let generation = &mut self.generation;
             let served = self.queue.serve(&mut buffers, WAIT, |packet| {
+                // Orders may have come while nothing else did.
+                follow_orders(judge, shared, generation);
                 let decision = judge.judge(packet, socket.as_fd());
                 shared.inspected.fetch_add(1, Ordering::Relaxed);
                 match decision.verdict {
@@ -307,9 +309,8 @@ impl Worker {
                 if decision.verdict != engine::Verdict::Allow && packet.mark & mark::ACCEPTED != 0 {
                     shared.taken_back.fetch_add(1, Ordering::Relaxed);
                 }
-                if let (Some(answer), Some(filter)) = (decision.reply, &plan.dns) {
-                    answers.extend(Answer::to(packet, answer, filter));
-                }
+                let filter = judge.engine.plan().dns.as_ref();
+                answers.extend(Answer::to(packet, &decision, filter));
                 answer(packet.mark, decision.verdict, decision.inspect)
             });
             if let Err(error) = served {
@@ -362,27 +363,6 @@ impl Worker {
             .fetch_add(blocked, Ordering::Relaxed);
     }
 
-    /// Takes up a new plan, when there is one.
-    fn follow_orders(&mut self) {
-        let generation = self.shared.generation.load(Ordering::Acquire);
-        if generation == self.generation {
-            return;
-        }
-        self.generation = generation;
-        let Orders {
-            plan,
-            own,
-            protected,
-        } = lock(&self.shared.orders).clone();
-        // A reload begins inspection anew: not for new addresses alone.
-        if !Arc::ptr_eq(&plan, self.judge.engine.plan()) {
-            self.judge.engine.reload(plan);
-        }
-        self.judge
-            .engine
-            .set_addresses(own, protected, clock::now());
-    }
-
     /// Hands what was found to the guard, when it has room.
     fn report(&mut self) {
         while let Some(event) = self.judge.engine.poll_event() {
@@ -417,6 +397,25 @@ impl Worker {
             self.kept = events.into();
         }
     }
+}
+
+/// Takes up a new plan, when there is one.
+fn follow_orders(judge: &mut Judge, shared: &Shared, known: &mut u64) {
+    let generation = shared.generation.load(Ordering::Acquire);
+    if generation == *known {
+        return;
+    }
+    *known = generation;
+    let Orders {
+        plan,
+        own,
+        protected,
+    } = lock(&shared.orders).clone();
+    // A reload begins inspection anew: not for new addresses alone.
+    if !Arc::ptr_eq(&plan, judge.engine.plan()) {
+        judge.engine.reload(plan);
+    }
+    judge.engine.set_addresses(own, protected, clock::now());
 }
 
 fn matters(event: &Event) -> bool {
