@@ -183,6 +183,15 @@ fn blocked_names_are_answered_as_the_policy_says() {
         let said = dig(from, server, &["ads.example", "+tcp"]);
         assert!(!said.contains("status:"), "{server}: {said}");
     }
+    let tested = firewall.call(&["dns", "test", "other.example", "X.both.example.", "--json"]);
+    assert_eq!(tested.code, 6, "{}", tested.stderr);
+    assert!(
+        tested.stdout.contains(r#""entry":".both.example""#),
+        "{}",
+        tested.stdout
+    );
+    firewall.ask("dns test fine.both.example");
+    firewall.ask("dns reload");
     let totals = &firewall.json("status")["totals"];
     assert!(totals["dns_blocked"].as_u64().unwrap() >= 7 * 7, "{totals}");
     assert_eq!(firewall.json("status")["losses"]["answers"], 0);
