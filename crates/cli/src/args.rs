@@ -96,6 +96,9 @@ pub(crate) enum Verb {
     Bans(Bans),
     /// Never ban an address, whatever detectors and feeds say; its bans are lifted.
     Allow(Allow),
+    /// Ask what becomes of questions for a name, or read the lists of names again.
+    #[command(subcommand)]
+    Dns(Dns),
     /// Take everything of ours out of the kernel.
     Flush(Plain),
     /// Print a completion script for a shell.
@@ -110,9 +113,6 @@ pub(crate) enum Verb {
     Revert(Revert),
     /// Not in this version.
     #[command(hide = true, disable_help_flag = true)]
-    Dns(NotYet),
-    /// Not in this version.
-    #[command(hide = true, disable_help_flag = true)]
     Watch(NotYet),
     /// Not in this version.
     #[command(hide = true, disable_help_flag = true)]
@@ -120,6 +120,30 @@ pub(crate) enum Verb {
     /// Not in this version.
     #[command(hide = true, disable_help_flag = true)]
     Web(NotYet),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Dns {
+    /// Say whether names are blocked, and by which entry of which list.
+    ///
+    /// Asks the running daemon; with --config judges by the policy file and its lists. Exits 0 when every name is resolved, 6 when
+    /// one is blocked.
+    Test(DnsTest),
+    /// Read the policy and its lists again, as `reload` does. The daemon does so by itself when they change.
+    Reload(Plain),
+}
+
+#[derive(Args)]
+pub(crate) struct DnsTest {
+    /// The names, such as www.example.org.
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+    /// Judge by this policy file; no daemon is asked.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// A verb without arguments of its own.

@@ -104,6 +104,14 @@ fn what(event: &Value) -> (Tone, String, String) {
             (tone, action, text(&decided["text"]))
         }
         "firewall" => (Tone::Good, "ALLOW".into(), text(&decided["text"])),
+        "dns" => {
+            let (tone, action) = match (&decided["verdict"], &decided["enforced"]) {
+                (verdict, _) if verdict == "allow" => (Tone::Faint, "DNS"),
+                (_, enforced) if enforced == false => (Tone::Warning, "WOULD-DNS-BLOCK"),
+                _ => (Tone::Bad, "DNS-BLOCKED"),
+            };
+            (tone, action.to_owned(), text(&decided["text"]))
+        }
         "alert" => (Tone::Warning, "ALERT".into(), alert(event)),
         "anomaly" => (
             Tone::Warning,

@@ -13,6 +13,7 @@ mod discovery;
 pub mod guard;
 pub mod last_good;
 pub mod leases;
+pub mod names;
 pub mod pump;
 pub mod record;
 pub mod replay;

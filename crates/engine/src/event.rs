@@ -1,6 +1,7 @@
 //! The record: what happened, as typed values. Writers (EVE JSON, text, store) live in the daemon.
 
-use policy::{Direction, RuleId, Timestamp};
+use policy::{Direction, DnsAnswer, RuleId, Timestamp};
+use wire::dns::RecordType;
 use wire::{FiveTuple, MalformedKind};
 
 use crate::ban::{Ban, BanRefused, Detector, Evidence};
@@ -43,6 +44,8 @@ pub enum EventBody {
         /// The packet.
         packet: PacketFacts,
     },
+    /// A name server was asked.
+    Dns(DnsQuestion),
     /// Something a person should know.
     Alert(Alert),
     /// A packet that is broken or impossible.
@@ -70,6 +73,30 @@ pub enum EventBody {
         /// Who asked for it.
         origin: crate::ban::BanOrigin,
     },
+}
+
+/// A question to a name server, and what the policy says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsQuestion {
+    /// What ties the answer to it.
+    pub id: u16,
+    /// The name in canonical form (see [`wire::dns::Name`]); empty for the root.
+    pub name: Box<str>,
+    /// What is asked for.
+    pub record_type: RecordType,
+    /// Whether it does not pass, and what becomes of it then.
+    pub blocked: Option<DnsAnswer>,
+    /// The entry that blocked or allowed it.
+    pub entry: Option<DnsListed>,
+}
+
+/// An entry of a list of names, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsListed {
+    /// As lists write it: `*.ads.example`.
+    pub entry: Box<str>,
+    /// The list file, or the place in the policy.
+    pub source: Box<str>,
 }
 
 /// What a record says of one packet beside its addresses.
@@ -175,4 +202,8 @@ pub struct Totals {
     pub alerts: u64,
     /// Bans made.
     pub bans: u64,
+    /// Questions to name servers that `[dns]` looked at.
+    pub dns_questions: u64,
+    /// And those of them that asked for a blocked name.
+    pub dns_blocked: u64,
 }

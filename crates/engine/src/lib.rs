@@ -27,8 +27,12 @@ pub mod verdict;
 
 pub use ban::{Ban, BanOrigin, BanRefused, Detector, Evidence, NoSource};
 pub use engine::{Arrival, Decision, Engine, Inspect, Known, Setup, TrackedEnd};
-pub use event::{Alert, Event, EventBody, FlowEnd, FlowRecord, PacketFacts, Totals};
+pub use event::{
+    Alert, DnsListed, DnsQuestion, Event, EventBody, FlowEnd, FlowRecord, PacketFacts, Totals,
+};
 pub use evidence::{Pattern, Shape, Technique};
 pub use facts::Probe;
 pub use offender::Offender;
-pub use verdict::{Essential, FragmentFault, Impossible, Invalid, Reason, Stage, Verdict};
+pub use verdict::{
+    DnsEntry, DnsRefusal, Essential, FragmentFault, Impossible, Invalid, Reason, Stage, Verdict,
+};

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use ipnet::IpNet;
+use policy::names::{Reach, SourceId};
 use policy::{Direction, RuleId, SetId};
 use wire::MalformedKind;
+use wire::dns::Defect;
 
 /// What happens to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +67,8 @@ pub enum Reason {
     Essential(Essential),
     /// No rule decided.
     Default(Direction),
+    /// It would have passed, but for what it asks of a name server.
+    Dns(DnsRefusal),
 }
 
 /// The part of the decision that a reason comes from, in the order in which they are asked.
@@ -88,6 +92,8 @@ pub enum Stage {
     Essential,
     /// The default of the direction.
     Default,
+    /// Questions to name servers, of packets that would pass.
+    Dns,
 }
 
 impl Stage {
@@ -103,6 +109,7 @@ impl Stage {
             Self::Rule => "rule",
             Self::Essential => "essential",
             Self::Default => "default",
+            Self::Dns => "dns",
         }
     }
 }
@@ -120,6 +127,7 @@ impl Reason {
             Self::Rule(_) | Self::Limited(_) => Stage::Rule,
             Self::Essential(_) => Stage::Essential,
             Self::Default(_) => Stage::Default,
+            Self::Dns(_) => Stage::Dns,
         }
     }
 
@@ -142,6 +150,7 @@ impl Reason {
             Self::Default(Direction::In) => "default-in",
             Self::Default(Direction::Out) => "default-out",
             Self::Default(Direction::Forward) => "default-forward",
+            Self::Dns(refusal) => refusal.name(),
         }
     }
 
@@ -150,6 +159,52 @@ impl Reason {
         match self {
             Self::Rule(rule) | Self::Limited(rule) => Some(rule),
             _ => None,
+        }
+    }
+}
+
+/// Why a message to a name server does not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DnsRefusal {
+    /// It asks for a name that is blocked.
+    Blocked(DnsEntry),
+    /// It cannot be read.
+    Defect(Defect),
+    /// It has more than one question (RFC 9619 section 4).
+    Questions,
+    /// Its opcode is neither a query nor one that resolves no name (NOTIFY, UPDATE).
+    Opcode(u8),
+    /// TCP: a question longer than 4,096 bytes.
+    TooLong,
+    /// TCP: the begin of its stream was not seen, so that nobody can tell where its messages begin.
+    BeginUnseen,
+    /// TCP: sender and receiver may take the segment for different bytes, or it does not follow on what was seen.
+    Ambiguous,
+    /// TCP: the memory for streams is used up, or its source's share of it.
+    Memory,
+}
+
+/// Which entry blocked a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DnsEntry {
+    /// Whether it stands for itself, for what is below it, or for both.
+    pub reach: Reach,
+    /// Where it comes from: see [`policy::names::NameFilter::sources`].
+    pub source: SourceId,
+}
+
+impl DnsRefusal {
+    /// Stable kebab-case name, for records and counters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Blocked(_) => "dns-blocked",
+            Self::Defect(defect) => defect.name(),
+            Self::Questions => "dns-questions",
+            Self::Opcode(_) => "dns-opcode",
+            Self::TooLong => "dns-too-long",
+            Self::BeginUnseen => "dns-begin-unseen",
+            Self::Ambiguous => "dns-ambiguous",
+            Self::Memory => "dns-memory",
         }
     }
 }

@@ -265,6 +265,11 @@ pub mod mark {
     /// From the kernel to user space with a packet that is handed up: its flow has been answered (`ct state established`).
     /// Without it the packet is the first of its flow, or the flow was not answered yet.
     pub const ESTABLISHED: u32 = 0x0100_0000;
+    /// From the kernel to user space with a packet that is handed up: the rules have accepted it, and it is a question to a name
+    /// server. Without it a content rule handed it up, and the rules behind that one are still to be asked.
+    pub const ACCEPTED: u32 = 0x1000_0000;
     /// All of them. User space leaves the other bits as it found them.
-    pub const ALL: u32 = HAND_UP | SETTLED | REJECT | ESTABLISHED;
+    pub const ALL: u32 = HAND_UP | SETTLED | REJECT | ESTABLISHED | ACCEPTED;
+    /// On packets that user space sends: an answer in the place of a name server's. No rule is asked and no flow tracked.
+    pub const ANSWER: u32 = 0x2000_0000;
 }

@@ -11,5 +11,6 @@ pub mod nfqueue;
 pub mod nft;
 pub mod probe;
 pub mod replay;
+pub mod reply;
 pub mod source;
 pub mod tag;

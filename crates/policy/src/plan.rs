@@ -44,6 +44,13 @@ pub struct Plan {
     pub dns: Option<DnsFilter>,
 }
 
+impl Plan {
+    /// Whether packets have to be looked into: for content rules, or for names that are not resolved.
+    pub fn looks_inside(&self) -> bool {
+        self.dns.is_some() || self.rules.iter().any(|rule| rule.content.is_some())
+    }
+}
+
 /// Whether verdicts are enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Mode {

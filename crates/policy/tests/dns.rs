@@ -16,11 +16,10 @@ fn shown(loaded: &Loaded) -> Vec<String> {
     loaded.diagnostics.iter().map(ToString::to_string).collect()
 }
 
-/// The filter, and the diagnostics but for the one that nothing enforces it.
+/// The filter, and the diagnostics.
 fn filter_and_warnings(text: &str, format: Format, base: &Path) -> (DnsFilter, Vec<String>) {
     let loaded = load_text("p", text, format, base);
-    let mut shown = shown(&loaded);
-    shown.retain(|line| !line.contains("[not-enforced]"));
+    let shown = shown(&loaded);
     let plan = loaded
         .policy
         .unwrap_or_else(|| panic!("{shown:?}"))

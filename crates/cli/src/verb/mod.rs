@@ -3,6 +3,7 @@
 mod apply;
 mod ban;
 mod check;
+mod dns;
 mod ends;
 mod events;
 mod flush;
@@ -21,7 +22,7 @@ use daemon::api::DEFAULT_SOCKET;
 
 pub(crate) use show::endpoint;
 
-use crate::args::{Arguments, Verb};
+use crate::args::{Arguments, Dns, Verb};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::screen::Screen;
@@ -63,7 +64,10 @@ pub(crate) fn perform(arguments: Arguments, screen: &mut Screen) -> Result<Exit,
         Verb::Flush(asked) => flush::flush(&daemon()?, &asked, screen),
         Verb::Completions { shell } => manual::completions(shell, screen),
         Verb::Man => manual::man(screen),
-        Verb::Dns(_) => not_yet("dns", "list addresses in [sets] meanwhile"),
+        Verb::Dns(Dns::Test(asked)) => dns::test(daemon, &asked, screen),
+        Verb::Dns(Dns::Reload(asked)) => {
+            apply::command(&daemon()?, "policy/reload", &asked, screen)
+        }
         Verb::Watch(_) => not_yet("watch", "let systemd restart the service meanwhile"),
         Verb::Top(_) => not_yet("top", "use `portcullis events --follow` meanwhile"),
         Verb::Web(_) => not_yet(

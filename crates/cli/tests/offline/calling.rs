@@ -69,7 +69,7 @@ fn every_verb_has_help() {
         );
         assert_eq!(own.stderr, "", "{verb}");
     }
-    for hidden in ["__revert", "dns", "top", "web"] {
+    for hidden in ["__revert", "top", "web"] {
         assert!(
             !help
                 .lines()
@@ -137,12 +137,7 @@ fn nobody_answers_is_not_running() {
 
 #[test]
 fn verbs_of_later_versions_say_so() {
-    for words in [
-        "top",
-        "web --listen 127.0.0.1:8117",
-        "dns test ads.example",
-        "watch restart D2GS",
-    ] {
+    for words in ["top", "web --listen 127.0.0.1:8117", "watch restart D2GS"] {
         line(words).expect(1).one_sentence("this version has no");
     }
 }

@@ -91,6 +91,61 @@ interface = "eth0"
 "#;
 
 #[test]
+fn names_are_judged_by_a_policy_file_and_its_lists() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.toml");
+    std::fs::write(
+        folder.path().join("ads.txt"),
+        "0.0.0.0 ads.example\n||track.example^\n@@||ok.track.example^\n",
+    )
+    .unwrap();
+    std::fs::write(
+        &policy,
+        "[dns]\nlists = [\"ads.txt\"]\nanswer = \"refuse\"\n",
+    )
+    .unwrap();
+    let test = |names: &[&str]| {
+        let mut command = command();
+        command
+            .args(["dns", "test", "--json", "--config"])
+            .arg(&policy)
+            .args(names);
+        call(command, b"")
+    };
+    for (name, code, reason) in [
+        ("ADS.example.", 6, "dns-blocked"),
+        ("x.ads.example", 0, "dns-not-listed"),
+        ("a.b.track.example", 6, "dns-blocked"),
+        ("ok.track.example", 0, "dns-allowed"),
+        ("b\u{fc}cher.example", 0, "dns-not-listed"),
+    ] {
+        let called = test(&[name]);
+        assert_eq!(
+            called.code, code,
+            "{name}: {}{}",
+            called.stdout, called.stderr
+        );
+        assert_eq!(called.json()["reason"], reason, "{name}");
+    }
+    let blocked = test(&["ads.example"]).json();
+    assert_eq!(blocked["answer"], "refuse");
+    assert_eq!(blocked["entry"], "ads.example");
+    assert!(
+        blocked["source"].as_str().unwrap().ends_with("ads.txt"),
+        "{blocked}"
+    );
+    for bad in ["*.ads.example", "192.0.2.1", "a..b"] {
+        let called = test(&[bad]);
+        assert_eq!(called.code, 2, "{bad}: {}", called.stdout);
+        assert!(
+            called.stderr.contains("write one such as"),
+            "{}",
+            called.stderr
+        );
+    }
+}
+
+#[test]
 fn examples_are_clean_and_compile() {
     for file in examples() {
         let file = file.to_str().unwrap();

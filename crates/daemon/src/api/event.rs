@@ -135,6 +135,21 @@ pub struct Totals {
     pub alerts: u64,
     /// Bans made.
     pub bans: u64,
+    /// Questions to name servers that `[dns]` looked at; left out when there were none, as the next.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub dns_questions: u64,
+    /// And those of them that asked for a blocked name.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub dns_blocked: u64,
+}
+
+/// By reference, as serde asks.
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl From<engine::Totals> for Totals {
@@ -149,6 +164,8 @@ impl From<engine::Totals> for Totals {
             flows,
             alerts,
             bans,
+            dns_questions,
+            dns_blocked,
         } = totals;
         Self {
             packets,
@@ -160,6 +177,8 @@ impl From<engine::Totals> for Totals {
             flows,
             alerts,
             bans,
+            dns_questions,
+            dns_blocked,
         }
     }
 }

@@ -29,12 +29,14 @@
 //! | `POST policy/reload` | | [`Applied`] |
 //! | `POST flush` | | [`Flushed`] |
 //! | `POST test` | [`TestRequest`] | `[`[`TestResult`]`]` |
+//! | `POST dns/test` | [`DnsTestRequest`] | `[`[`DnsTestResult`]`]` |
 //!
 //! Every failure is an [`Error`] with a status that says its kind: 400 the request makes no sense, 403 the caller may not, 404
 //! no such thing, 409 not now (nothing to confirm, another apply pending, refused without `force`), 422 the policy is invalid
 //! (with `findings`), 503 the engine does not answer.
 
 mod ban;
+mod dns;
 mod event;
 mod policy;
 mod status;
@@ -45,6 +47,7 @@ pub use ban::{
     AllowQuery, AllowRequest, Allowed, Ban, BanImport, BanRequest, Evidence, ExportQuery, Imported,
     ImportedBan, NotImported, PlainBans, UnbanQuery, Unbanned,
 };
+pub use dns::{DnsTestRequest, DnsTestResult};
 pub use event::{
     BanHistory, Decided, EventQuery, Flow, FlowQuery, Minute, Stats, StatsQuery, Totals, Why,
     WhyCount,

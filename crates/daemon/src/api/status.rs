@@ -132,6 +132,9 @@ pub struct Losses {
     pub nflog: u64,
     /// Packets that a full NFQUEUE let pass or dropped, as `on_failure` says.
     pub nfqueue: u64,
+    /// Answers to questions for blocked names that could not be sent: their clients wait.
+    #[serde(default)]
+    pub answers: u64,
     /// Drop events over `drops_per_second`: counted, not recorded.
     pub drop_events: u64,
     /// Events that the store had no time for.

@@ -29,6 +29,9 @@ pub enum AnswerError {
         /// What makes no sense.
         what: String,
     },
+    /// A name is none.
+    #[error(transparent)]
+    NoName(#[from] crate::names::BadName),
 }
 
 impl Guard {
@@ -138,6 +141,19 @@ impl Guard {
                 Ok(result(&self.in_force.plan, &probe, decision))
             })
             .collect()
+    }
+
+    /// What would become of questions for names.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is none.
+    pub fn dns_test(
+        &self,
+        request: &api::DnsTestRequest,
+    ) -> Result<Vec<api::DnsTestResult>, AnswerError> {
+        let judge = |name: &String| Ok(crate::names::judge(&self.in_force.plan, name)?);
+        request.names.iter().map(judge).collect()
     }
 
     /// The text in force.

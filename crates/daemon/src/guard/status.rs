@@ -98,7 +98,7 @@ fn minus(now: &Totals, before: &Totals) -> Totals {
     rest
 }
 
-fn fields(totals: &mut Totals) -> [&mut u64; 9] {
+fn fields(totals: &mut Totals) -> [&mut u64; 11] {
     let Totals {
         packets,
         bytes,
@@ -109,13 +109,25 @@ fn fields(totals: &mut Totals) -> [&mut u64; 9] {
         flows,
         alerts,
         bans,
+        dns_questions,
+        dns_blocked,
     } = totals;
     [
-        packets, bytes, allowed, dropped, rejected, anomalies, flows, alerts, bans,
+        packets,
+        bytes,
+        allowed,
+        dropped,
+        rejected,
+        anomalies,
+        flows,
+        alerts,
+        bans,
+        dns_questions,
+        dns_blocked,
     ]
 }
 
-fn values(totals: &Totals) -> [u64; 9] {
+fn values(totals: &Totals) -> [u64; 11] {
     let mut copy = *totals;
     fields(&mut copy).map(|field| *field)
 }
@@ -137,7 +149,12 @@ impl Guard {
         let inspected = self.pump.inspected();
         totals.dropped += inspected.dropped;
         totals.rejected += inspected.rejected;
-        totals.packets += inspected.dropped + inspected.rejected;
+        // What the kernel's rules had accepted it has counted.
+        totals.allowed = totals.allowed.saturating_sub(inspected.taken_back);
+        totals.packets +=
+            (inspected.dropped + inspected.rejected).saturating_sub(inspected.taken_back);
+        totals.dns_questions += inspected.dns_questions;
+        totals.dns_blocked += inspected.dns_blocked;
         totals.anomalies = engine.anomalies;
         totals.flows = engine.flows;
         totals.alerts = engine.alerts + self.counts.worker_alerts;
@@ -220,6 +237,7 @@ impl Guard {
             capture: source_losses.capture,
             nflog: source_losses.nflog + self.counts.unread_log,
             nfqueue: source_losses.nfqueue,
+            answers: source_losses.answers,
             drop_events: self.engine.unrecorded(),
             store: store.lost,
             files: eve.lost + text.lost,

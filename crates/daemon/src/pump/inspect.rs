@@ -1,4 +1,4 @@
-//! Enforcing content rules: workers that answer for packets which the kernel holds.
+//! Enforcing content rules and `[dns]`: workers that answer for packets which the kernel holds.
 //!
 //! Each worker has an engine of its own for the flows of its queue; what it finds (bans, alerts, drops) goes to the guard. A
 //! packet waits for its worker alone: what the guard has no room for waits in the worker, and is lost and counted before it
@@ -11,11 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine::{Event, EventBody, Setup};
-use kernel::datapath::Queues;
+use engine::{Event, EventBody, Reason, Setup, Totals};
+use kernel::datapath::{Queues, mark};
 use kernel::nfqueue::{self, Queue, QueueError};
+use kernel::reply::Replier;
 use policy::{AddressSet, Plan};
 
+use super::answer::Answer;
 use super::judge::{Judge, answer};
 use super::{WAIT, lock};
 use crate::addresses::Discovered;
@@ -46,6 +48,10 @@ struct Shared {
     inspected: AtomicU64,
     dropped: AtomicU64,
     rejected: AtomicU64,
+    taken_back: AtomicU64,
+    dns_questions: AtomicU64,
+    dns_blocked: AtomicU64,
+    unanswered: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -60,6 +66,25 @@ struct Orders {
 pub(crate) struct Inspected {
     pub(crate) dropped: u64,
     pub(crate) rejected: u64,
+    /// Of both: what the kernel's rules had accepted, and counted so.
+    pub(crate) taken_back: u64,
+    /// Questions to name servers.
+    pub(crate) dns_questions: u64,
+    /// For blocked names.
+    pub(crate) dns_blocked: u64,
+}
+
+impl Inspected {
+    /// Both together.
+    pub(super) fn and(self, more: Self) -> Self {
+        Self {
+            dropped: self.dropped + more.dropped,
+            rejected: self.rejected + more.rejected,
+            taken_back: self.taken_back + more.taken_back,
+            dns_questions: self.dns_questions + more.dns_questions,
+            dns_blocked: self.dns_blocked + more.dns_blocked,
+        }
+    }
 }
 
 impl Orders {
@@ -99,6 +124,10 @@ impl Inspectors {
             inspected: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
+            taken_back: AtomicU64::new(0),
+            dns_questions: AtomicU64::new(0),
+            dns_blocked: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
         });
         let mut threads = Vec::new();
         for queue in open {
@@ -141,7 +170,15 @@ impl Inspectors {
         Inspected {
             dropped: self.shared.dropped.load(Ordering::Relaxed),
             rejected: self.shared.rejected.load(Ordering::Relaxed),
+            taken_back: self.shared.taken_back.load(Ordering::Relaxed),
+            dns_questions: self.shared.dns_questions.load(Ordering::Relaxed),
+            dns_blocked: self.shared.dns_blocked.load(Ordering::Relaxed),
         }
+    }
+
+    /// Answers that could not be sent.
+    pub(super) fn unanswered(&self) -> u64 {
+        self.shared.unanswered.load(Ordering::Relaxed)
     }
 
     /// Packets that a full queue let pass or dropped.
@@ -186,7 +223,7 @@ impl Inspectors {
             .filter(|thread| !thread.is_finished())
             .count();
         format!(
-            "{running} of {} workers inspect packets of content rules, {} packets so far",
+            "{running} of {} workers inspect packets of content rules and questions to name servers, {} packets so far",
             self.threads.len(),
             self.shared.inspected.load(Ordering::Relaxed)
         )
@@ -211,6 +248,8 @@ struct Worker {
     judge: Judge,
     generation: u64,
     kept: VecDeque<Event>,
+    /// Made when there is something to answer.
+    replier: Option<Replier>,
 }
 
 impl Worker {
@@ -235,6 +274,7 @@ impl Worker {
             generation,
             shared,
             kept: VecDeque::new(),
+            replier: None,
         }
     }
 
@@ -246,10 +286,15 @@ impl Worker {
             Ok(socket) => socket,
             Err(error) => return tracing::error!("queue {}: {error}", self.queue.number()),
         };
+        let mut answers: Vec<Answer> = Vec::new();
         while !self.shared.stop.load(Ordering::Relaxed) {
-            self.follow_orders();
+            follow_orders(&mut self.judge, &self.shared, &mut self.generation);
+            let before = *self.judge.engine.totals();
             let (judge, shared) = (&mut self.judge, &self.shared);
+            let generation = &mut self.generation;
             let served = self.queue.serve(&mut buffers, WAIT, |packet| {
+                // Orders may have come while nothing else did.
+                follow_orders(judge, shared, generation);
                 let decision = judge.judge(packet, socket.as_fd());
                 shared.inspected.fetch_add(1, Ordering::Relaxed);
                 match decision.verdict {
@@ -261,12 +306,19 @@ impl Worker {
                         shared.rejected.fetch_add(1, Ordering::Relaxed);
                     }
                 }
+                if decision.verdict != engine::Verdict::Allow && packet.mark & mark::ACCEPTED != 0 {
+                    shared.taken_back.fetch_add(1, Ordering::Relaxed);
+                }
+                let filter = judge.engine.plan().dns.as_ref();
+                answers.extend(Answer::to(packet, &decision, filter));
                 answer(packet.mark, decision.verdict, decision.inspect)
             });
             if let Err(error) = served {
                 tracing::error!("content rules of one queue are not inspected any more: {error}");
                 return;
             }
+            self.answer(&mut answers);
+            self.count(&before);
             if advanced.elapsed() >= ADVANCE {
                 advanced = Instant::now();
                 self.judge.engine.advance(clock::now());
@@ -275,25 +327,40 @@ impl Worker {
         }
     }
 
-    /// Takes up a new plan, when there is one.
-    fn follow_orders(&mut self) {
-        let generation = self.shared.generation.load(Ordering::Acquire);
-        if generation == self.generation {
+    /// Sends what is to be answered in the place of name servers. No packet waits for it: the questions have their verdicts.
+    fn answer(&mut self, answers: &mut Vec<Answer>) {
+        if answers.is_empty() {
             return;
         }
-        self.generation = generation;
-        let Orders {
-            plan,
-            own,
-            protected,
-        } = lock(&self.shared.orders).clone();
-        // A reload begins inspection anew: not for new addresses alone.
-        if !Arc::ptr_eq(&plan, self.judge.engine.plan()) {
-            self.judge.engine.reload(plan);
+        if self.replier.is_none() {
+            self.replier = match Replier::open() {
+                Ok(replier) => Some(replier),
+                Err(error) => {
+                    tracing::warn!("questions for blocked names are not answered: {error}");
+                    None
+                }
+            };
         }
-        self.judge
-            .engine
-            .set_addresses(own, protected, clock::now());
+        for answer in answers.drain(..) {
+            if !answer.send(self.replier.as_ref()) {
+                self.shared.unanswered.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Tells what was asked since the engine stood at `before`.
+    fn count(&self, before: &Totals) {
+        let now = self.judge.engine.totals();
+        let (questions, blocked) = (
+            now.dns_questions - before.dns_questions,
+            now.dns_blocked - before.dns_blocked,
+        );
+        self.shared
+            .dns_questions
+            .fetch_add(questions, Ordering::Relaxed);
+        self.shared
+            .dns_blocked
+            .fetch_add(blocked, Ordering::Relaxed);
     }
 
     /// Hands what was found to the guard, when it has room.
@@ -306,6 +373,8 @@ impl Worker {
                     self.judge.engine.unban(clock::now(), prefix);
                 }
                 EventBody::Unban { .. } => continue,
+                // The kernel tells of the end of flows that its rules have let in.
+                EventBody::Flow(flow) if flow.reason == Reason::Established => continue,
                 _ => {}
             }
             if self.kept.len() >= KEPT {
@@ -328,6 +397,25 @@ impl Worker {
             self.kept = events.into();
         }
     }
+}
+
+/// Takes up a new plan, when there is one.
+fn follow_orders(judge: &mut Judge, shared: &Shared, known: &mut u64) {
+    let generation = shared.generation.load(Ordering::Acquire);
+    if generation == *known {
+        return;
+    }
+    *known = generation;
+    let Orders {
+        plan,
+        own,
+        protected,
+    } = lock(&shared.orders).clone();
+    // A reload begins inspection anew: not for new addresses alone.
+    if !Arc::ptr_eq(&plan, judge.engine.plan()) {
+        judge.engine.reload(plan);
+    }
+    judge.engine.set_addresses(own, protected, clock::now());
 }
 
 fn matters(event: &Event) -> bool {

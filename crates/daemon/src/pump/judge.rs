@@ -41,13 +41,19 @@ impl Judge {
             direction: queued.direction(),
             interface: self.names.name(socket, interface, now),
             wire_len: u32::try_from(queued.full_len).unwrap_or(u32::MAX),
-            known: Some(if queued.mark & mark::ESTABLISHED == 0 {
-                Known::New
-            } else {
-                Known::Established
-            }),
+            known: Some(known(queued.mark)),
         };
         self.engine.handle(&arrival, frame)
+    }
+}
+
+/// What the kernel says of a packet by its mark.
+fn known(present: u32) -> Known {
+    let established = present & mark::ESTABLISHED != 0;
+    match (present & mark::ACCEPTED != 0, established) {
+        (true, established) => Known::Accepted { established },
+        (false, true) => Known::Established,
+        (false, false) => Known::New,
     }
 }
 

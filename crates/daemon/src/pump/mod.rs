@@ -4,6 +4,7 @@
 //! Observing, an AF_PACKET ring shows every packet and the engine judges it. Enforcing, the kernel judges, NFLOG shows what it
 //! did, and workers look into the packets of content rules. The guard reads from the top: `switch` begins and ends threads.
 
+mod answer;
 mod capture;
 mod flow;
 mod inspect;
@@ -102,6 +103,8 @@ pub struct Lost {
     pub nflog: u64,
     /// By NFQUEUE.
     pub nfqueue: u64,
+    /// Answers to questions for blocked names that could not be sent.
+    pub answers: u64,
     /// The kernel's queues.
     pub queues: Vec<api::Queue>,
 }
@@ -277,7 +280,7 @@ impl Pump {
         plan: &Arc<Plan>,
         discovered: &Discovered,
     ) -> (Option<Queues>, Option<String>) {
-        let wanted = plan.rules.iter().any(|rule| rule.content.is_some());
+        let wanted = plan.looks_inside();
         let (Some(handle), true) = (self.handle.clone(), wanted) else {
             return (None, None);
         };
@@ -298,7 +301,9 @@ impl Pump {
                 (Some(queues), None)
             }
             Err(error) => {
-                let text = format!("content rules are not enforced (on_failure decides): {error}");
+                let text = format!(
+                    "content rules and [dns] are not enforced (on_failure decides): {error}"
+                );
                 self.not_inspected = Some(text.clone());
                 (None, Some(text))
             }
@@ -308,7 +313,7 @@ impl Pump {
     /// Workers judge by this plan from now on.
     pub fn set_plan(&mut self, plan: &Arc<Plan>, discovered: &Discovered) {
         if let Some(inspectors) = &self.inspectors {
-            if plan.rules.iter().any(|rule| rule.content.is_some()) {
+            if plan.looks_inside() {
                 inspectors.set_plan(plan, discovered);
             } else {
                 self.end_inspectors();
@@ -346,9 +351,8 @@ impl Pump {
     fn end_inspectors(&mut self) {
         if let Some(inspectors) = self.inspectors.take() {
             self.lost.nfqueue += inspectors.lost();
-            let Inspected { dropped, rejected } = inspectors.inspected();
-            self.inspected_before.dropped += dropped;
-            self.inspected_before.rejected += rejected;
+            self.lost.answers += inspectors.unanswered();
+            self.inspected_before = self.inspected_before.and(inspectors.inspected());
             inspectors.end();
         }
     }
@@ -359,6 +363,7 @@ impl Pump {
             capture: self.lost.capture,
             nflog: self.lost.nflog,
             nfqueue: self.lost.nfqueue,
+            answers: self.lost.answers,
             queues: Vec::new(),
         };
         for thread in &self.sources {
@@ -370,6 +375,7 @@ impl Pump {
         }
         if let Some(inspectors) = &self.inspectors {
             lost.nfqueue += inspectors.lost();
+            lost.answers += inspectors.unanswered();
             lost.queues = inspectors.statistics();
         }
         lost
@@ -381,10 +387,7 @@ impl Pump {
         let now = running
             .map(inspect::Inspectors::inspected)
             .unwrap_or_default();
-        Inspected {
-            dropped: self.inspected_before.dropped + now.dropped,
-            rejected: self.inspected_before.rejected + now.rejected,
-        }
+        self.inspected_before.and(now)
     }
 
     /// Whether packets should come and none can.

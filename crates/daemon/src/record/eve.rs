@@ -5,7 +5,7 @@
 //! `daemon` and `firewall` (a logged packet that passed) are event types of our own in the same manner. Timestamps are RFC 3339
 //! (`…Z`) like everywhere else in the product, where Suricata writes `+0000`.
 
-use engine::{Alert, Event, EventBody, FlowRecord, Reason, Verdict};
+use engine::{Alert, DnsQuestion, Event, EventBody, FlowRecord, Reason, Verdict};
 use policy::{Plan, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -215,6 +215,7 @@ fn body(event: &Event, context: Context<'_>) -> (&'static str, Map<String, Value
             ]);
             ("firewall", body)
         }
+        EventBody::Dns(question) => ("dns", dns_body(event, question, context)),
         EventBody::Alert(alert) => ("alert", alert_body(alert, context)),
         EventBody::Anomaly { name, malformed } => {
             let anomaly = json!({
@@ -284,6 +285,33 @@ fn drop_body(
         );
     }
     body
+}
+
+/// As Suricata writes a query, in version 2 of its DNS records.
+fn dns_body(event: &Event, question: &DnsQuestion, context: Context<'_>) -> Map<String, Value> {
+    let why = explain::question(question, event.tuple.as_ref());
+    let name = match &*question.name {
+        "" => ".",
+        name => name,
+    };
+    let dns = json!({
+        "version": 2,
+        "type": "query",
+        "id": question.id,
+        "rrname": name,
+        "rrtype": question.record_type.to_string(),
+        "opcode": 0,
+    });
+    let action = if question.blocked.is_some() {
+        "drop"
+    } else {
+        "pass"
+    };
+    object([
+        ("dns", dns),
+        ("verdict", json!({ "action": action })),
+        ("metadata", pktvars(&why, context)),
+    ])
 }
 
 fn alert_body(alert: &Alert, context: Context<'_>) -> Map<String, Value> {

@@ -1,6 +1,6 @@
 //! A verdict and its typed reason in words, with the rule and where it was written: the same in every record, screen and answer.
 
-use engine::{Invalid, Reason, Verdict};
+use engine::{DnsQuestion, DnsRefusal, Invalid, Reason, Verdict};
 use policy::{Action, Direction, Plan, Rule, RuleId};
 
 use crate::api::Decided;
@@ -16,6 +16,72 @@ pub fn decided(plan: &Plan, verdict: Verdict, reason: Reason) -> Decided {
         line: rule.map(|rule| rule.position.line),
         stage: reason.stage().name().to_owned(),
         text: sentence(plan, reason),
+    }
+}
+
+/// Explains what becomes of a question to a name server.
+pub(crate) fn question(question: &DnsQuestion, tuple: Option<&wire::FiveTuple>) -> Decided {
+    let is_stream = tuple.is_some_and(|tuple| tuple.protocol == policy::protocol::TCP);
+    let (verdict, reason) = match (question.blocked, is_stream, &question.entry) {
+        (Some(_), true, _) => (Verdict::Reject, "dns-blocked"),
+        (Some(_), false, _) => (Verdict::Drop, "dns-blocked"),
+        (None, _, Some(_)) => (Verdict::Allow, "dns-allowed"),
+        (None, _, None) => (Verdict::Allow, "dns-not-listed"),
+    };
+    Decided {
+        verdict: verdict.name().to_owned(),
+        reason: reason.to_owned(),
+        rule: None,
+        file: None,
+        line: None,
+        stage: engine::Stage::Dns.name().to_owned(),
+        text: asked(question, is_stream),
+    }
+}
+
+/// `A ads.example is blocked by *.example of lists/ads.txt, answered with zero`.
+fn asked(question: &DnsQuestion, is_stream: bool) -> String {
+    let name = match &*question.name {
+        "" => ".",
+        name => name,
+    };
+    let mut text = format!("{} {name} is ", question.record_type);
+    text.push_str(match (question.blocked, &question.entry) {
+        (Some(_), _) => "blocked",
+        (None, Some(_)) => "allowed",
+        (None, None) => "in no list",
+    });
+    if let Some(listed) = &question.entry {
+        text.push_str(&format!(" by {} of {}", listed.entry, listed.source));
+    }
+    match question.blocked {
+        Some(_) if is_stream => text.push_str(", reset"),
+        Some(policy::DnsAnswer::Drop) => text.push_str(", not answered"),
+        Some(answer) => text.push_str(&format!(", answered with {}", answer.name())),
+        None => {}
+    }
+    text
+}
+
+fn refusal(plan: &Plan, refusal: DnsRefusal) -> String {
+    match refusal {
+        DnsRefusal::Blocked(entry) => {
+            let filter = plan.dns.as_ref();
+            let source = filter.and_then(|filter| filter.names.sources().get(entry.source.index()));
+            match source {
+                Some(source) => format!("it asks for a name that is blocked by an entry of {source}"),
+                None => "it asks for a name that is blocked".to_owned(),
+            }
+        }
+        DnsRefusal::Defect(defect) => format!("it cannot be looked at: {defect}"),
+        DnsRefusal::Questions => "it asks a name server more than one question at once".to_owned(),
+        DnsRefusal::Opcode(opcode) => {
+            format!("what it asks of a name server is no query: its opcode is {opcode}")
+        }
+        DnsRefusal::TooLong => "it asks a name server a question longer than 4,096 bytes".to_owned(),
+        DnsRefusal::BeginUnseen => "it belongs to a connection to a name server whose begin was not seen; the client connects anew".to_owned(),
+        DnsRefusal::Ambiguous => "questions to name servers are looked at, and client and server could take this segment for different bytes".to_owned(),
+        DnsRefusal::Memory => "questions to name servers are looked at, and the memory for streams is used up, or its source's share of it; see [limits] stream_bytes".to_owned(),
     }
 }
 
@@ -86,6 +152,7 @@ fn sentence(plan: &Plan, reason: Reason) -> String {
             "no rule matches, and the default {} decides",
             default_name(direction)
         ),
+        Reason::Dns(why) => refusal(plan, why),
     }
 }
 

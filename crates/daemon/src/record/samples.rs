@@ -107,8 +107,23 @@ pub(crate) fn reasons() -> Vec<Reason> {
     reasons.extend(FragmentFault::ALL.iter().copied().map(Reason::Fragment));
     reasons.extend(Invalid::ALL.iter().copied().map(Reason::Invalid));
     reasons.extend(Essential::ALL.iter().copied().map(Reason::Essential));
+    reasons.extend(DNS_REFUSALS.map(Reason::Dns));
     reasons
 }
+
+const DNS_REFUSALS: [DnsRefusal; 8] = [
+    DnsRefusal::Blocked(DnsEntry {
+        reach: policy::names::Reach::Both,
+        source: policy::names::SourceId::FIRST,
+    }),
+    DnsRefusal::Defect(wire::dns::Defect::Truncated),
+    DnsRefusal::Questions,
+    DnsRefusal::Opcode(6),
+    DnsRefusal::TooLong,
+    DnsRefusal::BeginUnseen,
+    DnsRefusal::Ambiguous,
+    DnsRefusal::Memory,
+];
 
 /// Every kind of event.
 pub(crate) fn events() -> Vec<Event> {
@@ -139,6 +154,23 @@ pub(crate) fn events() -> Vec<Event> {
             name: impossible.name(),
             malformed: None,
         });
+    }
+    for (name, blocked, entry) in [
+        ("x\\027.ads.example", Some(policy::DnsAnswer::Zero), true),
+        ("ads.example", Some(policy::DnsAnswer::Drop), true),
+        ("fine.example", None, true),
+        ("", None, false),
+    ] {
+        bodies.push(EventBody::Dns(DnsQuestion {
+            id: 7,
+            name: name.into(),
+            record_type: wire::dns::RecordType::AAAA,
+            blocked,
+            entry: entry.then(|| DnsListed {
+                entry: ".ads.example".into(),
+                source: "lists/ads\u{1b}[2J.txt".into(),
+            }),
+        }));
     }
     bodies.push(EventBody::Logged {
         rule: RuleId(0),

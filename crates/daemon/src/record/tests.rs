@@ -103,6 +103,7 @@ fn events_follow_suricatas_schema() {
             "ban",
             "ban-refused",
             "daemon",
+            "dns",
             "drift",
             "drop",
             "firewall",

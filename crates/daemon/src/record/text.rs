@@ -25,6 +25,15 @@ pub fn line(event: &Event, context: Context<'_>) -> Option<String> {
             (action, decided(context.plan, *verdict, *reason).text)
         }
         EventBody::Logged { rule, .. } => ("ALLOW", explain::rule_text(context.plan, *rule)),
+        EventBody::Dns(question) => {
+            let action = match (question.blocked, context.enforced) {
+                (None, _) => "DNS",
+                (Some(_), true) => "DNS-BLOCKED",
+                (Some(_), false) => "WOULD-DNS-BLOCK",
+            };
+            let tuple = event.tuple.as_ref();
+            (action, explain::question(question, tuple).text)
+        }
         EventBody::Alert(Alert::Content { rule, verdict }) => {
             let what = if *verdict == Verdict::Allow {
                 "passed"

@@ -63,7 +63,7 @@ impl From<AnswerError> for Failure {
     fn from(error: AnswerError) -> Self {
         let status = match error {
             AnswerError::NoSet { .. } => StatusCode::NOT_FOUND,
-            AnswerError::NoPacket { .. } => StatusCode::BAD_REQUEST,
+            AnswerError::NoPacket { .. } | AnswerError::NoName(_) => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error)
     }

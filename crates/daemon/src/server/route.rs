@@ -56,6 +56,7 @@ pub(super) fn router(service: Service, stop: watch::Receiver<bool>, allowed: All
         .route("/policy/reload", post(reload))
         .route("/flush", post(flush))
         .route("/test", post(test))
+        .route("/dns/test", post(dns_test))
         .with_state(app);
     Router::new()
         .nest(api::PREFIX, api)
@@ -372,6 +373,15 @@ async fn reload(State(app): State<App>) -> Answer<api::Applied> {
 
 async fn flush(State(app): State<App>) -> Answer<api::Flushed> {
     ask(&app, Guard::flush).await.map(Json)
+}
+
+async fn dns_test(
+    State(app): State<App>,
+    Body(request): Body<api::DnsTestRequest>,
+) -> Answer<Vec<api::DnsTestResult>> {
+    ask(&app, move |guard| guard.dns_test(&request))
+        .await
+        .map(Json)
 }
 
 async fn test(

@@ -295,6 +295,7 @@ fn sentence(event: &Value) -> String {
             format!("At {at}, a packet, {}, {verdict}: {decided}.", packet())
         }
         "firewall" => format!("At {at}, a packet, {}, passed: {decided}.", packet()),
+        "dns" => format!("At {at}, a question, {}: {decided}.", packet()),
         "alert" => format!("At {at}, {}: {}.", packet(), text("/alert/signature")),
         "anomaly" => format!(
             "At {at}, a broken or impossible packet, {}: {}.",

@@ -73,6 +73,8 @@ impl Entry {
             }
             EventBody::Flow(flow) => (Verdict::Allow, Some(flow.reason)),
             EventBody::Alert(Alert::Detector { .. })
+            // A blocked one is told as a drop as well, which is what counts.
+            | EventBody::Dns(_)
             | EventBody::Anomaly { .. }
             | EventBody::Ban(_)
             | EventBody::Unban { .. }

@@ -211,6 +211,8 @@ impl Reader {
                     flows: number(7)?,
                     alerts: number(8)?,
                     bans: number(9)?,
+                    // Not kept by minute.
+                    ..api::Totals::default()
                 },
             })
         })

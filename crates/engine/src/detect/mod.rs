@@ -165,7 +165,9 @@ impl Detectors {
             | Stage::Feed
             | Stage::Flow
             | Stage::Detector
-            | Stage::Essential => false,
+            | Stage::Essential
+            // Who asks for a blocked name is mostly the victim of whoever wrote the page.
+            | Stage::Dns => false,
         };
         if !counts || settings.ignore.contains_key(facts.source) {
             return None;

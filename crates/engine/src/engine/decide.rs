@@ -40,6 +40,7 @@ impl Engine {
             reason: decided.reason,
             direction,
             inspect: decided.inspect,
+            reply: self.reply_to(&case.facts, decided.reason),
         }
     }
 
@@ -60,13 +61,29 @@ impl Engine {
         if let Some(decided) = self.limit_icmp(&case.facts, case.arrival.now) {
             return decided;
         }
+        if let Some(Known::Accepted { established }) = case.arrival.known {
+            return self.decide_accepted(case, established);
+        }
         let state = self.state(case);
         self.take_news(case.arrival.now);
         match state {
             State::Invalid(invalid) => Decided::drop(Reason::Invalid(invalid)),
             State::Related { flow } => Decided::allow(Reason::Related, Some(flow)),
-            State::Established { flow, reply } => self.decide_established(case, flow, reply),
-            State::New { flow } => self.decide_new(case, flow),
+            State::Established { flow, reply } => {
+                let decided = self.decide_established(case, flow, reply);
+                if decided.verdict == Verdict::Allow
+                    && (!reply || self.is_picked_up(case, flow))
+                    && let Some(refused) =
+                        self.judge_datagram(&case.facts, Some(flow), case.arrival.now)
+                {
+                    return refused;
+                }
+                self.judge_segment(case, decided, false, reply)
+            }
+            State::New { flow } => {
+                let decided = self.decide_new(case, flow);
+                self.judge_segment(case, decided, true, false)
+            }
             State::Untracked => self.decide_untracked(&case.facts, case.arrival.now),
         }
     }
@@ -106,9 +123,8 @@ impl Engine {
         match arrival.known {
             None => self.flows.track(packet, facts, located, now, ended),
             Some(known) => {
-                let established = known == Known::Established;
                 self.flows
-                    .track_known(facts, located, established, now, ended)
+                    .track_known(facts, located, known.is_established(), now, ended)
             }
         }
     }
@@ -141,7 +157,7 @@ impl Engine {
             return Decided::allow(Reason::Established, None);
         };
         let handshake = state.handshake
-            || arrival.known == Some(Known::Established)
+            || arrival.known.is_some_and(Known::is_established)
             || facts.tcp_flags.is_none();
         if !state.inspection_begun {
             state.inspection_begun = true;
@@ -189,6 +205,9 @@ impl Engine {
         let decided = self.decide_untracked(facts, now);
         if decided.verdict != Verdict::Allow {
             return Decided { flow, ..decided };
+        }
+        if let Some(refused) = self.judge_datagram(facts, flow, now) {
+            return refused;
         }
         let known = flow.is_some();
         let slot =
@@ -345,10 +364,21 @@ impl Engine {
             reason,
             direction: probe.direction,
             inspect: Inspect::None,
+            reply: self.reply_to(&facts, reason),
         }
     }
 
     pub(super) fn test_facts(&self, now: Timestamp, facts: &Facts<'_>) -> (Verdict, Reason) {
+        let (verdict, reason) = self.test_headers(now, facts);
+        if verdict == Verdict::Allow
+            && let Some(refusal) = self.test_question(facts)
+        {
+            return (Verdict::Drop, Reason::Dns(refusal));
+        }
+        (verdict, reason)
+    }
+
+    fn test_headers(&self, now: Timestamp, facts: &Facts<'_>) -> (Verdict, Reason) {
         if let Some(reason) = self.shield(facts, now) {
             return (Verdict::Drop, reason);
         }

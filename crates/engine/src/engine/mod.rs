@@ -5,6 +5,7 @@
 
 mod answer;
 mod decide;
+mod dns;
 mod gate;
 mod record;
 mod watch;
@@ -14,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use policy::{AddressSet, Direction, Plan, Rule, RuleId, Timestamp};
-use wire::{FiveTuple, Frame, Malformed};
+use policy::{AddressSet, Direction, DnsAnswer, Plan, Rule, RuleId, Timestamp};
+use wire::{FiveTuple, Frame, Malformed, dns::Name};
 
 use crate::ban::Ban;
 use crate::ban_table::BanTable;
@@ -67,6 +68,12 @@ pub enum Known {
     New,
     /// Its flow was answered.
     Established,
+    /// The kernel's rules have accepted it, and it goes to a name server from the side that began the flow: only `[dns]` is still
+    /// to be asked.
+    Accepted {
+        /// Whether its flow was answered.
+        established: bool,
+    },
 }
 
 /// What to do with a packet.
@@ -80,6 +87,8 @@ pub struct Decision {
     pub direction: Direction,
     /// Whether its flow still has to be seen.
     pub inspect: Inspect,
+    /// What is to be answered to it in its receiver's place, where it asks for a blocked name.
+    pub reply: Option<DnsAnswer>,
 }
 
 /// Whether content rules still want to see a flow.
@@ -118,6 +127,8 @@ pub struct Engine {
     given_up: Vec<GivenUp>,
     /// Scratch: flows that nobody answers.
     silent: Vec<FlowSlot>,
+    /// Scratch: the name that was asked for.
+    asked: Box<Name>,
     seed: u64,
 }
 
@@ -174,6 +185,7 @@ impl Engine {
             ended: Vec::new(),
             given_up: Vec::new(),
             silent: Vec::new(),
+            asked: Box::default(),
             seed,
             plan,
         }
@@ -197,6 +209,7 @@ impl Engine {
                     reason: Reason::NotIp,
                     direction,
                     inspect: Inspect::None,
+                    reply: None,
                 }
             }
             Ok(Frame::Ip(packet)) if packet.fragment().is_some() => {
@@ -273,6 +286,12 @@ impl Engine {
             flow.inspection =
                 self.inspector
                     .begin(&facts_of(flow.tuple, flow.direction), &plan, None);
+            // Where the messages of a stream begin is still known.
+            flow.questions = flow.questions.take().filter(|_| plan.dns.is_some());
+            if let Some(questions) = &flow.questions {
+                let memory = &mut self.inspector.memory;
+                memory.account(questions.source, 0, questions.memory());
+            }
         }
         self.plan = plan;
     }

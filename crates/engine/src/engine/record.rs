@@ -72,16 +72,18 @@ impl Engine {
                 },
             );
         }
-        self.push_limited(
-            facts,
-            flow,
-            now,
-            EventBody::Drop {
-                verdict,
-                reason,
-                packet: facts.packet_facts(),
-            },
-        );
+        if !self.is_kept_quiet(reason) {
+            self.push_limited(
+                facts,
+                flow,
+                now,
+                EventBody::Drop {
+                    verdict,
+                    reason,
+                    packet: facts.packet_facts(),
+                },
+            );
+        }
         if facts.direction != Direction::Out && self.is_aimed_at_a_host(facts) {
             let plan = Arc::clone(&self.plan);
             if let Some(offence) = self.detectors.denied(&plan, facts, reason, now) {
@@ -96,6 +98,10 @@ impl Engine {
         for (flow, end) in std::mem::take(&mut self.ended) {
             if let Some(inspection) = &flow.inspection {
                 self.inspector.forget(inspection);
+            }
+            if let Some(questions) = &flow.questions {
+                let memory = &mut self.inspector.memory;
+                memory.account(questions.source, questions.memory(), 0);
             }
             self.events.push_back(Event {
                 at: flow.record(None).end,
@@ -201,6 +207,7 @@ impl Engine {
             reason,
             direction,
             inspect: Inspect::None,
+            reply: None,
         }
     }
 
@@ -219,6 +226,7 @@ impl Engine {
             reason: Reason::Fragment(fault),
             direction,
             inspect: Inspect::None,
+            reply: None,
         };
         match outcome {
             Outcome::Held => held(FragmentFault::Held),

@@ -43,6 +43,8 @@ pub(crate) struct Flow {
     pub(crate) reason: Reason,
     /// What is still to be inspected; see [`crate::inspect`].
     pub(crate) inspection: Option<Box<crate::inspect::Inspection>>,
+    /// What was asked of a name server over it: see [`crate::inspect::dns`].
+    pub(crate) questions: Option<Box<crate::inspect::dns::Questions>>,
     /// Whether it was asked what is to be inspected.
     pub(crate) inspection_begun: bool,
     /// The kernel tracks it, and shows only the packets that a content rule has to see.
@@ -434,6 +436,7 @@ impl FlowTable {
             bytes: [0; 2],
             reason,
             inspection: None,
+            questions: None,
             inspection_begun: false,
             by_kernel: false,
             by_syn: facts.tcp_flags.is_some_and(|flags| flags.syn()),

@@ -3,10 +3,10 @@
 //! A flow is inspected only while a content rule could match it, and at most to that rule's depth in each direction; then it
 //! is settled and costs nothing more.
 
+pub(crate) mod dns;
 mod matcher;
+mod memory;
 mod stream;
-
-use std::collections::HashMap;
 
 use policy::{Content, Direction, Plan, Rule, RuleId, Scope, Timestamp};
 use wire::{Packet, Transport};
@@ -16,6 +16,7 @@ use crate::facts::Facts;
 use crate::flow::{Flow, opposite};
 use crate::index::{Index, header_matches, header_matches_anywhere};
 pub(crate) use matcher::Matchers;
+pub(crate) use memory::{Memory, Shortage};
 use stream::Stream;
 
 /// What is still to be inspected of one flow. Index 0 is the side that began it, 1 the other.
@@ -83,16 +84,9 @@ pub(crate) struct Inspector {
     matchers: Matchers,
     /// Content rules alone, by direction.
     indexes: [Index; 3],
-    /// Bytes held for all flows.
-    memory: usize,
-    /// And for those of each source that has any.
-    by_source: HashMap<u128, usize>,
+    /// What all streams hold.
+    pub(crate) memory: Memory,
 }
-
-/// The share of the memory for streams that one source may hold, and what it may hold in any case. Its own flows suffer from
-/// more: nobody makes room for a pattern by filling the memory alone.
-const SHARE: usize = 8;
-const SHARE_FLOOR: usize = 64 * 1024;
 
 impl Inspector {
     pub(crate) fn new(plan: &Plan) -> Self {
@@ -100,21 +94,7 @@ impl Inspector {
             matchers: Matchers::new(plan),
             indexes: Direction::ALL
                 .map(|direction| Index::build(plan, direction, |rule| rule.content.is_some())),
-            memory: 0,
-            by_source: HashMap::new(),
-        }
-    }
-
-    /// One flow of this source holds `now` bytes where it held `before`.
-    fn account(&mut self, source: u128, before: usize, now: usize) {
-        self.memory = (self.memory + now).saturating_sub(before);
-        if before == now {
-            return;
-        }
-        let held = self.by_source.entry(source).or_default();
-        *held = (*held + now).saturating_sub(before);
-        if *held == 0 {
-            self.by_source.remove(&source);
+            memory: Memory::default(),
         }
     }
 
@@ -221,14 +201,11 @@ impl Inspector {
             return Finding::Ambiguous;
         };
         let (source, now_held) = (inspection.source, inspection.memory());
-        self.account(source, held, now_held);
+        self.memory.account(source, held, now_held);
         let limit = plan.limits.stream_bytes as usize;
-        let share = (limit / SHARE).max(SHARE_FLOOR);
-        let greedy = now_held > held
-            && (self.by_source.get(&source)).is_some_and(|&held_by_source| held_by_source > share);
-        if greedy || self.memory > limit {
-            self.account(source, now_held, 0);
-            if greedy || !plan.on_failure.passes() {
+        if let Some(shortage) = self.memory.shortage(source, now_held > held, limit) {
+            self.memory.account(source, now_held, 0);
+            if shortage == Shortage::Share || !plan.on_failure.passes() {
                 inspection.streams = [None, None];
                 inspection.depth = [0; 2];
                 inspection.starved = true;
@@ -285,7 +262,7 @@ impl Inspector {
         if inspection.is_settled() {
             let held = inspection.memory();
             flow.inspection = None;
-            self.account(source, held, 0);
+            self.memory.account(source, held, 0);
             return Finding::Settled;
         }
         Finding::Nothing
@@ -293,7 +270,8 @@ impl Inspector {
 
     /// A flow with an inspection ended.
     pub(crate) fn forget(&mut self, inspection: &Inspection) {
-        self.account(inspection.source, inspection.memory(), 0);
+        self.memory
+            .account(inspection.source, inspection.memory(), 0);
     }
 }
 

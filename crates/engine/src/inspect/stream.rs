@@ -65,6 +65,27 @@ impl Stream {
         Some(grown)
     }
 
+    /// How far behind the first byte held a segment begins, modulo 2³²: from 2³¹ on it begins before it. Nothing where the first
+    /// byte is not known yet.
+    pub(crate) fn offset(&self, segment: &Tcp<'_>) -> Option<u32> {
+        let first_byte = segment
+            .sequence()
+            .wrapping_add(u32::from(segment.flags().syn()));
+        Some(first_byte.wrapping_sub(self.base?))
+    }
+
+    /// Forgets the first bytes in order: what is sent again of them cannot be compared any more.
+    pub(crate) fn forget(&mut self, count: usize) {
+        let count = count.min(self.bytes.len());
+        self.bytes.drain(..count);
+        self.bytes.shrink_to(self.bytes.len());
+        let moved = count as u32;
+        self.base = self.base.map(|base| base.wrapping_add(moved));
+        // All that waits lies behind the bytes in order.
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        self.waiting = waiting.map(|(at, piece)| (at - moved, piece)).collect();
+    }
+
     fn take_bytes(
         &mut self,
         sequence: u32,

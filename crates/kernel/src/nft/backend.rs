@@ -238,9 +238,9 @@ impl Nft {
     }
 }
 
-/// Whether a plan has rules that user space must look at.
+/// Whether a plan has packets that user space must look at.
 fn hands_up(plan: &Plan) -> bool {
-    plan.mode == policy::Mode::Enforce && plan.rules.iter().any(|rule| rule.content.is_some())
+    plan.mode == policy::Mode::Enforce && plan.looks_inside()
 }
 
 /// Deletes everything in our table but ban sets that can stay, in the same transaction that makes it anew.

@@ -10,6 +10,7 @@ use super::branch::Branch;
 use super::header::{Entry, Header, Target};
 use super::inspect;
 use super::list::{Family, Side};
+use super::question;
 use super::rate::meter;
 use super::rule::{Content, meter_set};
 use super::shield;
@@ -54,16 +55,16 @@ const HOOKS: [Hook; 3] = [
 pub(super) fn write(writer: &mut Writer<'_>) {
     rate_sets(writer);
     let content = Content::of(writer);
-    let hands_up =
-        content == Content::HandUp && writer.plan.rules.iter().any(|rule| rule.content.is_some());
+    let hands_up = inspect::hands_up(writer);
     for hook in HOOKS {
         let direction = hook.direction;
-        let mut rules = Vec::new();
+        let mut rules = question::answers(writer, direction);
         if hands_up {
             rules.push(inspect::FORGET_MARKS.to_owned());
         }
         // Before established flows pass: a ban cuts them too.
         rules.extend(shield::destination(direction));
+        rules.extend(question::jump(writer, direction));
         let established = established(writer, direction, content);
         // First and by itself, as most packets are of this kind and a comparison costs less than a lookup.
         rules.push(format!("ct state established {established}"));
@@ -122,6 +123,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     if hands_up {
         inspect::write(writer);
     }
+    question::write(writer);
 }
 
 /// The rules of a direction, then what stands after them.

@@ -18,6 +18,7 @@ mod header;
 mod inspect;
 mod list;
 mod message;
+mod question;
 mod rate;
 mod rule;
 mod shield;

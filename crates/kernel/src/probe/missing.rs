@@ -33,22 +33,22 @@ pub enum Missing {
     NfTables,
     /// Any way to queue packets.
     #[error(
-        "this kernel can queue packets neither by nft_queue nor by the NFQUEUE target, so content rules are not enforced; all other rules are: load nft_queue or xt_NFQUEUE"
+        "this kernel can queue packets neither by nft_queue nor by the NFQUEUE target, so content rules and [dns] are not enforced; all other rules are: load nft_queue or xt_NFQUEUE"
     )]
     Queueing,
     /// `nft_queue`, where the NFQUEUE target stands in.
     #[error(
-        "this kernel has no nft_queue; content rules are enforced by one iptables rule instead: load nft_queue to do without iptables"
+        "this kernel has no nft_queue; content rules and [dns] are enforced by one iptables rule instead: load nft_queue to do without iptables"
     )]
     NftQueue,
     /// `ip6tables`, where it would have to stand in.
     #[error(
-        "the ip6tables program is missing, so content rules are not enforced for IPv6; for IPv4 they are: install iptables with IPv6"
+        "the ip6tables program is missing, so content rules and [dns] are not enforced for IPv6; for IPv4 they are: install iptables with IPv6"
     )]
     Ip6tables,
     /// `nfnetlink_queue`.
     #[error(
-        "this kernel has no nfnetlink_queue, so content rules are not enforced; all other rules are: load nfnetlink_queue or use a kernel with it"
+        "this kernel has no nfnetlink_queue, so content rules and [dns] are not enforced; all other rules are: load nfnetlink_queue or use a kernel with it"
     )]
     Nfqueue,
     /// `nfnetlink_log`.

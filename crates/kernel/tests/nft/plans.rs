@@ -64,6 +64,17 @@ pub(crate) fn limit(amount: u32, unit: RateUnit, per: u64, burst: u32) -> Option
     })
 }
 
+/// Names that are not resolved, asked for at these ports.
+pub(crate) fn names(ranges: &[(u16, u16)]) -> policy::DnsFilter {
+    policy::DnsFilter {
+        names: policy::names::NameFilterBuilder::new(7).build().into(),
+        answer: policy::DnsAnswer::Zero,
+        ports: ports(ranges),
+        ttl: Duration::from_secs(60),
+        log: policy::DnsLog::Blocked,
+    }
+}
+
 pub(crate) fn content(every_packet: bool) -> Option<Content> {
     Some(Content {
         pattern: Some(Pattern::Contains {

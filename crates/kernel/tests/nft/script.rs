@@ -1,8 +1,8 @@
 //! Scripts as text: what they look like, and that nft takes them.
 
 use policy::{AddressSet, Plan};
-use portcullis_kernel::datapath::Queues;
-use portcullis_kernel::nft::{Context, HandUp, LOG_GROUP, Slot, compile};
+use portcullis_kernel::datapath::{Datapath as _, Queues};
+use portcullis_kernel::nft::{Context, HandUp, LOG_GROUP, Nft, Slot, compile};
 
 use crate::plans;
 
@@ -64,6 +64,67 @@ fn content_rules_by_mark_and_by_queue() {
     let one = Some(Queues { first: 9, count: 1 });
     let queue = script(&closed, HandUp::Queue, one, &none).text;
     assert!(queue.contains("\t\tqueue num 9\n"), "{queue}");
+}
+
+#[test]
+fn questions_to_name_servers_by_mark_and_by_queue() {
+    let none = AddressSet::default();
+    let mut plan = plans::server();
+    plan.dns = Some(plans::names(&[(53, 53)]));
+    let text = script(&plan, HandUp::Mark, QUEUES, &none).text;
+    for wanted in [
+        "\t\tth dport 53 iif != \"lo\" jump questions\n",
+        "\t\tth dport 53 jump questions\n",
+        "\t\tmeta mark set meta mark | 0x18000000\n",
+        "\t\tmeta mark & 0x20000000 != 0 notrack\n",
+    ] {
+        assert!(text.contains(wanted), "{wanted}{text}");
+    }
+    assert!(!text.contains("queue"), "{text}");
+    plan.dns = Some(plans::names(&[(53, 53), (5353, 5355)]));
+    let text = script(&plan, HandUp::Queue, QUEUES, &none).text;
+    assert!(
+        text.contains("th dport { 53, 5353-5355 } jump questions"),
+        "{text}"
+    );
+    let queue = "\t\tmeta mark & 0x08000000 != 0 queue flags bypass num 4-7\n";
+    assert_eq!(text.matches(queue).count(), 3, "{text}");
+    // Nobody looks: they pass, or do not.
+    let open = script(&plan, HandUp::Mark, None, &none).text;
+    assert!(!open.contains("questions"), "{open}");
+    plan.on_failure = policy::OnFailure::Closed;
+    let closed = script(&plan, HandUp::Mark, None, &none).text;
+    assert!(
+        closed.contains("ct direction reply return\n\t\tdrop\n"),
+        "{closed}"
+    );
+    plan.mode = policy::Mode::Observe;
+    let observed = script(&plan, HandUp::Mark, None, &none).text;
+    assert!(!observed.contains("questions"), "{observed}");
+}
+
+#[test]
+fn nft_takes_what_hands_up_questions() {
+    let Some(mut lab) = crate::stage::Lab::new() else {
+        return;
+    };
+    let before = lab.ruleset();
+    let mut plan = plans::content_rules();
+    plan.dns = Some(plans::names(&[(53, 53), (5353, 5355)]));
+    for on_failure in [policy::OnFailure::Open, policy::OnFailure::Closed] {
+        plan.on_failure = on_failure;
+        lab.try_apply(&plan, Some(Queues { first: 0, count: 2 }))
+            .unwrap();
+        lab.try_apply(&plan, None).unwrap();
+    }
+    plan.dns = Some(policy::DnsFilter {
+        ports: policy::PortSet::Any,
+        ..plans::names(&[])
+    });
+    lab.try_apply(&plan, Some(Queues { first: 0, count: 2 }))
+        .unwrap();
+    lab.with(Nft::remove).unwrap();
+    assert_eq!(lab.ruleset(), before);
 }
 
 mod random {

@@ -58,6 +58,8 @@ pub struct Match<'a> {
     pub reach: Reach,
     /// Where it comes from; of an entry in several lists the first.
     pub source: &'a Source,
+    /// The same as a number: its place in [`NameFilter::sources`].
+    pub source_id: SourceId,
 }
 
 impl fmt::Display for Match<'_> {
@@ -95,6 +97,7 @@ impl NameFilter {
             name: &name[hit.start..],
             reach: hit.reach,
             source: &self.sources[hit.source.index()],
+            source_id: hit.source,
         }
     }
 

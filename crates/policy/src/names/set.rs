@@ -33,6 +33,9 @@ impl SourceId {
     /// Most sources of a set.
     pub const COUNT: usize = 1 << SOURCE_BITS;
 
+    /// The first of them.
+    pub const FIRST: Self = Self(0);
+
     pub(super) const LAST: Self = Self(SOURCE_MASK as u8);
 
     /// The `index`th source, if there can be so many.

@@ -10,7 +10,7 @@ use crate::port::PortSet;
 use crate::report::Report;
 use crate::tree::{Entry, Node, Span, Value};
 
-use super::{later, ports};
+use super::ports;
 
 const EXPECTED: &str =
     "a domain such as ads.example, *.ads.example for all below it, or .ads.example for both";
@@ -92,7 +92,6 @@ pub(super) fn read(entry: &Entry, report: &mut Report) -> Option<DnsDraft> {
     {
         tell_of_wide(wide, entry.key_span, report);
     }
-    later::not_enforced(entry.key_span, "[dns]", report);
     Some(draft)
 }
 

@@ -449,7 +449,6 @@ const WARNINGS: &[Case] = &[
         "",
         "[protect]\naddresses = «\"any\"\n",
     ),
-    ("not-enforced", "", "[dns]\nblock = [\"*.ads.example\"]\n"),
     ("not-enforced", "", "«[web]\nlisten = \"127.0.0.1:8117\"\n"),
     (
         "not-enforced",

@@ -1,0 +1,126 @@
+//! What is sent in the place of a name server, or of its client, when a question does not pass.
+
+use std::net::IpAddr;
+
+use engine::{Decision, DnsRefusal, Reason, Verdict};
+use kernel::nfqueue::QueuedPacket;
+use kernel::reply::{Body, Forged, Replier};
+use policy::{DnsAnswer, DnsFilter};
+use wire::dns::{Message, REPLY_MAX, Reply, reply};
+use wire::{Frame, Link, Packet, Transport};
+
+/// What waits to be sent until its question has its verdict.
+#[derive(Debug)]
+pub(super) struct Answer {
+    from: (IpAddr, u16),
+    to: (IpAddr, u16),
+    interface: u32,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Reply(Box<[u8]>),
+    Reset { sequence: u32 },
+}
+
+impl Answer {
+    /// To a packet that the kernel holds; nothing where the verdict says all.
+    pub(super) fn to(
+        question: &QueuedPacket<'_>,
+        decision: &Decision,
+        filter: Option<&DnsFilter>,
+    ) -> Option<Self> {
+        let Reason::Dns(refusal) = decision.reason else {
+            return None;
+        };
+        let is_reset = decision.verdict == Verdict::Reject;
+        if decision.reply.is_none() && !is_reset {
+            return None;
+        }
+        let Ok(Frame::Ip(packet)) = wire::parse(Link::RawIp, question.payload, question.full_len)
+        else {
+            return None;
+        };
+        if is_reset {
+            return Self::reset(question, &packet, refusal);
+        }
+        let filter = filter?;
+        let what = match decision.reply? {
+            DnsAnswer::Refuse => Reply::Refused,
+            DnsAnswer::NxDomain => Reply::NxDomain,
+            DnsAnswer::Zero => Reply::Zero {
+                // At most a day.
+                ttl: u32::try_from(filter.ttl.as_secs()).unwrap_or_default(),
+            },
+            DnsAnswer::Drop => return None,
+        };
+        let (source_port, port) = packet.ports()?;
+        let mut buffer = [0; REPLY_MAX];
+        let message = Message::parse(packet.payload()).ok()?;
+        let payload = reply(&message, what, &mut buffer).ok()?;
+        Some(Self {
+            from: (packet.destination(), port),
+            to: (packet.source(), source_port),
+            // Where the client is: for what this host asks, the interface that the question would have left by.
+            interface: match question.interface_in {
+                0 => question.interface_out,
+                interface => interface,
+            },
+            what: What::Reply(payload.into()),
+        })
+    }
+
+    /// The kernel resets the client's side. The server would wait for the rest of the question, and has few places for those who do.
+    fn reset(
+        question: &QueuedPacket<'_>,
+        packet: &Packet<'_>,
+        refusal: DnsRefusal,
+    ) -> Option<Self> {
+        let Transport::Tcp(segment) = packet.transport() else {
+            return None;
+        };
+        // Said once: what follows on a refused question changes nothing.
+        if segment.payload().is_empty() || segment.flags().syn() || refusal == DnsRefusal::Ambiguous
+        {
+            return None;
+        }
+        let (source_port, port) = packet.ports()?;
+        Some(Self {
+            from: (packet.source(), source_port),
+            to: (packet.destination(), port),
+            interface: match question.interface_out {
+                0 => question.interface_in,
+                interface => interface,
+            },
+            what: What::Reset {
+                sequence: segment.sequence(),
+            },
+        })
+    }
+
+    /// Sends it; whether that worked.
+    pub(super) fn send(&self, replier: Option<&Replier>) -> bool {
+        let forged = Forged {
+            source: self.from.0,
+            source_port: self.from.1,
+            destination: self.to.0,
+            destination_port: self.to.1,
+            interface: self.interface,
+            body: match &self.what {
+                What::Reply(payload) => Body::Datagram(payload),
+                What::Reset { sequence } => Body::Reset {
+                    sequence: *sequence,
+                },
+            },
+        };
+        match replier.map(|replier| replier.send(&forged)) {
+            Some(Ok(())) => true,
+            Some(Err(error)) => {
+                tracing::debug!("{error}");
+                false
+            }
+            None => false,
+        }
+    }
+}

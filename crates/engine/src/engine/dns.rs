@@ -1,0 +1,287 @@
+//! Questions to name servers in the decision: asked of what would pass, whichever line let it.
+
+use std::sync::Arc;
+
+use policy::names::NameVerdict;
+use policy::{Direction, DnsAnswer, DnsFilter, DnsLog, Plan, Timestamp, protocol};
+use wire::Transport;
+use wire::dns::Name;
+
+use super::decide::{Case, Decided};
+use super::{Engine, Known};
+use crate::detect::counted;
+use crate::event::{DnsListed, DnsQuestion, EventBody};
+use crate::facts::Facts;
+use crate::flow::FlowSlot;
+use crate::inspect::dns::{Asked, Messages, Next, Questions, judge};
+use crate::verdict::{DnsRefusal, Reason, Verdict};
+
+impl Engine {
+    /// The plan, if its `[dns]` looks at packets like this: those to a port where names are asked for. What this host says to
+    /// itself is looked at when it leaves.
+    pub(super) fn asks_names(&self, facts: &Facts<'_>) -> Option<Arc<Plan>> {
+        let filter = self.plan.dns.as_ref()?;
+        let is_seen_before = facts.is_loopback() && facts.direction == Direction::In;
+        let is_carried = matches!(facts.protocol, protocol::UDP | protocol::TCP);
+        let asks = is_carried && !is_seen_before && filter.ports.matches(facts.port);
+        asks.then(|| Arc::clone(&self.plan))
+    }
+
+    /// Judges a datagram that would pass; gives what becomes of it when it may not.
+    pub(super) fn judge_datagram(
+        &mut self,
+        facts: &Facts<'_>,
+        flow: Option<FlowSlot>,
+        now: Timestamp,
+    ) -> Option<Decided> {
+        if facts.protocol != protocol::UDP {
+            return None;
+        }
+        let plan = self.asks_names(facts)?;
+        let filter = plan.dns.as_ref()?;
+        let is_cut = facts.payload.len() < facts.payload_len as usize;
+        let refusal = match judge(filter, facts.payload, &mut self.asked) {
+            Ok(None) => return None,
+            Ok(Some(asked)) => {
+                self.tell_of_question(filter, asked, facts, flow, now);
+                DnsRefusal::Blocked(asked.blocked?)
+            }
+            // A capture may hold the begins of packets alone.
+            Err(DnsRefusal::Defect(_)) if is_cut => return None,
+            Err(refusal) => refusal,
+        };
+        Some(Decided {
+            flow,
+            ..Decided::drop(Reason::Dns(refusal))
+        })
+    }
+
+    /// Judges a segment that would pass. `is_reply`: it goes to the side that began the connection.
+    pub(super) fn judge_segment(
+        &mut self,
+        case: &Case<'_>,
+        decided: Decided,
+        is_new: bool,
+        is_reply: bool,
+    ) -> Decided {
+        let (Verdict::Allow, Some(slot), Transport::Tcp(segment)) =
+            (decided.verdict, decided.flow, case.packet.transport())
+        else {
+            return decided;
+        };
+        let Some(plan) = self.asks_names(&case.facts) else {
+            return decided;
+        };
+        if is_reply && !self.is_picked_up(case, slot) {
+            return decided;
+        }
+        let (Some(filter), Some(flow)) = (plan.dns.as_ref(), self.flows.get_mut(slot)) else {
+            return decided;
+        };
+        // A SYN under way is no begin: its receiver does not take it (RFC 5961 section 4).
+        let begins = is_new && segment.flags().syn();
+        if segment.payload().is_empty() && !begins && flow.questions.is_none() {
+            return decided;
+        }
+        let source = counted(policy::address_key(flow.tuple.source));
+        let mut questions = flow.questions.take().unwrap_or_else(|| {
+            Box::new(Questions {
+                source,
+                sides: [None, None],
+            })
+        });
+        let held = questions.memory();
+        let side = &mut questions.sides[usize::from(is_reply)];
+        if begins {
+            *side = Some(Messages::default());
+        }
+        let messages = side.get_or_insert_with(Messages::unseen);
+        let is_cut = case.facts.payload.len() < case.facts.payload_len as usize;
+        let outcome = messages
+            .take(&segment, is_cut)
+            .and_then(|()| self.judge_messages(filter, messages, case, slot));
+        let outcome = match outcome {
+            Err(refusal) => {
+                // The honest copy of an ambiguous segment may follow.
+                if refusal != DnsRefusal::Ambiguous {
+                    messages.refuse(refusal);
+                }
+                Err(refusal)
+            }
+            Ok(()) => {
+                let now_held = questions.memory();
+                self.inspector.memory.account(source, held, now_held);
+                let limit = plan.limits.stream_bytes as usize;
+                let short = self
+                    .inspector
+                    .memory
+                    .shortage(source, now_held > held, limit);
+                self.inspector.memory.account(source, now_held, held);
+                match short {
+                    None => Ok(()),
+                    Some(_) => {
+                        if let Some(messages) = &mut questions.sides[usize::from(is_reply)] {
+                            messages.refuse(DnsRefusal::Memory);
+                        }
+                        Err(DnsRefusal::Memory)
+                    }
+                }
+            }
+        };
+        let now_held = questions.memory();
+        self.inspector.memory.account(source, held, now_held);
+        if let Some(flow) = self.flows.get_mut(slot) {
+            flow.questions = Some(questions);
+        }
+        match outcome {
+            Ok(()) => decided,
+            Err(refusal) => Decided {
+                verdict: match refusal {
+                    DnsRefusal::Ambiguous => Verdict::Drop,
+                    _ => Verdict::Reject,
+                },
+                flow: Some(slot),
+                ..Decided::drop(Reason::Dns(refusal))
+            },
+        }
+    }
+
+    /// Judges what a segment completed.
+    fn judge_messages(
+        &mut self,
+        filter: &DnsFilter,
+        messages: &mut Messages,
+        case: &Case<'_>,
+        flow: FlowSlot,
+    ) -> Result<(), DnsRefusal> {
+        loop {
+            let message = match messages.next() {
+                Next::Message(message) => message,
+                Next::Nothing => return messages.settle(),
+                Next::TooLong => return Err(DnsRefusal::TooLong),
+            };
+            if let Some(asked) = judge(filter, message, &mut self.asked)? {
+                let now = case.arrival.now;
+                self.tell_of_question(filter, asked, &case.facts, Some(flow), now);
+                if let Some(entry) = asked.blocked {
+                    return Err(DnsRefusal::Blocked(entry));
+                }
+            }
+        }
+    }
+
+    /// Counts the question that was just read, and records it as the policy says.
+    fn tell_of_question(
+        &mut self,
+        filter: &DnsFilter,
+        asked: Asked,
+        facts: &Facts<'_>,
+        flow: Option<FlowSlot>,
+        now: Timestamp,
+    ) {
+        let is_blocked = asked.blocked.is_some();
+        self.totals.dns_questions += 1;
+        self.totals.dns_blocked += u64::from(is_blocked);
+        let is_told = match filter.log {
+            DnsLog::None => false,
+            DnsLog::Blocked => is_blocked,
+            DnsLog::All => true,
+        };
+        if !is_told {
+            return;
+        }
+        let entry = match filter.names.judge(self.asked.as_bytes()) {
+            NameVerdict::NotListed => None,
+            NameVerdict::Allowed(entry) | NameVerdict::Blocked(entry) => Some(DnsListed {
+                entry: entry.to_string().into(),
+                source: entry.source.to_string().into(),
+            }),
+        };
+        let question = DnsQuestion {
+            id: asked.id,
+            name: self.asked.as_str().into(),
+            record_type: asked.record_type,
+            blocked: is_blocked.then_some(filter.answer),
+            entry,
+        };
+        self.push_limited(facts, flow, now, EventBody::Dns(question));
+    }
+
+    /// Judges a hypothetical datagram; one without payload is any.
+    pub(super) fn test_question(&self, facts: &Facts<'_>) -> Option<DnsRefusal> {
+        if facts.protocol != protocol::UDP || facts.payload.is_empty() {
+            return None;
+        }
+        let plan = self.asks_names(facts)?;
+        match judge(plan.dns.as_ref()?, facts.payload, &mut Name::new()) {
+            Ok(asked) => asked?.blocked.map(DnsRefusal::Blocked),
+            Err(refusal) => Some(refusal),
+        }
+    }
+
+    /// Whether the flow was known to the kernel before it was here: which side began it is not known.
+    pub(super) fn is_picked_up(&self, case: &Case<'_>, flow: FlowSlot) -> bool {
+        case.arrival.known.is_some()
+            && (self.flows.get(flow)).is_some_and(|flow| flow.reason == Reason::Established)
+    }
+
+    /// Whether the policy wants no record of packets that are refused for this reason.
+    pub(super) fn is_kept_quiet(&self, reason: Reason) -> bool {
+        matches!(reason, Reason::Dns(DnsRefusal::Blocked(_)))
+            && (self.plan.dns.as_ref()).is_some_and(|filter| filter.log == DnsLog::None)
+    }
+
+    /// What is to be answered in the name server's place. Of a stream nothing: it is reset.
+    pub(super) fn reply_to(&self, facts: &Facts<'_>, reason: Reason) -> Option<DnsAnswer> {
+        let answer = self.plan.dns.as_ref()?.answer;
+        let is_blocked = matches!(reason, Reason::Dns(DnsRefusal::Blocked(_)));
+        (is_blocked && facts.protocol == protocol::UDP && answer != DnsAnswer::Drop)
+            .then_some(answer)
+    }
+
+    /// A packet that the kernel's rules have accepted: only `[dns]` is still to be asked.
+    pub(super) fn decide_accepted(&mut self, case: &Case<'_>, established: bool) -> Decided {
+        use crate::flow::State;
+        let now = case.arrival.now;
+        let pass = Decided {
+            inspect: super::Inspect::More,
+            ..Decided::allow(Reason::Established, None)
+        };
+        if case.facts.protocol != protocol::TCP {
+            return self.judge_datagram(&case.facts, None, now).unwrap_or(pass);
+        }
+        let (located, ended) = (&case.located, &mut self.ended);
+        let state = self
+            .flows
+            .track_known(&case.facts, located, established, now, ended);
+        let (flow, is_new) = match state {
+            State::Invalid(invalid) => return Decided::drop(Reason::Invalid(invalid)),
+            State::New { flow } => (flow, true),
+            State::Established { flow, .. } => (Some(flow), false),
+            State::Related { .. } | State::Untracked => return pass,
+        };
+        let ended = &mut self.ended;
+        let entered = match (is_new, flow) {
+            (true, flow) => {
+                self.flows
+                    .enter(&case.facts, located, flow, Reason::Established, now, ended)
+            }
+            (false, flow) => Ok(flow),
+        };
+        match entered {
+            Ok(flow) => self.judge_segment(case, Decided { flow, ..pass }, is_new, false),
+            Err(invalid) => Decided::drop(Reason::Invalid(invalid)),
+        }
+    }
+}
+
+impl Known {
+    /// Whether the flow was answered.
+    pub(crate) const fn is_established(self) -> bool {
+        match self {
+            Self::New => false,
+            Self::Established => true,
+            Self::Accepted { established } => established,
+        }
+    }
+}

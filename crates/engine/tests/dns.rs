@@ -1,0 +1,435 @@
+//! Questions to name servers: which of them pass, over UDP and TCP, however they are cut.
+#![allow(clippy::unwrap_used, reason = "inputs are constants")]
+
+extern crate portcullis_engine as engine;
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use Verdict::{Allow, Drop, Reject};
+use common::*;
+use engine::{Arrival, Decision, DnsRefusal, EventBody, Known, Reason, Verdict};
+use policy::names::{NameFilterBuilder, Pattern, Source};
+use policy::{Direction, DnsAnswer, DnsFilter, DnsLog, Plan, PortSet};
+use wire::Link;
+use wire::dns::Defect;
+
+const BLOCK: &[&str] = &["ads.example", "*.below.example", ".both.example"];
+const ALLOW: &[&str] = &["fine.both.example"];
+
+fn filter(log: DnsLog) -> DnsFilter {
+    let mut names = NameFilterBuilder::new(7);
+    let source = names.source(Source::List("ads.txt".to_owned()));
+    for name in BLOCK {
+        names.block(&Pattern::parse(name).unwrap(), source).unwrap();
+    }
+    for name in ALLOW {
+        names.allow(&Pattern::parse(name).unwrap(), source).unwrap();
+    }
+    DnsFilter {
+        names: Arc::new(names.build()),
+        answer: DnsAnswer::Zero,
+        ports: PortSet::from_ranges([(53, 53)]),
+        ttl: Duration::from_secs(60),
+        log,
+    }
+}
+
+fn dns_plan() -> Plan {
+    let all = policy::Rule {
+        log: false,
+        ..rule(policy::Action::Allow)
+    };
+    Plan {
+        dns: Some(filter(DnsLog::All)),
+        ..plan(vec![all])
+    }
+}
+
+fn bench() -> Bench {
+    Bench::new(dns_plan())
+}
+
+/// A query for an A record.
+fn query(name: &str) -> Vec<u8> {
+    let mut bytes = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0".to_vec();
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        bytes.push(label.len() as u8);
+        bytes.extend(label.as_bytes());
+    }
+    bytes.extend(b"\0\0\x01\0\x01");
+    bytes
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u16).to_be_bytes(), message].concat()
+}
+
+fn ask(bench: &mut Bench, message: &[u8]) -> Decision {
+    bench.packet(Direction::Out, &udp(HOST, 40_000, CLIENT, 53, message))
+}
+
+fn refusal(decision: &Decision) -> Option<DnsRefusal> {
+    match decision.reason {
+        Reason::Dns(refusal) => Some(refusal),
+        _ => None,
+    }
+}
+
+#[test]
+fn names_are_judged_whatever_their_case() {
+    let mut bench = bench();
+    for (verdict, name) in [
+        (Drop, "ads.example"),
+        (Drop, "ADS.eXaMpLe."),
+        (Allow, "x.ads.example"),
+        (Allow, "below.example"),
+        (Drop, "a.b.below.example"),
+        (Drop, "both.example"),
+        (Drop, "x.both.example"),
+        (Allow, "fine.both.example"),
+        (Allow, "other.example"),
+        (Allow, ""),
+    ] {
+        let decision = ask(&mut bench, &query(name));
+        assert_eq!(decision.verdict, verdict, "{name}");
+        let reply = (verdict == Drop).then_some(DnsAnswer::Zero);
+        assert_eq!(decision.reply, reply, "{name}");
+    }
+    assert_eq!(bench.engine.totals().dns_questions, 10);
+    assert_eq!(bench.engine.totals().dns_blocked, 5);
+}
+
+#[test]
+fn both_families_and_all_ways_are_judged_but_loopback_once() {
+    let mut bench = bench();
+    for (source, target) in [(CLIENT, HOST), (CLIENT6, HOST6)] {
+        let asked = udp(source, 40_000, target, 53, &query("ads.example"));
+        for direction in Direction::ALL {
+            assert_eq!(bench.verdict(direction, &asked), Drop, "{direction}");
+        }
+    }
+    let local = udp("127.0.0.1", 40_000, "127.0.0.1", 53, &query("ads.example"));
+    for (direction, verdict) in [(Direction::Out, Drop), (Direction::In, Allow)] {
+        let arrival = Arrival {
+            now: bench.now,
+            direction: Some(direction),
+            interface: Some("lo"),
+            wire_len: local.len() as u32,
+            known: None,
+        };
+        let frame = wire::parse(Link::RawIp, &local, local.len());
+        assert_eq!(bench.engine.handle(&arrival, frame).verdict, verdict);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_or_is_no_question() {
+    let good = query("other.example");
+    let with = |place: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[place] = byte;
+        bytes
+    };
+    let loops = [&good[..12], b"\xc0\x0c\0\x01\0\x01"].concat();
+    let long = |last: usize| {
+        let label = "a".repeat(63);
+        query(&format!("{label}.{label}.{label}.{}", "b".repeat(last)))
+    };
+    for (message, expected) in [
+        (&b""[..], Some(DnsRefusal::Defect(Defect::HeaderTruncated))),
+        (&good[..20], Some(DnsRefusal::Defect(Defect::Truncated))),
+        (&loops, Some(DnsRefusal::Defect(Defect::PointerForward))),
+        (&long(61), None),
+        (&long(62), Some(DnsRefusal::Defect(Defect::NameTooLong))),
+        (&with(5, 2), Some(DnsRefusal::Questions)),
+        // Nothing is asked: a query for a server cookie (RFC 7873 section 5.4).
+        (&with(5, 0), None),
+        // A response; NOTIFY, UPDATE; IQUERY, STATUS, DSO, none.
+        (&with(2, 0x80), None),
+        (&with(2, 4 << 3), None),
+        (&with(2, 5 << 3), None),
+        (&with(2, 1 << 3), Some(DnsRefusal::Opcode(1))),
+        (&with(2, 2 << 3), Some(DnsRefusal::Opcode(2))),
+        (&with(2, 6 << 3), Some(DnsRefusal::Opcode(6))),
+        (&with(2, 15 << 3), Some(DnsRefusal::Opcode(15))),
+    ] {
+        let mut bench = bench();
+        let decision = ask(&mut bench, message);
+        assert_eq!(refusal(&decision), expected, "{message:?}");
+        assert_eq!(decision.reply, None);
+    }
+}
+
+#[test]
+fn answers_and_other_ports_are_left_alone() {
+    let mut bench = bench();
+    let asked = query("ads.example");
+    assert_eq!(
+        bench.verdict(Direction::Out, &udp(HOST, 53, CLIENT, 5353, &asked)),
+        Allow
+    );
+    // A client whose port is a server's: the answers go to port 53.
+    let open = udp(CLIENT, 53, HOST, 99, b"x");
+    assert_eq!(bench.verdict(Direction::In, &open), Allow);
+    let answer = udp(HOST, 99, CLIENT, 53, b"not DNS");
+    assert_eq!(bench.verdict(Direction::Out, &answer), Allow);
+}
+
+#[test]
+fn what_rules_deny_is_not_asked() {
+    let mut plan = dns_plan();
+    plan.rules[0].action = policy::Action::Deny;
+    let mut bench = Bench::new(plan);
+    let decision = ask(&mut bench, &query("ads.example"));
+    assert_eq!(decision.reason, Reason::Rule(policy::RuleId(0)));
+    assert_eq!(bench.engine.totals().dns_questions, 0);
+}
+
+#[test]
+fn what_is_recorded() {
+    for (log, dns, drops) in [
+        (DnsLog::None, 0, 0),
+        (DnsLog::Blocked, 1, 1),
+        (DnsLog::All, 2, 1),
+    ] {
+        let plan = Plan {
+            dns: Some(filter(log)),
+            ..dns_plan()
+        };
+        let mut bench = Bench::new(plan);
+        ask(&mut bench, &query("X.Both.example"));
+        ask(&mut bench, &query("other.example"));
+        let events = bench.events();
+        let questions: Vec<_> = events
+            .iter()
+            .filter_map(|event| match &event.body {
+                EventBody::Dns(question) => Some(question),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(questions.len(), dns, "{log:?}");
+        let is_drop = |event: &&engine::Event| matches!(event.body, EventBody::Drop { .. });
+        assert_eq!(events.iter().filter(is_drop).count(), drops, "{log:?}");
+        if let Some(first) = questions.first() {
+            assert_eq!(&*first.name, "x.both.example");
+            assert_eq!(first.blocked, Some(DnsAnswer::Zero));
+            let entry = first.entry.as_ref().unwrap();
+            assert_eq!(
+                (&*entry.entry, &*entry.source),
+                (".both.example", "ads.txt")
+            );
+        }
+    }
+}
+
+/// A stream to a name server, as the kernel shows it: the packets of one side.
+struct Stream {
+    bench: Bench,
+    at: u32,
+    known: fn(bool) -> Known,
+}
+
+impl Stream {
+    fn open(known: fn(bool) -> Known) -> Self {
+        let mut stream = Self {
+            bench: bench(),
+            at: 100,
+            known,
+        };
+        assert_eq!(stream.raw(SYN, 99, b"", false).verdict, Allow);
+        stream
+    }
+
+    fn raw(&mut self, flags: u8, sequence: u32, payload: &[u8], established: bool) -> Decision {
+        let packet = tcp(CLIENT, 40_000, HOST, 53, flags, sequence, payload);
+        self.bench.asked((self.known)(established), &packet)
+    }
+
+    fn send(&mut self, payload: &[u8]) -> Decision {
+        let at = self.at;
+        self.at = at.wrapping_add(payload.len() as u32);
+        self.raw(ACK, at, payload, true)
+    }
+}
+
+fn by_rules(established: bool) -> Known {
+    if established {
+        Known::Established
+    } else {
+        Known::New
+    }
+}
+
+fn by_kernel(established: bool) -> Known {
+    Known::Accepted { established }
+}
+
+const WAYS: [fn(bool) -> Known; 2] = [by_rules, by_kernel];
+
+#[test]
+fn a_question_is_found_however_it_is_cut() {
+    let bytes = framed(&query("ads.example"));
+    for known in WAYS {
+        for cut in 1..bytes.len() {
+            let mut stream = Stream::open(known);
+            assert_eq!(stream.send(&bytes[..cut]).verdict, Allow, "{cut}");
+            let decision = stream.send(&bytes[cut..]);
+            assert_eq!(decision.verdict, Reject, "{cut}");
+            assert!(matches!(refusal(&decision), Some(DnsRefusal::Blocked(_))));
+            assert_eq!(decision.reply, None);
+        }
+        let mut stream = Stream::open(known);
+        let (last, begin) = bytes.split_last().unwrap();
+        for byte in begin {
+            assert_eq!(stream.send(&[*byte]).verdict, Allow);
+        }
+        assert_eq!(stream.send(&[*last]).verdict, Reject);
+        // The same again, and what comes behind.
+        let at = stream.at;
+        assert_eq!(stream.raw(ACK, at - 1, &[*last], true).verdict, Reject);
+        assert_eq!(
+            stream.send(&framed(&query("other.example"))).verdict,
+            Reject
+        );
+    }
+}
+
+#[test]
+fn a_question_may_stand_anywhere_in_a_long_stream() {
+    for known in WAYS {
+        let mut stream = Stream::open(known);
+        let fine = framed(&query("other.example")).repeat(20);
+        for _ in 0..500 {
+            assert_eq!(stream.send(&fine).verdict, Allow);
+        }
+        // A retransmission is the same bytes, and needs no memory.
+        let at = stream.at - fine.len() as u32;
+        assert_eq!(stream.raw(ACK, at, &fine, true).verdict, Allow);
+        let both = [fine.clone(), framed(&query("x.both.example")), fine].concat();
+        assert_eq!(stream.send(&both).verdict, Reject);
+    }
+}
+
+#[test]
+fn bytes_out_of_order_are_put_together() {
+    let bytes = [
+        framed(&query("other.example")),
+        framed(&query("ads.example")),
+    ]
+    .concat();
+    for known in WAYS {
+        let mut stream = Stream::open(known);
+        assert_eq!(stream.raw(ACK, 100, &bytes[..5], true).verdict, Allow);
+        assert_eq!(stream.raw(ACK, 110, &bytes[10..], true).verdict, Allow);
+        assert_eq!(stream.raw(ACK, 105, &bytes[5..10], true).verdict, Reject);
+    }
+}
+
+#[test]
+fn streams_that_two_could_read_differently_do_not_pass() {
+    let ambiguous = Some(DnsRefusal::Ambiguous);
+    let fine = framed(&query("other.example"));
+    let bad = framed(&query("adsx.both.example"));
+    for known in WAYS {
+        // Judged bytes, sent again with others in them.
+        let mut stream = Stream::open(known);
+        assert_eq!(stream.send(&fine).verdict, Allow);
+        assert_eq!(refusal(&stream.raw(ACK, 100, &bad, true)), ambiguous);
+        // Before the first byte; behind a gap at the begin: which SYN did the server take?
+        let mut stream = Stream::open(known);
+        assert_eq!(refusal(&stream.raw(ACK, 95, &bad, true)), ambiguous);
+        assert_eq!(refusal(&stream.raw(ACK, 105, &bad, true)), ambiguous);
+        assert_eq!(stream.raw(ACK, 99, &[0], true).verdict, Allow, "keep-alive");
+        assert_eq!(stream.send(&bad).verdict, Reject);
+        // Older than is kept.
+        let mut stream = Stream::open(known);
+        for _ in 0..2_000 {
+            stream.send(&fine);
+        }
+        assert_eq!(refusal(&stream.raw(ACK, 100, &bad, true)), ambiguous);
+    }
+}
+
+#[test]
+fn a_stream_whose_begin_was_not_seen_is_refused() {
+    for known in WAYS {
+        let mut bench = bench();
+        let segment = tcp(
+            CLIENT,
+            40_000,
+            HOST,
+            53,
+            ACK,
+            7,
+            &framed(&query("other.example")),
+        );
+        let decision = bench.asked(known(true), &segment);
+        assert_eq!(refusal(&decision), Some(DnsRefusal::BeginUnseen));
+        assert_eq!(decision.verdict, Reject);
+    }
+}
+
+#[test]
+fn long_questions_are_refused_and_long_updates_pass() {
+    for known in WAYS {
+        let mut stream = Stream::open(known);
+        let mut long = query("other.example");
+        long.resize(4_097, 0);
+        assert_eq!(
+            refusal(&stream.send(&framed(&long)[..200])),
+            Some(DnsRefusal::TooLong)
+        );
+
+        let mut stream = Stream::open(known);
+        let mut update = query("ads.example");
+        update[2] = 5 << 3;
+        update.resize(65_535, 0);
+        for piece in framed(&update).chunks(1_000) {
+            assert_eq!(stream.send(piece).verdict, Allow);
+        }
+        assert_eq!(stream.send(&framed(&query("ads.example"))).verdict, Reject);
+    }
+}
+
+#[test]
+fn memory_of_one_source_is_bounded() {
+    let mut bench = bench();
+    let limit = u64::from(bench.engine.plan().limits.stream_bytes);
+    let mut refused = 0;
+    for port in 1_000..3_000_u16 {
+        let syn = tcp(CLIENT, port, HOST, 53, SYN, 99, b"");
+        bench.asked(by_kernel(false), &syn);
+        let begin = [&4_000_u16.to_be_bytes()[..], &[0; 3_900]].concat();
+        let decision = bench.asked(
+            by_kernel(true),
+            &tcp(CLIENT, port, HOST, 53, ACK, 100, &begin),
+        );
+        refused += u64::from(refusal(&decision) == Some(DnsRefusal::Memory));
+    }
+    assert!(refused > 2_000 - limit / 8 / 3_900 - 10, "{refused}");
+    // Somebody else has room.
+    let syn = tcp(HOST, 1_000, HOST, 53, SYN, 99, b"");
+    bench.asked(by_kernel(false), &syn);
+    let fine = framed(&query("other.example"));
+    assert_eq!(
+        bench
+            .asked(
+                by_kernel(true),
+                &tcp(HOST, 1_000, HOST, 53, ACK, 100, &fine)
+            )
+            .verdict,
+        Allow
+    );
+}
+
+#[test]
+fn a_reload_keeps_what_was_begun() {
+    let bytes = framed(&query("ads.example"));
+    let mut stream = Stream::open(by_kernel);
+    stream.send(&bytes[..9]);
+    stream.bench.engine.reload(Arc::new(dns_plan()));
+    assert_eq!(stream.send(&bytes[9..]).verdict, Reject);
+}
