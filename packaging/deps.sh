@@ -13,7 +13,7 @@ test=(
   "${run[@]}"
   iptables:iptables ping:iputils-ping conntrack:conntrack ethtool:ethtool
   nmap:nmap hping3:hping3 curl:curl nc:netcat-openbsd python3:python3 iperf3:iperf3
-  tcpdump:tcpdump capinfos:tshark tshark:tshark
+  tcpdump:tcpdump capinfos:tshark tshark:tshark /usr/sbin/sshd:openssh-server
 )
 bench=(
   "${test[@]}"
