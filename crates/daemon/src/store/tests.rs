@@ -522,8 +522,8 @@ fn offenders_survive_and_those_who_offended_least_go_first() {
         times: 2,
         last: at,
         offences: n % 3,
-        offended: (n % 3 > 0).then_some(at),
-        lifted: (n % 2 > 0).then_some(at),
+        offended: (!n.is_multiple_of(3)).then_some(at),
+        lifted: (!n.is_multiple_of(2)).then_some(at),
     };
     // The file of 1 MiB has room for 1,024 of them.
     for n in 0..3_000 {
