@@ -26,6 +26,7 @@ mod rules;
 pub mod verdict;
 
 pub use ban::{Ban, BanOrigin, BanRefused, Detector, Evidence, NoSource};
+pub use detect::Over;
 pub use engine::{Arrival, Decision, Engine, Inspect, Known, Setup, TrackedEnd};
 pub use event::{
     Alert, DnsListed, DnsQuestion, Event, EventBody, FlowEnd, FlowRecord, PacketFacts, Totals,

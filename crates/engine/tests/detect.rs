@@ -270,6 +270,7 @@ fn ends_that_the_kernel_tells_count_once_and_as_they_went() {
         answered,
         completed,
         was_reset: false,
+        by_syn: Some(true),
     };
     for n in 0..50 {
         let open = end(&bench, n, n + 1, true, false);

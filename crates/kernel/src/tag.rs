@@ -88,6 +88,16 @@ pub enum Cause {
     Limited(RuleId),
     /// The source is over the threshold of the `rate` detector.
     Rate,
+    /// The source is over the threshold of the `syn_flood` detector.
+    SynFlood,
+    /// All sources together are.
+    SynFloodOfAll,
+    /// The source is over the threshold of the `icmp_flood` detector.
+    IcmpFlood,
+    /// The source is over the threshold of the `udp_flood` detector.
+    UdpFlood,
+    /// An ICMP error on its way out: what it quotes asked for something that is not there.
+    Refusal,
     /// No rule decided, and a network needs it.
     Essential(Essential),
     /// No rule decided.
@@ -97,7 +107,18 @@ pub enum Cause {
 impl Cause {
     /// Every cause that carries no number.
     fn plain() -> impl Iterator<Item = Self> {
-        [Self::Banned, Self::Invalid, Self::Related, Self::Rate]
+        let single = [
+            Self::Banned,
+            Self::Invalid,
+            Self::Related,
+            Self::Rate,
+            Self::SynFlood,
+            Self::SynFloodOfAll,
+            Self::IcmpFlood,
+            Self::UdpFlood,
+            Self::Refusal,
+        ];
+        single
             .into_iter()
             .chain(Impossible::ALL.iter().copied().map(Self::Impossible))
             .chain(Essential::ALL.iter().copied().map(Self::Essential))
@@ -114,6 +135,11 @@ impl Cause {
             Self::Rule(_) => "rule",
             Self::Limited(_) => "limited",
             Self::Rate => "flood-rate",
+            Self::SynFlood => "flood-syn",
+            Self::SynFloodOfAll => "flood-syn-of-all",
+            Self::IcmpFlood => "flood-icmp",
+            Self::UdpFlood => "flood-udp",
+            Self::Refusal => "refusal",
             Self::Essential(kind) => kind.name(),
             Self::Default(Direction::In) => "default-in",
             Self::Default(Direction::Out) => "default-out",

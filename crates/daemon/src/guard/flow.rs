@@ -1,10 +1,11 @@
 //! Flows: those the engine tracks when it observes, those the kernel tracks when it enforces.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::{Duration, Instant};
 
 use engine::{Event, EventBody, FlowEnd, FlowRecord, Reason, TrackedEnd, Verdict};
 use policy::{Direction, Timestamp};
-use wire::FiveTuple;
+use wire::{FiveTuple, Packet, Transport};
 
 use super::seen::Begin;
 use super::{BanError, Guard, parse_prefix};
@@ -13,6 +14,10 @@ use crate::clock;
 use crate::pump::{Change, Tracked};
 use crate::record::{decided, proto};
 
+/// How far the end of a flow may be ahead of its begin.
+const HEADSTART: Duration = Duration::from_millis(50);
+/// Ends that wait for their begins at most.
+const EARLY: usize = 4_096;
 /// Flows that an answer holds when nobody says.
 const FLOWS: usize = 1_000;
 
@@ -88,8 +93,14 @@ impl Guard {
                 Change::Closed(tracked) => {
                     // What was not seen to begin is not known to be short.
                     if let Some(begin) = self.seen.close(&tracked.tuple) {
-                        self.watch_end(&tracked, Some(begin.at), now);
+                        self.watch_end(&tracked, Some(begin), Some(begin.at), now);
                     }
+                }
+                // The kernel tells of its log and of its connections in two ways, and one may be ahead of the other.
+                Change::Ended(tracked)
+                    if self.seen.get(&tracked.tuple).is_none() && self.early.len() < EARLY =>
+                {
+                    self.early.push((tracked, now, Instant::now()));
                 }
                 Change::Ended(tracked) => self.ended(&tracked, now),
             }
@@ -97,14 +108,36 @@ impl Guard {
         self.settle(now);
     }
 
+    /// Looks again at ends of flows that came before their begins.
+    pub(super) fn catch_up(&mut self) {
+        if self.early.is_empty() {
+            return;
+        }
+        for (tracked, at, came) in std::mem::take(&mut self.early) {
+            if came.elapsed() < HEADSTART && self.seen.get(&tracked.tuple).is_none() {
+                self.early.push((tracked, at, came));
+            } else {
+                self.ended(&tracked, at);
+            }
+        }
+        self.settle(clock::now());
+    }
+
     /// Feeds the detectors.
-    fn watch_end(&mut self, tracked: &Tracked, began: Option<Timestamp>, now: Timestamp) {
+    fn watch_end(
+        &mut self,
+        tracked: &Tracked,
+        begin: Option<Begin>,
+        began: Option<Timestamp>,
+        now: Timestamp,
+    ) {
         let direction = self.way(&tracked.tuple);
         self.engine.observe_flow_end(&TrackedEnd {
             tuple: tracked.tuple,
             direction,
             began,
             ended: now,
+            by_syn: begin.map(|begin| begin.by_syn),
             icmp: tracked.icmp,
             answered: tracked.answered,
             completed: tracked.completed,
@@ -112,12 +145,44 @@ impl Guard {
         });
     }
 
+    /// An ICMP error on its way out refuses what a flow asked for: its source has failed now, not when the kernel forgets the
+    /// flow. What was not seen to begin, or is known to be over, waits for that.
+    pub(super) fn refused(&mut self, error: &Packet<'_>, now: Timestamp) {
+        let Transport::Icmp(icmp) = error.transport() else {
+            return;
+        };
+        let Some(quoted) = icmp.embedded() else {
+            return;
+        };
+        let (source_port, destination_port) = quoted.ports.unzip();
+        let tuple = FiveTuple {
+            source: quoted.source,
+            destination: quoted.destination,
+            protocol: quoted.protocol,
+            source_port,
+            destination_port,
+        };
+        if let Some(begin) = self.seen.close(&tuple) {
+            self.engine.observe_flow_end(&TrackedEnd {
+                tuple,
+                direction: self.way(&tuple),
+                began: Some(begin.at),
+                ended: now,
+                by_syn: Some(begin.by_syn),
+                icmp: quoted.icmp,
+                answered: false,
+                completed: false,
+                was_reset: false,
+            });
+        }
+    }
+
     fn ended(&mut self, tracked: &Tracked, now: Timestamp) {
         let begin = self.seen.take(&tracked.tuple);
         if !begin.is_some_and(|begin| begin.is_closed) {
             // Of a connection that was completed, this is when it was forgotten, not when it ended.
             let began = begin.map(|begin| begin.at).filter(|_| !tracked.completed);
-            self.watch_end(tracked, began, now);
+            self.watch_end(tracked, begin, began, now);
         }
         let closed = matches!(tracked.tcp_state, Some("TIME_WAIT" | "CLOSE" | "LAST_ACK"));
         let end = if closed {

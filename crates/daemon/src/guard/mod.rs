@@ -43,7 +43,7 @@ use crate::addresses::Discovered;
 use crate::api;
 use crate::candidate::Candidate;
 use crate::clock::{self, Clock};
-use crate::pump::{Change, Pump};
+use crate::pump::{Change, Pump, Tracked};
 use crate::record::{Notice, NoticeKind, Recorder};
 use crate::state::StateDir;
 use crate::store::Store;
@@ -87,6 +87,8 @@ pub struct Guard {
     drift: api::Drift,
     counts: status::Counts,
     seen: seen::Seen,
+    /// Ends of flows whose begins were not seen yet, with when they ended and when they came.
+    early: Vec<(Tracked, Timestamp, Instant)>,
     /// The kernel may lack bans that the engine holds.
     bans_behind: bool,
     began: (Timestamp, Instant),
@@ -274,6 +276,7 @@ impl Guard {
             },
             counts: status::Counts::default(),
             seen: seen::Seen::default(),
+            early: Vec::new(),
             bans_behind: false,
             began: (now, Instant::now()),
             last_check: Instant::now(),
@@ -299,6 +302,7 @@ impl Guard {
                 Ok(Input::Batch(batch)) => {
                     self.packets(&batch);
                     self.pump.recycle(batch);
+                    self.catch_up();
                 }
                 Ok(Input::Events(events)) => self.inspected(events),
                 Ok(Input::Changes(changes)) => self.changes(changes),
@@ -325,6 +329,7 @@ impl Guard {
         let now = self.clock.now();
         self.engine.advance(now);
         self.settle(now);
+        self.catch_up();
         self.watch_hold();
         if self.last_check.elapsed() >= CHECK {
             self.last_check = Instant::now();

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use engine::{Arrival, Detector, Event, EventBody, Invalid, Reason, Verdict};
+use engine::{Arrival, Detector, Event, EventBody, Invalid, Over, Reason, Verdict};
 use kernel::tag::{Cause, LogTag};
 use policy::{Direction, Timestamp, protocol};
-use wire::{Frame, Link, Packet, Vlan};
+use wire::{Frame, Link, Packet, Transport, Vlan};
 
 use super::Guard;
 use super::seen::Begin;
@@ -124,13 +124,23 @@ impl Guard {
     }
 
     fn logged(&mut self, arrival: &Arrival<'_>, packet: &Packet<'_>, tag: LogTag) {
+        if let Some(over) = over(tag.cause) {
+            self.engine.observe_over(arrival, packet, over);
+        }
+        // Who is only to be told of it hears of the packet again from what decides about it.
+        let Some(verdict) = tag.outcome.verdict() else {
+            if tag.cause == Cause::Refusal {
+                self.refused(packet, arrival.now);
+            }
+            return;
+        };
         let reason = self.reason(tag.cause, packet, arrival.now);
-        let verdict = tag.outcome.verdict().unwrap_or(Verdict::Allow);
         if verdict == Verdict::Allow {
             let at = arrival.now;
             let begin = Begin {
                 at,
                 reason,
+                by_syn: matches!(packet.transport(), Transport::Tcp(segment) if segment.flags().syn()),
                 is_closed: false,
             };
             self.seen.insert(packet.five_tuple(), begin);
@@ -158,10 +168,13 @@ impl Guard {
                 protocol::ICMP | protocol::ICMPV6 => Invalid::IcmpNoFlow,
                 _ => Invalid::Gre,
             }),
-            Cause::Related => Reason::Related,
+            Cause::Related | Cause::Refusal => Reason::Related,
             Cause::Rule(rule) => Reason::Rule(rule),
             Cause::Limited(rule) => Reason::Limited(rule),
             Cause::Rate => Reason::Flood(Detector::Rate),
+            Cause::SynFlood | Cause::SynFloodOfAll => Reason::Flood(Detector::SynFlood),
+            Cause::IcmpFlood => Reason::Flood(Detector::IcmpFlood),
+            Cause::UdpFlood => Reason::Flood(Detector::UdpFlood),
             Cause::Essential(kind) => Reason::Essential(kind),
             Cause::Default(direction) => Reason::Default(direction),
         }
@@ -193,4 +206,25 @@ impl Guard {
             self.carry_out(&bans, now);
         }
     }
+}
+
+/// Whose rate the kernel found a packet over.
+fn over(cause: Cause) -> Option<Over> {
+    Some(match cause {
+        Cause::Rate => Over::Source(Detector::Rate),
+        Cause::SynFlood => Over::Source(Detector::SynFlood),
+        Cause::SynFloodOfAll => Over::Everybody,
+        Cause::IcmpFlood => Over::Source(Detector::IcmpFlood),
+        Cause::UdpFlood => Over::Source(Detector::UdpFlood),
+        Cause::Banned
+        | Cause::Feed(_)
+        | Cause::Impossible(_)
+        | Cause::Invalid
+        | Cause::Related
+        | Cause::Refusal
+        | Cause::Rule(_)
+        | Cause::Limited(_)
+        | Cause::Essential(_)
+        | Cause::Default(_) => return None,
+    })
 }

@@ -22,6 +22,8 @@ pub(super) struct Seen {
 pub(super) struct Begin {
     pub(super) at: Timestamp,
     pub(super) reason: Reason,
+    /// For TCP, whether a SYN began it; else it was under way already.
+    pub(super) by_syn: bool,
     /// Whether it was seen to be closed already.
     pub(super) is_closed: bool,
 }
@@ -83,6 +85,7 @@ mod tests {
         let begin = Begin {
             at: Timestamp::default(),
             reason: Reason::Rule(RuleId(3)),
+            by_syn: false,
             is_closed: false,
         };
         let mut seen = Seen::default();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use kernel::datapath::{Counters, Datapath};
 use kernel::tag::Cause;
-use policy::{Action, DefaultAction, Plan, RuleId, Timestamp};
+use policy::{Action, DefaultAction, Plan, Response, RuleId, Timestamp};
 
 use super::Guard;
 use super::apply::mode_name;
@@ -49,16 +49,36 @@ impl Counts {
     }
 }
 
+/// What the policy wants of a detector that counts packets.
+fn response(cause: Cause, plan: &Plan) -> Option<Response> {
+    let detect = &plan.detect;
+    match cause {
+        Cause::Rate => detect.rate.as_ref().map(|set| set.response),
+        Cause::SynFlood | Cause::SynFloodOfAll => detect.syn_flood.as_ref().map(|set| set.response),
+        Cause::IcmpFlood => detect.icmp_flood.as_ref().map(|set| set.response),
+        Cause::UdpFlood => detect.udp_flood.as_ref().map(|set| set.response),
+        _ => None,
+    }
+}
+
 /// What the kernel counted, by verdict. Packets of established flows pass uncounted.
 fn totals_of(counters: &Counters, plan: &Plan) -> Totals {
     let mut totals = Totals::default();
     for (cause, count) in &counters.causes {
         let field = match cause {
-            Cause::Banned
-            | Cause::Feed(_)
-            | Cause::Impossible(_)
-            | Cause::Invalid
-            | Cause::Rate => &mut totals.dropped,
+            Cause::Banned | Cause::Feed(_) | Cause::Impossible(_) | Cause::Invalid => {
+                &mut totals.dropped
+            }
+            // Where the policy only wants to hear of it, what stands after counts them.
+            Cause::Rate
+            | Cause::SynFlood
+            | Cause::SynFloodOfAll
+            | Cause::IcmpFlood
+            | Cause::UdpFlood => match response(*cause, plan) {
+                Some(Response::Limit | Response::Ban) => &mut totals.dropped,
+                Some(Response::Alert) | None => continue,
+            },
+            Cause::Refusal => continue,
             // These matched their rule too, and are counted there as passed.
             Cause::Limited(_) => {
                 totals.allowed = totals.allowed.saturating_sub(count.packets);

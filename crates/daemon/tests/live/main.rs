@@ -9,8 +9,11 @@ mod block;
 mod daemon;
 mod detect;
 mod feed;
+mod flood;
+mod guess;
 mod policy;
 mod record;
+mod scan;
 mod scene;
 
 use std::ffi::OsString;
@@ -30,6 +33,16 @@ all! {
     detect::denied_ports_make_a_scan,
     detect::closed_ports_make_a_scan_where_all_is_allowed,
     detect::who_comes_and_goes_at_a_service_is_banned,
+    scan::nmap_is_banned_by_the_fifth_port_where_all_is_denied,
+    scan::nmap_is_banned_by_the_fifth_port_where_all_is_allowed,
+    scan::among_decoys_the_scanner_is_banned_and_nobody_that_is_needed,
+    scan::a_capture_of_a_scan_replays_to_the_same_ban,
+    flood::a_flood_of_syns_from_one_source_is_limited_and_the_service_answers,
+    flood::a_flood_of_datagrams_from_one_source_is_limited_and_the_service_answers,
+    flood::a_flood_of_pings_is_limited_or_banned_as_the_policy_says,
+    flood::a_flood_of_syns_from_everywhere_bans_nobody,
+    flood::many_small_segments_are_over_the_rate_unless_their_sender_is_protected,
+    guess::ten_failed_logins_are_banned_and_the_administrator_stays,
     ban::bans_by_hand_survive_kill_and_restart,
     policy::a_changed_file_comes_into_force_and_a_wrong_one_does_not,
     block::what_a_stranger_flushes_is_put_back_within_two_seconds,

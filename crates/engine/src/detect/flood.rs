@@ -29,6 +29,15 @@ pub(crate) struct Floods {
     udp: Option<Meter>,
 }
 
+/// Whose rate the kernel found a packet over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Its source's, by this detector.
+    Source(Detector),
+    /// That of all sources' half-open connections together.
+    Everybody,
+}
+
 /// What every detector that counts packets is set to.
 struct Terms<'a> {
     response: Response,
@@ -159,19 +168,7 @@ impl Floods {
         let Taken::Over(evidence) = taken else {
             return None;
         };
-        let evidence = evidence.map(|evidence| Evidence {
-            pattern: Pattern::WholeHost,
-            ..evidence
-        });
-        Some(Offence {
-            detector: Detector::SynFlood,
-            response: match settings.response {
-                Response::Alert => Response::Alert,
-                Response::Limit | Response::Ban => Response::Limit,
-            },
-            ban: settings.ban,
-            evidence,
-        })
+        Some(of_everybody(settings, evidence))
     }
 
     /// A connection was completed: its SYN is not half-open any more.
@@ -190,10 +187,19 @@ impl Floods {
     pub(crate) fn over_in_kernel(
         &mut self,
         plan: &Plan,
-        detector: Detector,
+        over: Over,
         facts: &Facts<'_>,
         now: Timestamp,
     ) -> Option<Offence> {
+        let detector = match over {
+            Over::Source(detector) => detector,
+            Over::Everybody => {
+                let settings = plan.detect.syn_flood.as_ref()?;
+                let meter = self.syn_of_all.as_mut()?;
+                let evidence = meter.tell(EVERYBODY, facts.tuple(), now);
+                return Some(of_everybody(settings, evidence));
+            }
+        };
         let Terms { response, ban, .. } = terms(plan, detector)?;
         let meter = match detector {
             Detector::Rate => &mut self.rate,
@@ -213,6 +219,23 @@ impl Floods {
             ban,
             evidence,
         })
+    }
+}
+
+/// All sources together are over a rate: nobody is banned for it.
+fn of_everybody(settings: &policy::SynFlood, evidence: Option<Evidence>) -> Offence {
+    let evidence = evidence.map(|evidence| Evidence {
+        pattern: Pattern::WholeHost,
+        ..evidence
+    });
+    Offence {
+        detector: Detector::SynFlood,
+        response: match settings.response {
+            Response::Alert => Response::Alert,
+            Response::Limit | Response::Ban => Response::Limit,
+        },
+        ban: settings.ban,
+        evidence,
     }
 }
 
@@ -261,11 +284,11 @@ struct Meter {
 struct Gauge {
     bucket: Bucket,
     /// Since it is over: boxed, as most never are.
-    over: Option<Box<Over>>,
+    over: Option<Box<Excess>>,
 }
 
 #[derive(Debug)]
-struct Over {
+struct Excess {
     packets: u64,
     first: Timestamp,
     first_packet: FiveTuple,
@@ -323,7 +346,7 @@ impl Meter {
     fn tell(&mut self, source: u128, tuple: FiveTuple, now: Timestamp) -> Option<Evidence> {
         let (window, packets) = (self.window, self.packets);
         let fresh = || {
-            Box::new(Over {
+            Box::new(Excess {
                 packets: 0,
                 first: now,
                 first_packet: tuple,
@@ -346,7 +369,7 @@ impl Meter {
             proven: false,
             pattern: Pattern::Plain,
         };
-        **over = Over {
+        **over = Excess {
             packets: 0,
             first: now,
             first_packet: tuple,

@@ -23,6 +23,7 @@ use flood::Floods;
 use scan::{Scan, Thresholds};
 use threshold::Threshold;
 
+pub use flood::Over;
 pub(crate) use scan::Outcome;
 
 /// Detectors with their state.

@@ -7,10 +7,10 @@ use wire::Packet;
 use super::decide::Decided;
 use super::gate::Charge;
 use super::{Arrival, Engine, Inspect};
-use crate::ban::{BanOrigin, Detector};
+use crate::ban::BanOrigin;
 use crate::ban_table::source_prefix;
-use crate::detect::Offence;
-use crate::event::{Alert, EventBody};
+use crate::detect::{Offence, Over};
+use crate::event::{Alert, Event, EventBody};
 use crate::facts::Facts;
 use crate::verdict::{Reason, Verdict};
 
@@ -106,16 +106,23 @@ impl Engine {
             banned = self.impose(prefix, Some(ban), charge, now).is_ok();
         }
         self.totals.alerts += 1;
-        self.push_limited(
-            facts,
-            None,
-            now,
-            EventBody::Alert(Alert::Detector {
+        let shape = self.drop_shape;
+        if !self.alert_budget.take(&shape, 0, now) {
+            self.unrecorded += 1;
+            return;
+        }
+        self.push(Event {
+            at: now,
+            tuple: Some(facts.tuple()),
+            direction: Some(facts.direction),
+            interface: facts.interface.map(Into::into),
+            flow_id: None,
+            body: EventBody::Alert(Alert::Detector {
                 detector,
                 evidence,
                 banned,
             }),
-        );
+        });
     }
 
     /// Counts and records a packet that the kernel has decided, and feeds the detectors with it.
@@ -139,9 +146,6 @@ impl Engine {
         {
             self.act_on_match(rule, &facts, Sender::Claimed, arrival.now);
         }
-        if let Reason::Flood(detector) = reason {
-            self.observe_flood(&facts, detector, arrival.now);
-        }
         if verdict == Verdict::Allow {
             self.totals.flows += 1;
             self.watch_begin(&facts, arrival.now);
@@ -156,16 +160,20 @@ impl Engine {
         self.record_ended();
     }
 
-    /// The kernel's own meter found a source over its rate, and has banned it already where the policy says so.
-    pub(super) fn observe_flood(&mut self, facts: &Facts<'_>, detector: Detector, now: Timestamp) {
+    /// Tells the detectors that the kernel's own meter found a packet over a rate, whatever became of the packet; its source is
+    /// banned already where the policy says so. The packet itself is [`Engine::observe`]'s affair.
+    pub fn observe_over(&mut self, arrival: &Arrival<'_>, packet: &Packet<'_>, over: Over) {
+        let now = arrival.now;
+        let direction = arrival.direction.unwrap_or(Direction::In);
+        let facts = Facts::of(packet, direction, arrival.interface);
         let source = source_prefix(key_address(facts.source));
-        if self.bans.get(source).is_some() {
+        if matches!(over, Over::Source(_)) && self.bans.get(source).is_some() {
             return;
         }
         let plan = Arc::clone(&self.plan);
         let floods = self.detectors.floods();
-        if let Some(offence) = floods.over_in_kernel(&plan, detector, facts, now) {
-            self.answer_offence(facts, offence, now);
+        if let Some(offence) = floods.over_in_kernel(&plan, over, &facts, now) {
+            self.answer_offence(&facts, offence, now);
         }
     }
 

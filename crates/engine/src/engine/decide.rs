@@ -58,7 +58,9 @@ impl Engine {
         {
             return Decided::drop(Reason::Invalid(Invalid::CopyCut));
         }
-        if let Some(decided) = self.limit_icmp(&case.facts, case.arrival.now) {
+        if !case.located.answers()
+            && let Some(decided) = self.limit_icmp(&case.facts, case.arrival.now)
+        {
             return decided;
         }
         if let Some(Known::Accepted { established }) = case.arrival.known {

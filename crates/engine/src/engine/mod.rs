@@ -121,6 +121,8 @@ pub struct Engine {
     hits: Vec<u64>,
     events: VecDeque<Event>,
     drop_budget: Bucket,
+    /// For what detectors tell, so that a flood of drops does not hide why.
+    alert_budget: Bucket,
     drop_shape: Shape,
     unrecorded: u64,
     ended: Ended,
@@ -180,6 +182,7 @@ impl Engine {
             hits: vec![0; plan.rules.len()],
             events: VecDeque::new(),
             drop_budget: Bucket::full(&shape, Timestamp::default()),
+            alert_budget: Bucket::full(&shape, Timestamp::default()),
             drop_shape: shape,
             unrecorded: 0,
             ended: Vec::new(),

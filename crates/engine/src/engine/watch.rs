@@ -10,6 +10,7 @@ use super::{Engine, facts_of};
 use crate::detect::brute::Connection;
 use crate::detect::contact::Contact;
 use crate::detect::{Offence, Outcome};
+use crate::evidence::Technique;
 use crate::facts::Facts;
 use crate::flow::{FlowSlot, News, Turn};
 use crate::verdict::Reason;
@@ -25,6 +26,8 @@ pub struct TrackedEnd {
     pub began: Option<Timestamp>,
     /// When it ended: for TCP when both sides had closed it or one had reset it, else when it was forgotten.
     pub ended: Timestamp,
+    /// TCP only: whether its first packet was a SYN; `None` when it was not seen. Else the kernel picked it up under way.
+    pub by_syn: Option<bool>,
     /// Type and code of its first packet, for ICMP.
     pub icmp: Option<(u8, u8)>,
     /// Whether packets went both ways.
@@ -47,9 +50,20 @@ impl Engine {
             ..
         } = *end;
         let is_tcp = tuple.protocol == protocol::TCP;
-        let flags = is_tcp.then_some(TcpFlags::SYN);
+        // What may have been an ACK may answer something, and no more than a SYN is held against it.
+        let flags = is_tcp.then_some(if end.by_syn == Some(true) {
+            TcpFlags::SYN
+        } else {
+            TcpFlags::ACK
+        });
         let at = began.unwrap_or(now);
-        let contact = Contact::of(&tuple, flags, end.icmp, direction, &self.own, at);
+        let mut contact = Contact::of(&tuple, flags, end.icmp, direction, &self.own, at);
+        if let Some((contact, _)) = contact.as_mut()
+            && is_tcp
+            && end.by_syn.is_none()
+        {
+            contact.technique = Technique::Syn;
+        }
         let served = if is_tcp { end.completed } else { end.answered };
         match contact {
             Some((contact, Outcome::Failed)) if served => {
@@ -61,7 +75,7 @@ impl Engine {
             }
             _ => {}
         }
-        if let Some(began) = began.filter(|_| is_tcp && end.completed) {
+        if let Some(began) = began.filter(|_| end.completed && end.by_syn == Some(true)) {
             let connection = Connection {
                 tuple,
                 direction,

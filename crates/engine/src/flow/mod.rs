@@ -147,6 +147,13 @@ pub(crate) struct Located {
     quoted: bool,
 }
 
+impl Located {
+    /// Whether it answers the packet that began its flow; an ICMP error answers what it quotes.
+    pub(crate) fn answers(&self) -> bool {
+        self.found.is_some_and(|(_, reply)| reply != self.quoted)
+    }
+}
+
 /// What the table says of a packet before the rules are asked: conntrack's `ct state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {

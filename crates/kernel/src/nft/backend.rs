@@ -257,7 +257,7 @@ fn clearance(present: &State, capacity: u32) -> String {
         text.push_str(&format!("delete chain inet {TABLE} {name}\n"));
     }
     for name in &present.objects {
-        let kind = if name.starts_with("log_") {
+        let kind = if name.starts_with("log_") || name.starts_with("limit_") {
             "limit"
         } else {
             "counter"

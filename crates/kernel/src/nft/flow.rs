@@ -1,18 +1,14 @@
-//! The chains that decide by flow state, and what stands behind them: the rate detector, rules, essentials, defaults.
-
-use std::num::NonZeroU32;
-use std::rc::Rc;
+//! The chains that decide by flow state, and what stands behind them: the detectors that count packets, rules, essentials, defaults.
 
 use engine::Essential;
-use policy::{Action, DefaultAction, Direction, RateUnit, Response, Rule};
+use policy::{Action, DefaultAction, Direction, Rule};
 
 use super::branch::Branch;
+use super::flood;
 use super::header::{Entry, Header, Target};
 use super::inspect;
-use super::list::{Family, Side};
 use super::question;
-use super::rate::meter;
-use super::rule::{Content, meter_set};
+use super::rule::Content;
 use super::shield;
 use super::writer::Writer;
 use crate::tag::{Cause, Outcome};
@@ -24,6 +20,13 @@ const PRIORITY: i32 = -40;
 const RULE_CUTS: usize = 6;
 /// Cuts on the way through what established packets pass: two such trees stand one behind the other.
 const ESTABLISHED_CUTS: usize = 3;
+
+/// By which a host says that it does not serve what it was asked for (RFC 792; RFC 4443 §3.1 and §3.4). That a path is too
+/// narrow is no refusal.
+const REFUSALS: [&str; 2] = [
+    "icmp type destination-unreachable icmp code != 4",
+    "icmpv6 type { 1, 4 }",
+];
 
 /// Up to so many rules that measure packets, rules that no packet can share with them are left out of what packets pass.
 const COMPARED: usize = 64;
@@ -53,7 +56,7 @@ const HOOKS: [Hook; 3] = [
 ];
 
 pub(super) fn write(writer: &mut Writer<'_>) {
-    rate_sets(writer);
+    flood::write(writer);
     let content = Content::of(writer);
     let hands_up = inspect::hands_up(writer);
     for hook in HOOKS {
@@ -65,14 +68,19 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         // Before established flows pass: a ban cuts them too.
         rules.extend(shield::destination(direction));
         rules.extend(question::jump(writer, direction));
+        rules.extend(flood::of_all_packets(writer, direction));
         let established = established(writer, direction, content);
+        let related = match direction {
+            Direction::In => "related",
+            Direction::Out | Direction::Forward => "refusals",
+        };
         // First and by itself, as most packets are of this kind and a comparison costs less than a lookup.
         rules.push(format!("ct state established {established}"));
-        rules.push(
-            "ct state vmap { related : goto related, invalid : goto drop_invalid }".to_owned(),
-        );
+        rules.push(format!(
+            "ct state vmap {{ related : goto {related}, invalid : goto drop_invalid }}"
+        ));
         rules.push(shield::IMPOSSIBLE_FLAGS.to_owned());
-        rules.extend(rate_tests(writer, direction));
+        rules.extend(flood::of_unanswered(writer, direction));
         rules.push(format!("goto rules_{direction}"));
         writer
             .table
@@ -90,6 +98,11 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         "accept".to_owned(),
     ];
     writer.table.chain("related", related);
+    let refusals = REFUSALS.map(|kinds| format!("{kinds} {}", writer.log_refusal()));
+    let onwards = std::iter::once("goto related".to_owned());
+    writer
+        .table
+        .chain("refusals", refusals.into_iter().chain(onwards).collect());
     let mut invalid = vec![shield::IMPOSSIBLE_FLAGS.to_owned()];
     invalid.extend(writer.refusal(Outcome::Drop, Cause::Invalid));
     writer.table.chain("drop_invalid", invalid);
@@ -251,17 +264,7 @@ fn established(writer: &mut Writer<'_>, direction: Direction, content: Content) 
         writer.table.chain(next.clone(), rules);
         next = format!("goto {next}");
     }
-    let counted = writer
-        .plan
-        .detect
-        .rate
-        .as_ref()
-        .is_some_and(|rate| rate.established);
-    let mut rules = if counted {
-        rate_tests(writer, direction)
-    } else {
-        Vec::new()
-    };
+    let mut rules = flood::of_established(writer, direction);
     if !metered.is_empty() {
         // The first rule that matches is the one that let the flow pass, and measures it or does not.
         let name = format!("metered_{direction}");
@@ -282,94 +285,6 @@ fn established(writer: &mut Writer<'_>, direction: Direction, content: Content) 
     let name = format!("established_{direction}");
     writer.table.chain(name.clone(), rules);
     format!("goto {name}")
-}
-
-/// The meters of the `rate` detector and what happens to packets over it.
-fn rate_sets(writer: &mut Writer<'_>) {
-    let Some(rate) = &writer.plan.detect.rate else {
-        return;
-    };
-    let packets = NonZeroU32::new(rate.packets).unwrap_or(NonZeroU32::MIN);
-    let meter = meter(packets, rate.window, packets, RateUnit::Packets);
-    for family in Family::BOTH {
-        let name = format!("rate_{}", family.suffix());
-        writer.table.set(meter_set(
-            &name,
-            family,
-            writer.plan.limits.sources,
-            meter.memory,
-        ));
-    }
-    match rate.response {
-        Response::Alert => {}
-        Response::Limit => {
-            let rules = writer.refusal(Outcome::Drop, Cause::Rate);
-            writer.table.chain("over_rate", rules);
-        }
-        Response::Ban => {
-            let mut rules = writer.ban_source(rate.ban);
-            rules.extend(writer.refusal(Outcome::Ban, Cause::Rate));
-            writer.table.chain("over_rate", rules);
-        }
-    }
-}
-
-/// The rules that measure the source. A source for which the full meter has no room is not measured: the rules decide.
-/// Counted by address for IPv4, by `/64` for IPv6; sources to be ignored are not counted, protected ones are but not dropped.
-fn rate_tests(writer: &mut Writer<'_>, direction: Direction) -> Vec<String> {
-    let Some(rate) = writer
-        .plan
-        .detect
-        .rate
-        .as_ref()
-        .filter(|_| direction != Direction::Out)
-    else {
-        return Vec::new();
-    };
-    let packets = NonZeroU32::new(rate.packets).unwrap_or(NonZeroU32::MIN);
-    let meter = meter(packets, rate.window, packets, RateUnit::Packets);
-    let ignored = writer.lists.share(&rate.ignore);
-    writer.lists.name(
-        &ignored,
-        "rate_ignore".to_owned(),
-        Some("sources that the rate detector does not count".to_owned()),
-    );
-    let protected = Rc::clone(&writer.protected);
-    let mut rules = Vec::new();
-    for family in Family::BOTH {
-        let key = family.counted_source();
-        let mut outside = |list| {
-            let lists = &mut writer.lists;
-            lists.exclusions(list, Side::Source, family, &mut writer.table)
-        };
-        let alerts = rate.response == Response::Alert;
-        let counted = outside(&ignored);
-        let dropped = if alerts {
-            Some(Vec::new())
-        } else {
-            outside(&protected)
-        };
-        // Where nobody is counted, or nobody would be dropped, there is nothing to measure.
-        let (Some(counted), Some(dropped)) = (counted, dropped) else {
-            continue;
-        };
-        let mut parts = vec!["iif != \"lo\"".to_owned()];
-        parts.extend(counted);
-        parts.push(format!(
-            "update @rate_{} {{ {key} limit rate over {} }}",
-            family.suffix(),
-            meter.terms
-        ));
-        if alerts {
-            parts.push(writer.table.counter(&Cause::Rate.counter()));
-            parts.push(writer.log_refused(Outcome::Alert, Cause::Rate));
-        } else {
-            parts.extend(dropped);
-            parts.push("goto over_rate".to_owned());
-        }
-        rules.push(parts.join(" "));
-    }
-    rules
 }
 
 /// What a network needs under any default (see [`Essential`]).

@@ -5,7 +5,7 @@
 //! exception that [`Nft`] explains (kernels without `nft_queue`).
 //!
 //! A packet's way: `shield` (bans and feeds, before connection tracking), `martian`, then `inbound`, `outbound` or
-//! `forward`: flow state, the rate detector, `rules_*`, `essentials_*`, `default_*`. Small lists of rules stand as they were
+//! `forward`: flow state, the detectors that count packets, `rules_*`, `essentials_*`, `default_*`. Small lists of rules stand as they were
 //! written; large ones as a decision tree of verdict maps. Each rule has one chain, `rule_N`, that counts, logs and decides.
 
 mod backend;
@@ -13,6 +13,7 @@ mod branch;
 mod command;
 mod cover;
 mod element;
+mod flood;
 mod flow;
 mod header;
 mod inspect;
@@ -92,6 +93,7 @@ pub fn compile(plan: &Plan, context: &Context<'_>) -> Result<Script, DatapathErr
     for (limit, rate) in [
         ("log_drops", "1000/second burst 1000 packets"),
         ("log_known", "1000/second burst 1000 packets"),
+        ("log_floods", "1000/second burst 1000 packets"),
         ("log_flows", "5000/second burst 5000 packets"),
     ] {
         writer.table.limit(limit, rate);

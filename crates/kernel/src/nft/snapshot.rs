@@ -5,6 +5,8 @@
 //!
 //! A ruleset that comes back stands behind the one that it replaces (see [`Slot`](super::Slot)).
 
+use super::flood::METERS;
+
 /// The listing (made in UTC, priorities as numbers) without what does not load, or would load as something else, and with
 /// the chains `later` by so much.
 pub(super) fn reloadable(listing: &str, later: i32) -> String {
@@ -14,7 +16,8 @@ pub(super) fn reloadable(listing: &str, later: i32) -> String {
     for line in listing.lines() {
         let trimmed = line.trim();
         if let Some(name) = trimmed.strip_prefix("set ") {
-            meter = name.starts_with("limit_") || name.starts_with("rate_v");
+            meter =
+                name.starts_with("limit_") || METERS.iter().any(|begin| name.starts_with(begin));
         }
         if meter && trimmed.starts_with("elements = {") {
             skipping = true;

@@ -86,10 +86,16 @@ impl<'a> Writer<'a> {
     }
 
     /// A rule that logs a packet that did not pass. It decides nothing, so that its own limit does not either. What the
-    /// shield drops from known offenders has a limit of its own, or one of them could hide all others from the detectors.
+    /// shield drops from known offenders has a limit of its own, and so has what floods, or one of them could hide all others from
+    /// the detectors.
     pub(super) fn log_refused(&self, outcome: Outcome, cause: Cause) -> String {
         let limit = match cause {
             Cause::Banned | Cause::Feed(_) => "log_known",
+            Cause::Rate
+            | Cause::SynFlood
+            | Cause::SynFloodOfAll
+            | Cause::IcmpFlood
+            | Cause::UdpFlood => "log_floods",
             _ => "log_drops",
         };
         self.log(limit, LogTag::new(outcome, cause))
@@ -103,6 +109,12 @@ impl<'a> Writer<'a> {
         } else {
             format!("ct status & confirmed == 0 {log}")
         }
+    }
+
+    /// A rule that logs an ICMP error by which this host, or one behind it, refuses what it was asked for. Whoever finds many
+    /// closed ports gets many of them.
+    pub(super) fn log_refusal(&self) -> String {
+        self.log("log_drops", LogTag::new(Outcome::Alert, Cause::Refusal))
     }
 
     fn log(&self, limit: &str, tag: LogTag) -> String {

@@ -48,6 +48,23 @@ fn an_empty_policy_is_only_the_frame() {
 }
 
 #[test]
+fn floods_read_well() {
+    let mut plan = plans::plan(Vec::new());
+    plan.detect.syn_flood = Some(policy::SynFlood::default());
+    plan.detect.icmp_flood = Some(policy::PacketFlood {
+        response: policy::Response::Ban,
+        ..policy::PacketFlood::icmp()
+    });
+    plan.detect.udp_flood = Some(policy::PacketFlood {
+        response: policy::Response::Alert,
+        ignore: plans::set(&["192.0.2.0/24"]),
+        ..policy::PacketFlood::udp()
+    });
+    let protected = plans::set(&["10.0.0.1/32", "fd00::1/128"]);
+    insta::assert_snapshot!(script(&plan, HandUp::Mark, None, &protected).text);
+}
+
+#[test]
 fn content_rules_by_mark_and_by_queue() {
     let none = AddressSet::default();
     insta::assert_snapshot!(
@@ -312,6 +329,25 @@ mod random {
                         outbound,
                         forward,
                     };
+                    if let Some(rate) = &rate {
+                        let flood = policy::PacketFlood {
+                            packets: rate.packets,
+                            window: rate.window,
+                            response: rate.response,
+                            ban: rate.ban,
+                            ignore: rate.ignore.clone(),
+                        };
+                        plan.detect.syn_flood = Some(policy::SynFlood {
+                            half_open: rate.packets,
+                            host_half_open: rate.packets.saturating_mul(3),
+                            window: rate.window,
+                            response: rate.response,
+                            ban: rate.ban,
+                            ignore: rate.ignore.clone(),
+                        });
+                        plan.detect.icmp_flood = Some(flood.clone());
+                        plan.detect.udp_flood = Some(flood);
+                    }
                     plan.detect.rate = rate;
                     plan.protect.addresses = protected;
                     plan.essentials = essentials;

@@ -1,0 +1,97 @@
+//! Scans too slow for the short window, on simulated time: nmap's T1 (a probe each 15 s) and one port a minute.
+#![allow(clippy::unwrap_used, reason = "inputs are constants")]
+
+extern crate portcullis_engine as engine;
+
+mod common;
+
+use Direction::{In, Out};
+use common::*;
+use engine::Verdict::{Allow, Drop};
+use policy::{DefaultAction, Direction, Plan};
+
+const RST_ACK: u8 = RST | ACK;
+const SECOND: u64 = 1_000;
+
+fn watching(inbound: DefaultAction) -> Plan {
+    let mut plan = plan(Vec::new());
+    plan.default.inbound = inbound;
+    plan.detect.scan = Some(policy::Scan::default());
+    plan
+}
+
+/// Probes a closed port every `pause`; the number of the probe that got the source banned, and what it was banned for.
+fn scanned(
+    inbound: DefaultAction,
+    (source, host): (&str, &str),
+    pause: u64,
+) -> Option<(u16, String)> {
+    let mut bench = Bench::new(watching(inbound));
+    (1..=200).find_map(|number| {
+        let port = 1_000 + number;
+        let passed = bench.verdict(In, &tcp(source, 50_000, host, port, SYN, 1, b""));
+        match inbound {
+            DefaultAction::Allow => {
+                assert_eq!(passed, Allow, "probe {number}");
+                bench.packet(Out, &tcp(host, port, source, 50_000, RST_ACK, 0, b""));
+            }
+            DefaultAction::Deny | DefaultAction::Reject => assert_eq!(passed, Drop),
+        }
+        let found = bench
+            .engine
+            .bans()
+            .next()
+            .map(|ban| (number, ban.reason.clone()));
+        bench.pass(pause);
+        bench.engine.advance(bench.now);
+        found
+    })
+}
+
+#[test]
+fn a_slow_scan_is_banned_by_the_twentieth_port() {
+    for ends in [(CLIENT, HOST), (CLIENT6, HOST6)] {
+        for inbound in [DefaultAction::Deny, DefaultAction::Allow] {
+            for (pause, span) in [(15 * SECOND, "285.0 s"), (60 * SECOND, "1140.0 s")] {
+                let (number, reason) = scanned(inbound, ends, pause).unwrap();
+                assert_eq!(number, 20, "{reason}");
+                assert_eq!(
+                    reason,
+                    format!("slow SYN scan of 20 ports in {span} (threshold 20 in 3600 s)")
+                );
+            }
+            // Nineteen in an hour, and none more.
+            assert_eq!(scanned(inbound, ends, 190 * SECOND), None);
+        }
+    }
+}
+
+#[test]
+fn a_polite_scan_is_banned_by_the_fifth_port() {
+    for inbound in [DefaultAction::Deny, DefaultAction::Allow] {
+        let (number, _) = scanned(inbound, (CLIENT, HOST), 400).unwrap();
+        assert_eq!(number, 5);
+    }
+}
+
+/// What this host asked for is no flood: answers and errors that come back, at any pace.
+#[test]
+fn answers_to_own_pings_are_no_flood_and_pings_are() {
+    let mut plan = plan(Vec::new());
+    plan.default.inbound = DefaultAction::Allow;
+    plan.detect.icmp_flood = Some(policy::PacketFlood::icmp());
+    let mut bench = Bench::new(plan);
+    for (host, client) in [(HOST, CLIENT), (HOST6, CLIENT6)] {
+        for _ in 0..300 {
+            bench.packet(Out, &ping(host, client, 7, false));
+            assert_eq!(bench.verdict(In, &ping(client, host, 7, true)), Allow);
+        }
+        let asked = udp(host, 40_000, client, 9, b"x");
+        bench.packet(Out, &asked);
+        for _ in 0..300 {
+            assert_eq!(bench.verdict(In, &unreachable(client, host, &asked)), Allow);
+        }
+        let passed = (0..300).filter(|_| bench.verdict(In, &ping(client, host, 9, false)) == Allow);
+        assert_eq!(passed.count(), 100, "within the rate");
+    }
+}

@@ -1,0 +1,279 @@
+//! The detectors that count packets – `rate` and the floods – as meters of the kernel: a token bucket for each source, and what
+//! happens to packets over it.
+//!
+//! The kernel counts what the engine counts, but for one thing: it cannot give a SYN's token back when its handshake is
+//! completed, so that it counts SYNs where the engine counts half-open connections. A source for which a full set has no room
+//! is not measured: what stands behind decides. Sources are addresses for IPv4 and `/64` for IPv6; those to be ignored are not
+//! counted, protected ones are counted and not dropped.
+
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::time::Duration;
+
+use policy::{AddressSet, Direction, Plan, RateUnit, Response};
+
+use super::list::{Family, Side};
+use super::rate::meter;
+use super::rule::meter_set;
+use super::writer::Writer;
+use crate::tag::{Cause, Outcome};
+
+/// A segment that begins a connection.
+const IS_SYN: &str = "tcp flags & (syn|ack) == syn";
+/// The limit of everybody's SYNs together.
+const LIMIT_OF_ALL: &str = "limit_syn_flood";
+/// What the names of sets begin with that are filled by packets.
+pub(super) const METERS: [&str; 4] = ["rate_v", "syn_flood_v", "udp_flood_v", "icmp_flood_v"];
+
+/// A detector that counts packets.
+#[derive(Clone, Copy)]
+struct Detector<'a> {
+    name: &'static str,
+    cause: Cause,
+    packets: u32,
+    window: Duration,
+    response: Response,
+    ban: Duration,
+    ignore: &'a AddressSet,
+}
+
+impl<'a> Detector<'a> {
+    fn rate(plan: &'a Plan) -> Option<Self> {
+        plan.detect.rate.as_ref().map(|set| Self {
+            name: "rate",
+            cause: Cause::Rate,
+            packets: set.packets,
+            window: set.window,
+            response: set.response,
+            ban: set.ban,
+            ignore: &set.ignore,
+        })
+    }
+
+    fn syn(plan: &'a Plan) -> Option<Self> {
+        plan.detect.syn_flood.as_ref().map(|set| Self {
+            name: "syn_flood",
+            cause: Cause::SynFlood,
+            packets: set.half_open,
+            window: set.window,
+            response: set.response,
+            ban: set.ban,
+            ignore: &set.ignore,
+        })
+    }
+
+    /// Of all sources together. Nobody is banned for what anybody can forge.
+    fn syn_of_all(plan: &'a Plan) -> Option<Self> {
+        let syn = Self::syn(plan)?;
+        Some(Self {
+            name: "syn_flood_of_all",
+            cause: Cause::SynFloodOfAll,
+            packets: plan.detect.syn_flood.as_ref()?.host_half_open,
+            response: match syn.response {
+                Response::Alert => Response::Alert,
+                Response::Limit | Response::Ban => Response::Limit,
+            },
+            ..syn
+        })
+    }
+
+    fn icmp(plan: &'a Plan) -> Option<Self> {
+        plan.detect.icmp_flood.as_ref().map(|set| Self {
+            name: "icmp_flood",
+            cause: Cause::IcmpFlood,
+            packets: set.packets,
+            window: set.window,
+            response: set.response,
+            ban: set.ban,
+            ignore: &set.ignore,
+        })
+    }
+
+    fn udp(plan: &'a Plan) -> Option<Self> {
+        plan.detect.udp_flood.as_ref().map(|set| Self {
+            name: "udp_flood",
+            cause: Cause::UdpFlood,
+            packets: set.packets,
+            window: set.window,
+            response: set.response,
+            ban: set.ban,
+            ignore: &set.ignore,
+        })
+    }
+
+    fn bucket(&self) -> super::rate::Meter {
+        let packets = NonZeroU32::new(self.packets).unwrap_or(NonZeroU32::MIN);
+        meter(packets, self.window, packets, RateUnit::Packets)
+    }
+
+    /// The set of its buckets.
+    fn define_set(&self, writer: &mut Writer<'_>) {
+        for family in Family::BOTH {
+            let name = format!("{}_{}", self.name, family.suffix());
+            let set = meter_set(
+                &name,
+                family,
+                writer.plan.limits.sources,
+                self.bucket().memory,
+            );
+            writer.table.set(set);
+        }
+    }
+
+    /// The chain for packets over it.
+    fn define_over(&self, writer: &mut Writer<'_>) {
+        let rules = match self.response {
+            Response::Alert => return,
+            Response::Limit => writer.refusal(Outcome::Drop, self.cause),
+            Response::Ban => {
+                let mut rules = writer.ban_source(self.ban);
+                rules.extend(writer.refusal(Outcome::Ban, self.cause));
+                rules
+            }
+        };
+        writer.table.chain(format!("over_{}", self.name), rules);
+    }
+
+    /// A rule for each family: packets for which `condition` holds and of which `over` is true.
+    fn tests(
+        &self,
+        writer: &mut Writer<'_>,
+        condition: impl Fn(Family) -> String,
+        over: impl Fn(Family) -> String,
+    ) -> Vec<String> {
+        let ignored = writer.lists.share(self.ignore);
+        let name = self.name.trim_end_matches("_of_all");
+        writer.lists.name(
+            &ignored,
+            format!("{name}_ignore"),
+            Some(format!("sources that the {name} detector does not count")),
+        );
+        let protected = Rc::clone(&writer.protected);
+        let alerts = self.response == Response::Alert;
+        let mut rules = Vec::new();
+        for family in Family::BOTH {
+            let mut outside = |list| {
+                let lists = &mut writer.lists;
+                lists.exclusions(list, Side::Source, family, &mut writer.table)
+            };
+            let counted = outside(&ignored);
+            let dropped = if alerts {
+                Some(Vec::new())
+            } else {
+                outside(&protected)
+            };
+            // Where nobody is counted, or nobody would be dropped, there is nothing to measure.
+            let (Some(counted), Some(dropped)) = (counted, dropped) else {
+                continue;
+            };
+            let mut parts = vec!["iif != \"lo\"".to_owned(), condition(family)];
+            parts.extend(counted);
+            parts.push(over(family));
+            if alerts {
+                parts.push(writer.table.counter(&self.cause.counter()));
+                parts.push(writer.log_refused(Outcome::Alert, self.cause));
+            } else {
+                parts.extend(dropped);
+                parts.push(format!("goto over_{}", self.name));
+            }
+            parts.retain(|part| !part.is_empty());
+            rules.push(parts.join(" "));
+        }
+        rules
+    }
+
+    /// [`Detector::tests`] by source.
+    fn tests_by_source(
+        &self,
+        writer: &mut Writer<'_>,
+        condition: impl Fn(Family) -> String,
+    ) -> Vec<String> {
+        let terms = self.bucket().terms;
+        self.tests(writer, condition, |family| {
+            format!(
+                "update @{}_{} {{ {} limit rate over {terms} }}",
+                self.name,
+                family.suffix(),
+                family.counted_source(),
+            )
+        })
+    }
+}
+
+/// Writes the sets, and the chains for what is over.
+pub(super) fn write(writer: &mut Writer<'_>) {
+    let plan = writer.plan;
+    let by_source = [
+        Detector::rate(plan),
+        Detector::syn(plan),
+        Detector::udp(plan),
+        Detector::icmp(plan),
+    ];
+    for detector in by_source.into_iter().flatten() {
+        detector.define_set(writer);
+        detector.define_over(writer);
+    }
+    if let Some(detector) = Detector::syn_of_all(plan) {
+        let limit = format!("over {}", detector.bucket().terms);
+        writer.table.limit(LIMIT_OF_ALL, &limit);
+        detector.define_over(writer);
+    }
+    if let Some(detector) = Detector::icmp(plan) {
+        let mut rules = vec![
+            // What this host asked for is no flood, nor is that without which there is no network.
+            "ct direction reply return".to_owned(),
+            "icmpv6 type { 130-137, 143 } return".to_owned(),
+        ];
+        rules.extend(detector.tests_by_source(writer, |family| match family {
+            Family::V4 => "meta l4proto icmp".to_owned(),
+            Family::V6 => "meta l4proto ipv6-icmp".to_owned(),
+        }));
+        writer.table.chain("icmp_meter", rules);
+    }
+}
+
+/// The rules for every packet, whatever its flow.
+pub(super) fn of_all_packets(writer: &Writer<'_>, direction: Direction) -> Option<String> {
+    (direction != Direction::Out && writer.plan.detect.icmp_flood.is_some())
+        .then(|| "meta l4proto { icmp, ipv6-icmp } jump icmp_meter".to_owned())
+}
+
+/// The rules for packets of established flows.
+pub(super) fn of_established(writer: &mut Writer<'_>, direction: Direction) -> Vec<String> {
+    let plan = writer.plan;
+    match Detector::rate(plan) {
+        Some(detector)
+            if direction != Direction::Out
+                && (plan.detect.rate.as_ref()).is_some_and(|rate| rate.established) =>
+        {
+            detector.tests_by_source(writer, |_| String::new())
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The rules for packets that begin a flow, or belong to one that nobody has answered.
+pub(super) fn of_unanswered(writer: &mut Writer<'_>, direction: Direction) -> Vec<String> {
+    if direction == Direction::Out {
+        return Vec::new();
+    }
+    let plan = writer.plan;
+    let mut rules = Vec::new();
+    if let Some(detector) = Detector::rate(plan) {
+        rules.extend(detector.tests_by_source(writer, |_| String::new()));
+    }
+    if let Some(detector) = Detector::syn(plan) {
+        rules.extend(detector.tests_by_source(writer, |_| IS_SYN.to_owned()));
+    }
+    if let Some(detector) = Detector::syn_of_all(plan) {
+        rules.extend(detector.tests(
+            writer,
+            |family| format!("meta nfproto {} {IS_SYN}", family.nfproto()),
+            |_| format!("limit name \"{LIMIT_OF_ALL}\""),
+        ));
+    }
+    if let Some(detector) = Detector::udp(plan) {
+        rules.extend(detector.tests_by_source(writer, |_| "meta l4proto udp".to_owned()));
+    }
+    rules
+}
