@@ -7,6 +7,7 @@ mod common;
 
 use Direction::{In, Out};
 use common::*;
+use engine::TrackedEnd;
 use engine::Verdict::{Allow, Drop};
 use policy::{DefaultAction, Direction, Plan};
 
@@ -93,5 +94,42 @@ fn answers_to_own_pings_are_no_flood_and_pings_are() {
         }
         let passed = (0..300).filter(|_| bench.verdict(In, &ping(client, host, 9, false)) == Allow);
         assert_eq!(passed.count(), 100, "within the rate");
+    }
+}
+
+/// Segments of servers that this host asked before its connections were forgotten are refused, one closed port after the other.
+#[test]
+fn late_answers_that_the_kernel_picked_up_are_no_scan() {
+    for (by_syn, source_port, banned) in [
+        (Some(true), 443, true),
+        (Some(false), 443, false),
+        // What is not known is not held against a server.
+        (None, 443, false),
+        (Some(false), 50_000, true),
+        (None, 50_000, true),
+    ] {
+        let mut bench = Bench::new(watching(DefaultAction::Allow));
+        for number in 0..8 {
+            bench.pass(100);
+            bench.engine.observe_flow_end(&TrackedEnd {
+                tuple: wire::FiveTuple {
+                    source: CLIENT.parse().unwrap(),
+                    destination: HOST.parse().unwrap(),
+                    protocol: policy::protocol::TCP,
+                    source_port: Some(source_port),
+                    destination_port: Some(40_000 + number),
+                },
+                direction: In,
+                began: Some(bench.now),
+                ended: bench.now,
+                by_syn,
+                icmp: None,
+                answered: false,
+                completed: false,
+                was_reset: true,
+            });
+        }
+        let is_banned = bench.engine.bans().next().is_some();
+        assert_eq!(is_banned, banned, "{by_syn:?} from port {source_port}");
     }
 }
