@@ -133,3 +133,27 @@ fn late_answers_that_the_kernel_picked_up_are_no_scan() {
         assert_eq!(is_banned, banned, "{by_syn:?} from port {source_port}");
     }
 }
+
+/// Neighbours on one link share their `/64` with this host: who scans is banned alone, and nobody for what others did.
+#[test]
+fn a_neighbour_on_the_link_answers_for_himself() {
+    let (host, scanner, neighbour) = ("fd00:77::1", "fd00:77::2", "fd00:77::3");
+    let mut bench = Bench::new(watching(DefaultAction::Deny));
+    let own: policy::AddressSet = [host.parse::<std::net::IpAddr>().unwrap()]
+        .into_iter()
+        .collect();
+    bench.engine.set_addresses(own.clone(), own, bench.now);
+    for port in 1..=4 {
+        for source in [scanner, neighbour] {
+            bench.verdict(In, &tcp(source, 50_000, host, port, SYN, 1, b""));
+        }
+    }
+    assert_eq!(bench.engine.bans().count(), 0, "four ports each");
+    bench.verdict(In, &tcp(scanner, 50_000, host, 5, SYN, 1, b""));
+    let banned: Vec<String> = bench
+        .engine
+        .bans()
+        .map(|ban| ban.prefix.to_string())
+        .collect();
+    assert_eq!(banned, ["fd00:77::2/128"]);
+}

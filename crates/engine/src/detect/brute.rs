@@ -9,7 +9,6 @@ use foldhash::fast::FixedState;
 use policy::{Direction, Timestamp, address_key};
 use wire::FiveTuple;
 
-use super::counted;
 use super::threshold::Threshold;
 use crate::ban::Evidence;
 
@@ -38,11 +37,12 @@ impl Brute {
         }
     }
 
-    /// Counts a connection, if it is one of those that count.
+    /// Counts a connection of a source, as it is counted, if it is one of those that count.
     pub(super) fn ended(
         &mut self,
         settings: &policy::Brute,
         connection: &Connection,
+        source: u128,
         now: Timestamp,
     ) -> Option<Evidence> {
         let Connection {
@@ -56,7 +56,7 @@ impl Brute {
         if !is_short || !settings.ports.matches(tuple.destination_port) {
             return None;
         }
-        let key = self.key(tuple.source, tuple.destination, tuple.destination_port);
+        let key = self.key(source, tuple.destination, tuple.destination_port);
         let evidence = self.threshold.count(key, *tuple, now)?;
         Some(Evidence {
             proven: true,
@@ -65,8 +65,8 @@ impl Brute {
     }
 
     /// One number for a source and a service: 128 bits of hash, which do not meet by accident.
-    fn key(&self, source: IpAddr, service: IpAddr, port: Option<u16>) -> u128 {
-        let what = (counted(address_key(source)), address_key(service), port);
+    fn key(&self, source: u128, service: IpAddr, port: Option<u16>) -> u128 {
+        let what = (source, address_key(service), port);
         let [high, low] = [0, 1].map(|place| u128::from(self.hashers[place].hash_one(what)));
         high << 64 | low
     }
@@ -100,7 +100,8 @@ mod tests {
                     began: at(began),
                     was_reset,
                 };
-                let evidence = brute.ended(&settings, &connection, at(began + lasted))?;
+                let counted = crate::detect::counted(address_key(source.parse().unwrap()));
+                let evidence = brute.ended(&settings, &connection, counted, at(began + lasted))?;
                 assert!(evidence.proven && evidence.window == Duration::from_secs(60));
                 Some(place + 1)
             },

@@ -11,7 +11,8 @@ mod threshold;
 
 use std::time::Duration;
 
-use policy::{Direction, Plan, Response, Timestamp, key_address};
+use ipnet::IpNet;
+use policy::{AddressSet, Direction, Plan, Response, Timestamp, key_address};
 
 use crate::ban::{Detector, Evidence};
 use crate::ban_table::source_prefix;
@@ -34,6 +35,8 @@ pub(crate) struct Detectors {
     scan: Option<Scan>,
     brute: Option<Brute>,
     floods: Floods,
+    /// Subnets in which there are addresses that must not be dropped: this host's own above all.
+    shared: AddressSet,
 }
 
 /// An offence: what a detector found, and what the policy wants done.
@@ -80,7 +83,41 @@ impl Detectors {
                 .as_ref()
                 .map(|brute| Brute::new(brute, ceiling, seed)),
             floods: Floods::new(plan, seed),
+            shared: AddressSet::default(),
         }
+    }
+
+    /// Which addresses must not be dropped.
+    pub(crate) fn set_protected(&mut self, protected: &AddressSet) {
+        let subnet = u128::from(u64::MAX);
+        let ranges = protected.ipv6_ranges().map(|(first, last)| {
+            let (first, last) = (first.to_bits(), last.to_bits());
+            (first & !subnet, last | subnet)
+        });
+        self.shared = AddressSet::from_ranges(ranges);
+    }
+
+    /// The source as it is counted: see [`counted`]. Whoever shares his subnet with an address that must not be dropped, as all
+    /// do who are on one link with this host, is counted alone, since he can be banned alone only.
+    fn counted(&self, source: u128) -> u128 {
+        if self.shares(source) {
+            source
+        } else {
+            counted(source)
+        }
+    }
+
+    /// What is banned for what the source did, where it is [counted](Self::counted).
+    pub(crate) fn culprit(&self, source: u128) -> IpNet {
+        if self.shares(source) {
+            policy::address::host_prefix(key_address(source))
+        } else {
+            source_prefix(key_address(source))
+        }
+    }
+
+    fn shares(&self, source: u128) -> bool {
+        key_address(source).is_ipv6() && self.shared.contains_key(source)
     }
 
     /// Whether first contacts are looked at.
@@ -101,8 +138,9 @@ impl Detectors {
         if settings.ignore.contains_key(source) {
             return None;
         }
+        let counted = self.counted(source);
         let scan = self.scan.as_mut()?;
-        let evidence = scan.contact(counted(source), contact, outcome, now)?;
+        let evidence = scan.contact(counted, contact, outcome, now)?;
         Some(Offence {
             detector: Detector::Scan,
             response: if contact.goes_out {
@@ -123,14 +161,12 @@ impl Detectors {
         now: Timestamp,
     ) -> Option<Offence> {
         let settings = plan.detect.brute.as_ref()?;
-        if ended.direction == Direction::Out
-            || settings
-                .ignore
-                .contains_key(policy::address_key(ended.tuple.source))
-        {
+        let source = policy::address_key(ended.tuple.source);
+        if ended.direction == Direction::Out || settings.ignore.contains_key(source) {
             return None;
         }
-        let evidence = self.brute.as_mut()?.ended(settings, ended, now)?;
+        let counted = self.counted(source);
+        let evidence = (self.brute.as_mut()?).ended(settings, ended, counted, now)?;
         Some(Offence {
             detector: Detector::Brute,
             response: settings.response,
@@ -173,10 +209,8 @@ impl Detectors {
         if !counts || settings.ignore.contains_key(facts.source) {
             return None;
         }
-        let evidence = self
-            .blocked
-            .as_mut()?
-            .count(counted(facts.source), facts.tuple(), now)?;
+        let counted = self.counted(facts.source);
+        let evidence = (self.blocked.as_mut()?).count(counted, facts.tuple(), now)?;
         Some(Offence {
             detector: Detector::Blocked,
             response: settings.response,
@@ -196,10 +230,8 @@ impl Detectors {
         if facts.direction == Direction::Out || settings.ignore.contains_key(facts.source) {
             return None;
         }
-        let evidence = self
-            .payload
-            .as_mut()?
-            .count(counted(facts.source), facts.tuple(), now)?;
+        let counted = self.counted(facts.source);
+        let evidence = (self.payload.as_mut()?).count(counted, facts.tuple(), now)?;
         let evidence = Evidence {
             // Of UDP anybody can have sent it; TCP is counted behind a handshake alone.
             proven: facts.tcp_flags.is_some(),

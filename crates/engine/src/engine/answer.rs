@@ -7,7 +7,7 @@ use wire::Packet;
 use super::decide::Decided;
 use super::gate::Charge;
 use super::{Arrival, Engine, Inspect};
-use crate::ban::BanOrigin;
+use crate::ban::{BanOrigin, Detector};
 use crate::ban_table::source_prefix;
 use crate::detect::{Offence, Over};
 use crate::event::{Alert, Event, EventBody};
@@ -47,7 +47,7 @@ impl Engine {
             && facts.direction != Direction::Out
             && !self.is_banned(facts, now)
         {
-            let prefix = source_prefix(key_address(facts.source));
+            let prefix = self.detectors.culprit(facts.source);
             let reason = format!("matched rule \"{}\" ({})", rule.name, rule.position);
             let origin = BanOrigin::Rule(rule.name.clone());
             let charge = Charge {
@@ -96,7 +96,15 @@ impl Engine {
         };
         let mut banned = response == Response::Ban;
         if banned && !self.is_banned(facts, now) {
-            let prefix = source_prefix(key_address(facts.source));
+            let prefix = match detector {
+                // Measured by subnet, also in the kernel.
+                Detector::Rate | Detector::SynFlood | Detector::IcmpFlood | Detector::UdpFlood => {
+                    source_prefix(key_address(facts.source))
+                }
+                Detector::Scan | Detector::Brute | Detector::Blocked | Detector::Payload => {
+                    self.detectors.culprit(facts.source)
+                }
+            };
             let charge = Charge {
                 origin: BanOrigin::Detector(detector),
                 reason: evidence.describe(detector),

@@ -166,16 +166,19 @@ impl Engine {
             seed,
         } = setup;
         let shape = drop_shape(&plan);
+        let protected = protected_addresses(&plan, &discovered);
+        let mut detectors = Detectors::new(&plan, seed);
+        detectors.set_protected(&protected);
         Self {
             rules: Rules::new(&plan, seed),
             inspector: Inspector::new(&plan),
-            detectors: Detectors::new(&plan, seed),
+            detectors,
             flows: FlowTable::new(plan.limits.flows, seed),
             fragments: Reassembler::new(plan.limits.fragment_bytes, seed),
             bans: BanTable::new(plan.ban.capacity, seed),
             offenders: Offenders::new(plan.ban.capacity),
             refusals: gate::Refusals::default(),
-            protected: protected_addresses(&plan, &discovered),
+            protected,
             own,
             discovered,
             totals: Totals::default(),
@@ -279,6 +282,7 @@ impl Engine {
         self.bans.set_capacity(plan.ban.capacity);
         self.offenders.set_capacity(plan.ban.capacity);
         self.protected = protected_addresses(&plan, &self.discovered);
+        self.detectors.set_protected(&self.protected);
         self.hits = vec![0; plan.rules.len()];
         self.drop_shape = drop_shape(&plan);
         for flow in self.flows.iter_mut() {
@@ -303,6 +307,7 @@ impl Engine {
     pub fn set_addresses(&mut self, own: AddressSet, protected: AddressSet, now: Timestamp) {
         self.own = own;
         self.protected = protected_addresses(&self.plan, &protected);
+        self.detectors.set_protected(&self.protected);
         self.discovered = protected;
         let contradicted: Vec<IpNet> = self
             .bans
