@@ -87,7 +87,7 @@ pub(super) fn load_ufw(at: &Netns, allows: &[Allow]) -> anyhow::Result<&'static 
     let file = folder.path().join("chain");
     let hooked = rules.replace(
         "### RULES ###",
-        "-P INPUT DROP\n-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -j ufw-user-input",
+        "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -j ufw-user-input",
     );
     std::fs::write(&file, hooked)?;
     at.run("iptables-restore", &["-n", &file.display().to_string()])?;

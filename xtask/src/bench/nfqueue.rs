@@ -17,7 +17,7 @@ use super::report::{FEW, Figure, Target, alternate, median, pause, ratio};
 use super::worker::Worker;
 
 const PORT: u16 = 9_000;
-/// Sending threads: one alone does not always exceed our worker, since enqueueing costs the sender too.
+/// Fewest sending threads: one alone does not always exceed our worker, since enqueueing costs the sender too.
 const SENDERS: usize = 2;
 /// How long each consumer is counted.
 const WINDOW: Duration = Duration::from_secs(3);
@@ -38,7 +38,9 @@ pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
         .run("iptables", &command.split(' ').collect::<Vec<_>>())?;
     let target = ("10.77.1.1:9000").parse()?;
     let _sink = sink(&lab.server, target)?;
-    let flood = Flood::start(&lab.client, target, SENDERS)?;
+    // As many as there are processors beside the consumer's.
+    let processors = std::thread::available_parallelism()?.get();
+    let flood = Flood::start(&lab.client, target, SENDERS.max(processors - 1))?;
     let (sent, begun) = (flood.sent(), Instant::now());
     let rates: [Vec<f64>; 3] = alternate(FEW, |arm| match arm {
         0 => ours(&lab.server),
