@@ -178,8 +178,7 @@ pub(crate) fn a_flood_of_syns_from_everywhere_bans_nobody() {
             .sysctl(&format!("net.ipv4.conf.{key}.rp_filter"), "0")
             .unwrap();
     }
-    let text = OPEN.to_owned()
-        + "[detect.syn_flood]\nhost_half_open = 500\n[protect]\naddresses = \"10.77.1.2\"\n";
+    let text = OPEN.to_owned() + "[detect.syn_flood]\nhost_half_open = 500\n";
     let config = scene.write("policy.toml", &text);
     scene.start("", &config);
     let held = connect(&scene.net.client, SERVER_FOR_CLIENT, 8080).unwrap();
@@ -189,10 +188,9 @@ pub(crate) fn a_flood_of_syns_from_everywhere_bans_nobody() {
         "syn_flood",
         "half-open connections of all sources, over the rate of 500",
     ]);
-    scene.wait("drops", || (dropped(&scene) > 10_000).then_some(()));
     passes(&scene, &held);
     for _ in 0..5 {
-        // Protected addresses are never dropped.
+        // Who is new gets through: nothing is dropped for what all sources do together.
         curl(&scene);
     }
     drop(flooding);

@@ -222,7 +222,8 @@ impl Floods {
     }
 }
 
-/// All sources together are over a rate: nobody is banned for it.
+/// All sources together are over a rate, which is told: nobody is banned for what anybody can forge, and to drop what is over would
+/// shut out everyone who is new.
 fn of_everybody(settings: &policy::SynFlood, evidence: Option<Evidence>) -> Offence {
     let evidence = evidence.map(|evidence| Evidence {
         pattern: Pattern::WholeHost,
@@ -230,10 +231,7 @@ fn of_everybody(settings: &policy::SynFlood, evidence: Option<Evidence>) -> Offe
     });
     Offence {
         detector: Detector::SynFlood,
-        response: match settings.response {
-            Response::Alert => Response::Alert,
-            Response::Limit | Response::Ban => Response::Limit,
-        },
+        response: Response::Alert,
         ban: settings.ban,
         evidence,
     }

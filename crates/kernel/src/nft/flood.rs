@@ -62,17 +62,15 @@ impl<'a> Detector<'a> {
         })
     }
 
-    /// Of all sources together. Nobody is banned for what anybody can forge.
+    /// Of all sources together: told, and nothing more. Nobody is banned for what anybody can forge, and to drop what is over
+    /// would shut out everyone who is new, which is what the flood is for; SYN cookies (`tcp_syncookies`) answer it.
     fn syn_of_all(plan: &'a Plan) -> Option<Self> {
         let syn = Self::syn(plan)?;
         Some(Self {
             name: "syn_flood_of_all",
             cause: Cause::SynFloodOfAll,
             packets: plan.detect.syn_flood.as_ref()?.host_half_open,
-            response: match syn.response {
-                Response::Alert => Response::Alert,
-                Response::Limit | Response::Ban => Response::Limit,
-            },
+            response: Response::Alert,
             ..syn
         })
     }
