@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use policy::{Action, DefaultAction, Direction, Rule, RuleId, Timestamp};
+use policy::{Action, DefaultAction, Direction, Plan, RuleId, Timestamp};
 use wire::Packet;
 
 use super::answer::Sender;
@@ -266,11 +266,7 @@ impl Engine {
         {
             return decided;
         }
-        let inspector = &self.inspector;
-        let found = self.rules.first_match(&plan, facts, now, |rule, content| {
-            inspector.matches_packet(rule, content, facts)
-        });
-        if let Some(id) = found {
+        if let Some(id) = self.first_match(&plan, facts, now) {
             if self.rules.brief(id).has_content {
                 return self.apply_content(id, facts, None, facts.tcp_flags.is_none(), now);
             }
@@ -299,6 +295,13 @@ impl Engine {
             flow: None,
             inspect: Inspect::None,
         }
+    }
+
+    /// The first rule that matches a packet by itself.
+    fn first_match(&self, plan: &Plan, facts: &Facts<'_>, now: Timestamp) -> Option<RuleId> {
+        let by_header = self.rules.first_match(plan, facts, now);
+        let by_content = self.inspector.first_in_packet(facts, plan, by_header, now);
+        by_content.or(by_header)
     }
 
     /// A content rule matched: its action, an alert, and a hit for the detector when no third party can have sent it.
@@ -387,10 +390,7 @@ impl Engine {
         if let Some(kind) = impossible(facts) {
             return (Verdict::Drop, Reason::Impossible(kind));
         }
-        let content = |rule: &Rule, content: &policy::Content| {
-            self.inspector.matches_packet(rule, content, facts)
-        };
-        if let Some(id) = self.rules.first_match(&self.plan, facts, now, content) {
+        if let Some(id) = self.first_match(&self.plan, facts, now) {
             let verdict = match self.rules.brief(id).action {
                 Action::Allow | Action::Limit => Verdict::Allow,
                 Action::Deny | Action::Ban(_) => Verdict::Drop,

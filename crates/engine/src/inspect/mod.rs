@@ -3,20 +3,24 @@
 //! A flow is inspected only while a content rule could match it, and at most to that rule's depth in each direction; then it
 //! is settled and costs nothing more.
 
+mod candidates;
 pub(crate) mod dns;
 mod matcher;
 mod memory;
+mod sampler;
+mod signature;
 mod stream;
 
-use policy::{Content, Direction, Plan, Rule, RuleId, Scope, Timestamp};
+use policy::{Content, Plan, RuleId, Scope, Timestamp};
 use wire::{Packet, Transport};
 
 use crate::detect::counted;
 use crate::facts::Facts;
 use crate::flow::{Flow, opposite};
-use crate::index::{Index, header_matches, header_matches_anywhere};
-pub(crate) use matcher::Matchers;
+use candidates::{Candidates, Need, Question};
+use matcher::Matchers;
 pub(crate) use memory::{Memory, Shortage};
+use signature::Places;
 use stream::Stream;
 
 /// What is still to be inspected of one flow. Index 0 is the side that began it, 1 the other.
@@ -82,8 +86,10 @@ pub(crate) enum Finding {
 #[derive(Debug)]
 pub(crate) struct Inspector {
     matchers: Matchers,
-    /// Content rules alone, by direction.
-    indexes: [Index; 3],
+    /// By direction.
+    candidates: [Candidates; 3],
+    /// Scratch.
+    found: Places,
     /// What all streams hold.
     pub(crate) memory: Memory,
 }
@@ -92,19 +98,29 @@ impl Inspector {
     pub(crate) fn new(plan: &Plan) -> Self {
         Self {
             matchers: Matchers::new(plan),
-            indexes: Direction::ALL
-                .map(|direction| Index::build(plan, direction, |rule| rule.content.is_some())),
+            candidates: Candidates::of(plan),
+            found: Places::default(),
             memory: Memory::default(),
         }
     }
 
-    fn index(&self, direction: Direction) -> &Index {
-        &self.indexes[direction as usize]
-    }
-
-    /// Whether a content rule matches this packet's own payload; streams are not asked.
-    pub(crate) fn matches_packet(&self, rule: &Rule, content: &Content, facts: &Facts<'_>) -> bool {
-        lengths_match(content, facts) && self.matchers.matches(rule.id, facts.payload, 0)
+    /// The first rule before `before` that matches this packet by its own payload; streams are not asked.
+    #[inline]
+    pub(crate) fn first_in_packet(
+        &self,
+        facts: &Facts<'_>,
+        plan: &Plan,
+        before: Option<RuleId>,
+        now: Timestamp,
+    ) -> Option<RuleId> {
+        let question = Question {
+            facts,
+            stream: None,
+            before,
+            now,
+        };
+        let candidates = &self.candidates[facts.direction as usize];
+        candidates.first(&question, plan, &self.matchers, &mut Places::default())
     }
 
     /// What of a flow that begins with this packet has to be inspected.
@@ -123,46 +139,17 @@ impl Inspector {
             ..*facts
         };
         // A rule after the one that let the flow in is never reached by the side that began it.
-        let sides = [
-            self.need(facts, plan, decided_by),
-            self.need(&back, plan, None),
-        ];
-        (sides != [(0, 0); 2]).then(|| {
+        let sides = [(facts, decided_by), (&back, None)].map(|(facts, before)| {
+            self.candidates[facts.direction as usize].need(facts, plan, before)
+        });
+        (sides != [Need::default(); 2]).then(|| {
             Box::new(Inspection {
                 source: counted(facts.source),
-                need: sides.map(|(need, _)| need),
-                depth: sides.map(|(_, depth)| depth),
+                need: sides.map(|need| need.bytes),
+                depth: sides.map(|need| need.depth),
                 ..Inspection::default()
             })
         })
-    }
-
-    /// Payload bytes to see until one side is settled, and bytes of its stream to hold.
-    fn need(&self, facts: &Facts<'_>, plan: &Plan, before: Option<RuleId>) -> (u32, u32) {
-        self.index(facts.direction)
-            .candidates(facts)
-            .filter(|&id| before.is_none_or(|before| id < before))
-            .map(|id| &plan.rules[id.0 as usize])
-            // Which interface the other side's packets will come by is not known yet.
-            .filter(|rule| header_matches_anywhere(rule, facts, plan))
-            .filter_map(|rule| rule.content.as_ref())
-            .map(|content| {
-                let (bytes, depth) = match content.scope {
-                    Scope::Packet => (Content::SETTLE_BYTES, 0),
-                    Scope::Stream { depth } => (depth, depth),
-                };
-                (
-                    if content.every_packet {
-                        u32::MAX
-                    } else {
-                        bytes
-                    },
-                    depth,
-                )
-            })
-            .fold((0, 0), |(need, deepest), (bytes, depth)| {
-                (need.max(bytes), deepest.max(depth))
-            })
     }
 
     /// Looks at a packet of a flow that is not settled.
@@ -215,29 +202,14 @@ impl Inspector {
             return Finding::Settled;
         }
         let stream = inspection.streams[side].as_ref();
-        let matchers = &self.matchers;
-        let found = self.indexes[facts.direction as usize].first(facts, |id| {
-            let rule = &plan.rules[id.0 as usize];
-            let Some(content) = rule.content.as_ref() else {
-                return false;
-            };
-            if decided_by.is_some_and(|before| id >= before)
-                || rule.expires.is_some_and(|expires| now >= expires)
-                || !header_matches(rule, facts, plan)
-                || !lengths_match(content, facts)
-            {
-                return false;
-            }
-            match (content.scope, stream) {
-                (Scope::Stream { depth }, Some(stream)) => {
-                    let bytes = stream.contiguous(depth);
-                    grown.start < bytes.len() && matchers.matches(id, bytes, grown.start)
-                }
-                (Scope::Stream { .. }, None) | (Scope::Packet, _) => {
-                    matchers.matches(id, facts.payload, 0)
-                }
-            }
-        });
+        let question = Question {
+            facts,
+            stream: stream.map(|stream| (stream, grown.start)),
+            before: decided_by,
+            now,
+        };
+        let candidates = &self.candidates[facts.direction as usize];
+        let found = candidates.first(&question, plan, &self.matchers, &mut self.found);
         if let Some(rule) = found {
             let in_stream = stream.is_some()
                 && plan.rules[rule.0 as usize]
