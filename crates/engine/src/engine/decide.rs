@@ -46,7 +46,13 @@ impl Engine {
 
     /// The whole decision, in the order of the language.
     pub(super) fn decide(&mut self, case: &Case<'_>) -> Decided {
-        if let Some(reason) = self.shield(&case.facts, case.arrival.now) {
+        if let Some((reason, end)) = self.shield(&case.facts, case.arrival.now) {
+            if end == case.facts.destination && case.arrival.known.is_none() {
+                // The kernel looks at destinations behind connection tracking, which has followed the packet by then. What it
+                // tells of its flow is no news: nobody hears of the packet.
+                self.state(case);
+                self.flows.take_news();
+            }
             return Decided::drop(reason);
         }
         if let Some(kind) = impossible(&case.facts) {
@@ -90,27 +96,25 @@ impl Engine {
         }
     }
 
-    /// Bans, then feeds; neither holds for protected addresses or this host's traffic with itself.
-    pub(super) fn shield(&self, facts: &Facts<'_>, now: Timestamp) -> Option<Reason> {
+    /// Bans, then feeds, of each remote end, with the end that is meant; neither holds for protected addresses or this host's
+    /// traffic with itself.
+    pub(super) fn shield(&self, facts: &Facts<'_>, now: Timestamp) -> Option<(Reason, u128)> {
         if facts.is_loopback() || (self.bans.is_empty() && self.plan.feeds.is_empty()) {
             return None;
         }
-        let remotes = facts.remotes();
-        let exposed = || {
-            remotes
-                .iter()
-                .flatten()
-                .filter(|&&key| !self.protected.contains_key(key))
-        };
-        if let Some(ban) = exposed().find_map(|&key| self.bans.covering(key, now)) {
+        let ends = facts.remotes().into_iter().flatten();
+        ends.filter(|&end| !self.protected.contains_key(end))
+            .find_map(|end| Some((self.shielded(end, now)?, end)))
+    }
+
+    fn shielded(&self, end: u128, now: Timestamp) -> Option<Reason> {
+        if let Some(ban) = self.bans.covering(end, now) {
             return Some(Reason::Banned(ban.prefix));
         }
-        let feeds = &self.plan.feeds;
-        let listed = |feed: &policy::SetId, key: u128| {
-            self.plan.sets[feed.0 as usize].addresses.contains_key(key)
-        };
-        exposed()
-            .find_map(|&key| feeds.iter().copied().find(|feed| listed(feed, key)))
+        let sets = &self.plan.sets;
+        let mut feeds = self.plan.feeds.iter().copied();
+        feeds
+            .find(|feed| sets[feed.0 as usize].addresses.contains_key(end))
             .map(Reason::Feed)
     }
 
@@ -381,7 +385,7 @@ impl Engine {
     }
 
     fn test_headers(&self, now: Timestamp, facts: &Facts<'_>) -> (Verdict, Reason) {
-        if let Some(reason) = self.shield(facts, now) {
+        if let Some((reason, _)) = self.shield(facts, now) {
             return (Verdict::Drop, reason);
         }
         if let Some(kind) = impossible(facts) {

@@ -1,0 +1,99 @@
+//! Generated policies over the same hosts and ports as the conversations, as people write them.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use policy::{Format, Plan};
+
+use crate::conversation::{GROUPS, PORTS};
+use crate::random::Random;
+
+const DETECTORS: [&str; 8] = [
+    "blocked", "rate", "payload", "scan", "syn_flood", "icmp_flood", "udp_flood", "brute",
+];
+
+/// A policy in `rules.txt`.
+pub(crate) fn generate(random: &mut Random) -> String {
+    let default = |random: &mut Random| random.pick(&["allow", "deny", "deny", "reject"]);
+    let mut text = "mode enforce\nprotect discover off\n".to_owned();
+    for detector in DETECTORS {
+        writeln!(text, "detect {detector} off").unwrap();
+    }
+    for (direction, action) in [
+        ("in", default(random)),
+        ("out", random.pick(&["allow", "allow", "deny", "reject"])),
+        ("forward", default(random)),
+    ] {
+        writeln!(text, "default {direction} {action}").unwrap();
+    }
+    if random.once_in(3) {
+        writeln!(text, "feed bad {}", prefix(random)).unwrap();
+    }
+    if random.once_in(4) {
+        writeln!(text, "protect {}", prefix(random)).unwrap();
+    }
+    if random.once_in(4) {
+        text.push_str("essentials off\n");
+    }
+    for _ in 0..random.pick(&[0, 1, 2, 4, 8, 20]) {
+        rule(&mut text, random);
+    }
+    text
+}
+
+fn rule(text: &mut String, random: &mut Random) {
+    let action = random.pick(&[
+        "allow", "allow", "allow", "deny", "reject", "limit", "limit", "ban",
+    ]);
+    let direction = random.pick(&["", "in ", "in ", "out ", "forward "]);
+    let protocol = random.pick(&["", "tcp ", "tcp ", "tcp ", "udp ", "icmp ", "icmpv6 "]);
+    write!(text, "{action} {direction}{protocol}").unwrap();
+    if !protocol.starts_with("icmp") && random.once_in(2) {
+        let key = if random.once_in(5) { "source-port" } else { "port" };
+        write!(text, "{key} {} ", random.pick(&PORTS)).unwrap();
+    }
+    if protocol.is_empty() || !protocol.starts_with("icmp") {
+        match random.below(5) {
+            0 => write!(text, "from {} ", prefix(random)).unwrap(),
+            1 => write!(text, "to {} ", prefix(random)).unwrap(),
+            _ => {}
+        }
+    }
+    if random.once_in(6) {
+        write!(text, "on {} ", random.pick(&["f0", "g0", "f*"])).unwrap();
+    }
+    if action == "limit" {
+        // So slow that nothing comes back while a test runs, however busy the machine is.
+        let (unit, burst) = random.pick(&[
+            ("connections", 2),
+            ("connections", 5),
+            ("packets", 3),
+            ("packets", 12),
+            ("bytes", 300),
+            ("bytes", 3_000),
+        ]);
+        write!(text, "rate 1 {unit}/day burst {burst} ").unwrap();
+    }
+    text.push('\n');
+}
+
+fn prefix(random: &mut Random) -> String {
+    let group = random.below(GROUPS);
+    match random.below(6) {
+        0 => format!("10.{group}.0.0/17"),
+        1 => format!("10.{group}.0.0/16"),
+        2 => format!("fd00:{group}::/32"),
+        3 => format!("10.{group}.0.0/16, fd00:{group}::/32"),
+        4 => "10.210.0.0/16, fd00:210::/32".to_owned(),
+        _ => format!("fd00:{group}::/49"),
+    }
+}
+
+/// The plan of a text.
+pub(crate) fn plan(text: &str) -> Plan {
+    let loaded = policy::load_text("policy", text, Format::RulesTxt, Path::new("/"));
+    match loaded.policy {
+        Some(policy) => policy.into_plan(),
+        None => panic!("{:?}\n{text}", loaded.diagnostics),
+    }
+}
