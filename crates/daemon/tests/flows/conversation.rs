@@ -64,6 +64,8 @@ pub(crate) enum Act {
 pub(crate) struct Flavour {
     /// Segments that belong nowhere.
     pub(crate) is_wild: bool,
+    /// All other segments are such as their receiver would take them.
+    pub(crate) is_exact: bool,
     /// Bans come and go.
     pub(crate) has_bans: bool,
     /// Connections are reset.

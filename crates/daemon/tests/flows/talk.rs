@@ -21,6 +21,11 @@ pub(crate) struct Talk<'a> {
     expected: [u32; 2],
     /// A handshake began the connection, and both have ended it: so the next one's numbers may lie anywhere.
     is_over: bool,
+    /// All began with handshakes, and nothing was wild: connection tracking knows by now what either side expects. Else it
+    /// takes its window to tell whether a reset is believed, and what follows one is not comparable.
+    is_clean: bool,
+    /// Nothing more is said.
+    is_done: bool,
     flavour: Flavour,
 }
 
@@ -36,6 +41,8 @@ impl<'a> Talk<'a> {
             next: [0; 2],
             expected: [0; 2],
             is_over: false,
+            is_clean: true,
+            is_done: false,
             flavour,
         }
     }
@@ -44,9 +51,10 @@ impl<'a> Talk<'a> {
         self.next = [random.below(u32::MAX), random.below(u32::MAX)];
         for life in 0..1 + random.below(3) {
             let kind = random.below(16);
+            let opens = matches!(kind, 2 | 3 | 10..);
+            let was_over = self.is_over;
             if life > 0 {
                 // The same ports again, a good way on, as RFC 6528 and RFC 7323 have it; or as if nothing had ended.
-                let opens = matches!(kind, 2 | 3 | 10..);
                 let is_over = self.is_over && opens;
                 let far = if is_over { 100_000 } else { 1_000 };
                 self.next = self.next.map(|next| next.wrapping_add(far));
@@ -55,7 +63,15 @@ impl<'a> Talk<'a> {
                 }
             }
             self.is_over = kind > 10;
+            let goes_on = life > 0 && !(was_over && opens);
+            if matches!(kind, 5 | 8 | 9) && life > 0 && !self.is_clean
+                || self.flavour.is_exact && goes_on
+            {
+                return;
+            }
             self.begin(kind, random);
+            self.is_done |= self.flavour.is_exact && !opens;
+            self.is_clean &= kind == 2 || kind > 10;
             for _ in 0..random.below(6) {
                 self.go_on(random);
             }
@@ -143,6 +159,7 @@ impl<'a> Talk<'a> {
     /// Flags that have no place here, or numbers that no receiver would take.
     fn wild(&mut self, random: &mut Random) {
         self.is_over = false;
+        self.is_clean = false;
         let who = random.pick(&[Side::Client, Side::Server]);
         let flags = random.pick(&[
             SYN,
@@ -161,7 +178,7 @@ impl<'a> Talk<'a> {
             return;
         }
         let before = self.next;
-        let is_far = random.once_in(2);
+        let is_far = self.flavour.is_exact || random.once_in(2);
         if is_far {
             let far = random.pick(&[1 << 30, 200_000, u32::MAX - 200_000]);
             self.next[who as usize] = self.next[who as usize].wrapping_add(far);
@@ -180,6 +197,7 @@ impl<'a> Talk<'a> {
         if is_far || random.once_in(2) {
             self.next = before;
         }
+        self.is_done = flags & RST != 0 || self.flavour.is_exact;
     }
 
     fn end(&mut self, random: &mut Random) {
@@ -188,8 +206,8 @@ impl<'a> Talk<'a> {
         self.is_over &= kind > 3;
         match kind {
             0 => {}
-            1 => self.say(first, RST, 0),
-            2 => self.say(first, RST | ACK, 0),
+            1 if self.is_clean => self.say(first, RST, 0),
+            2 if self.is_clean => self.say(first, RST | ACK, 0),
             3 => {
                 self.say(first, FIN | ACK, 0);
                 self.say(first.other(), ACK, 0);
@@ -207,7 +225,7 @@ impl<'a> Talk<'a> {
     }
 
     fn say(&mut self, from: Side, flags: u8, length: usize) {
-        if flags & RST != 0 && !self.flavour.has_resets {
+        if self.is_done || flags & RST != 0 && !self.flavour.has_resets {
             return;
         }
         let (way, _) = self.conversation.way(from);
@@ -247,11 +265,16 @@ impl<'a> Talk<'a> {
 
     /// One of the last packets is sent again.
     fn again(&mut self, random: &mut Random) {
+        if self.is_done {
+            return;
+        }
         let steps = &mut self.conversation.steps;
         let back = 1 + random.below(3) as usize;
         if let Some(step) = steps.len().checked_sub(back).map(|place| steps[place].clone()) {
             let mut step = step;
             step.what.push_str(", again");
+            // It may be from before the window by now.
+            step.is_outside_window = true;
             steps.push(step);
         }
     }

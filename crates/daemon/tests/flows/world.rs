@@ -19,8 +19,16 @@ use crate::stage::{Fate, OWN, Stage};
 pub(crate) struct Round<'a> {
     pub(crate) text: &'a str,
     pub(crate) conversations: &'a [Conversation],
-    /// The kernel refuses segments that are outside the window, of which the engine knows nothing.
-    pub(crate) is_strict: bool,
+    pub(crate) windows: Windows,
+}
+
+/// What the kernel does with segments that are outside the window, of which the engine knows nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Windows {
+    /// It lets them pass.
+    Pass,
+    /// It drops them.
+    Count,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -169,7 +177,7 @@ impl Round<'_> {
                 tally.told += u64::from(fate.told);
                 continue;
             }
-            if self.is_strict
+            if self.windows == Windows::Count
                 && this.is_outside_window
                 && decision.reason == Reason::Established
                 && fate == Fate::default()
