@@ -183,8 +183,14 @@ impl Tap {
     /// The interface is down, or the frame too long.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         // SAFETY: the frame lives for the call and has this length.
-        let sent =
-            unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        let sent = unsafe {
+            libc::send(
+                self.socket.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+            )
+        };
         if sent < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -207,12 +213,7 @@ impl Mouth {
         let open = |family, level, name| {
             let socket = socket(family, libc::SOCK_RAW, libc::IPPROTO_RAW)?;
             option(&socket, level, name, 1)?;
-            option(
-                &socket,
-                libc::SOL_SOCKET,
-                libc::SO_MARK,
-                mark.cast_signed(),
-            )?;
+            option(&socket, libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed())?;
             io::Result::Ok(socket)
         };
         let sockets = netns.enter(|| -> io::Result<[OwnedFd; 2]> {

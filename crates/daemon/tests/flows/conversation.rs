@@ -66,6 +66,11 @@ pub(crate) struct Flavour {
     pub(crate) is_wild: bool,
     /// All other segments are such as their receiver would take them.
     pub(crate) is_exact: bool,
+    /// No ports are used a second time: who judges for the kernel may see one side alone of what it hands up, and not that the
+    /// answers to another SYN begin.
+    pub(crate) lives_once: bool,
+    /// What goes to port 53 asks for names.
+    pub(crate) asks_names: bool,
     /// Bans come and go.
     pub(crate) has_bans: bool,
     /// Connections are reset.
@@ -112,12 +117,12 @@ impl Conversation {
         // A reset is believed by its number alone, which takes the window: with a ban the kernel's follows one side alone.
         let is_banned = flavour.has_bans && random.once_in(2);
         let flavour = Flavour {
-            has_resets: !is_banned,
+            has_resets: flavour.has_resets && !is_banned,
             ..flavour
         };
         let ports = [40_000 + (number % 20_000) as u16, random.pick(&PORTS)];
         match random.below(10) {
-            0 => this.datagrams(ports, random),
+            0 | 2 => this.datagrams(ports, flavour, random),
             1 => this.echoes(number as u16, random),
             _ => Talk::new(&mut this, ports, flavour).generate(random),
         }
@@ -145,7 +150,7 @@ impl Conversation {
     }
 
     /// Questions and answers over UDP, in any order.
-    fn datagrams(&mut self, [client, server]: [u16; 2], random: &mut Random) {
+    fn datagrams(&mut self, [client, server]: [u16; 2], flavour: Flavour, random: &mut Random) {
         for _ in 0..2 + random.below(8) {
             let (from, ports) = if random.once_in(2) {
                 (Side::Client, [client, server])
@@ -153,7 +158,11 @@ impl Conversation {
                 (Side::Server, [server, client])
             };
             let length = random.pick(&[0_usize, 1, 30, 400]);
-            let payload = random.bytes(length);
+            let mut payload = alphabet(length);
+            if flavour.asks_names && server == 53 && !random.once_in(6) {
+                // The tag stands for the message's number.
+                payload = question(random).split_off(2);
+            }
             self.push(from, Body::Udp { ports, payload }, format!("UDP {length}"));
         }
     }
@@ -188,7 +197,12 @@ impl Conversation {
         while place < self.steps.len() {
             if random.once_in(10) {
                 let error = self.error(place, random);
-                self.steps.insert(place + 1 + random.below(2) as usize * usize::from(place + 1 < self.steps.len()), error);
+                self.steps.insert(
+                    place
+                        + 1
+                        + random.below(2) as usize * usize::from(place + 1 < self.steps.len()),
+                    error,
+                );
                 place += 1;
             }
             place += 1;
@@ -274,6 +288,30 @@ impl Conversation {
             self.steps[last as usize].act = Some(Act::Unban(prefix));
         }
     }
+}
+
+/// So many letters.
+pub(crate) fn alphabet(length: usize) -> Vec<u8> {
+    (0..length).map(|place| b'a' + (place % 26) as u8).collect()
+}
+
+/// A question to a name server.
+pub(crate) fn question(random: &mut Random) -> Vec<u8> {
+    let mut bytes = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0".to_vec();
+    let name = random.pick(&[
+        "ads.example",
+        "good.example",
+        "good.example",
+        "x.below.example",
+        "below.example",
+        "a-somewhat-longer-name.with.some-more-parts.in.it.example",
+    ]);
+    for label in name.split('.') {
+        bytes.push(label.len() as u8);
+        bytes.extend(label.as_bytes());
+    }
+    bytes.extend([0, 0, random.pick(&[1, 28, 15]), 0, 1]);
+    bytes
 }
 
 /// The host outside of a number.

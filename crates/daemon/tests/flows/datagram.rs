@@ -135,10 +135,7 @@ impl Datagram {
             ICMP => 0,
             protocol => sum(
                 &octets(self.destination),
-                sum(
-                    &octets(self.source),
-                    u32::from(protocol) + out.len() as u32,
-                ),
+                sum(&octets(self.source), u32::from(protocol) + out.len() as u32),
             ),
         };
         let sum = fold(sum(&out, seed));

@@ -41,14 +41,20 @@ fn stage(test: &str) -> Option<Stage> {
 }
 
 /// Many policies, each with conversations of its own.
-fn compare(stage: &mut Stage, flavour: Flavour, windows: Windows, size: (u32, u32)) {
+fn compare(
+    stage: &mut Stage,
+    write: fn(&mut Random) -> String,
+    flavour: Flavour,
+    windows: Windows,
+    size: (u32, u32),
+) {
     let (policies, conversations) = size;
     stage.be_liberal(windows == Windows::Pass);
     let seed = seed();
     let mut total = world::Tally::default();
     for number in 0..policies {
         let mut random = Random::new(seed.wrapping_mul(1_000_003) + u64::from(number));
-        let mut text = policies::generate(&mut random);
+        let mut text = write(&mut random);
         if windows == Windows::Count {
             // What one side alone lets pass would be counted there alone.
             let lines = text.lines().filter(|line| !line.starts_with("limit"));
@@ -85,7 +91,13 @@ fn conversations_fare_in_the_kernel_as_the_engine_says() {
         has_resets: true,
         ..Flavour::default()
     };
-    compare(&mut stage, flavour, Windows::Pass, size(60, 60));
+    compare(
+        &mut stage,
+        policies::generate,
+        flavour,
+        Windows::Pass,
+        size(60, 60),
+    );
 }
 
 /// As Linux comes, it drops segments that are outside the window: `docs/decisions/0017` says why the engine does not.
@@ -100,5 +112,26 @@ fn nothing_but_segments_outside_the_window_fares_otherwise() {
         has_resets: true,
         ..Flavour::default()
     };
-    compare(&mut stage, flavour, Windows::Count, size(30, 60));
+    compare(
+        &mut stage,
+        policies::generate,
+        flavour,
+        Windows::Count,
+        size(30, 60),
+    );
+}
+
+/// What observing says of packets whose payload counts is what enforcing does with them: the kernel, and who judges for it.
+#[test]
+fn what_observing_says_of_content_is_what_enforcing_does() {
+    let Some(mut stage) = stage("what_observing_says_of_content_is_what_enforcing_does") else {
+        return;
+    };
+    let flavour = Flavour {
+        asks_names: true,
+        lives_once: true,
+        ..Flavour::default()
+    };
+    let write = policies::looking_inside;
+    compare(&mut stage, write, flavour, Windows::Pass, size(40, 60));
 }

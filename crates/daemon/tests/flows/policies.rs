@@ -9,7 +9,14 @@ use crate::conversation::{GROUPS, PORTS};
 use crate::random::Random;
 
 const DETECTORS: [&str; 8] = [
-    "blocked", "rate", "payload", "scan", "syn_flood", "icmp_flood", "udp_flood", "brute",
+    "blocked",
+    "rate",
+    "payload",
+    "scan",
+    "syn_flood",
+    "icmp_flood",
+    "udp_flood",
+    "brute",
 ];
 
 /// A policy in `rules.txt`.
@@ -41,6 +48,75 @@ pub(crate) fn generate(random: &mut Random) -> String {
     text
 }
 
+/// The same behind content rules, and with names that are not resolved. Without limits: user space and the kernel count apart.
+/// Content rules stand first: enforcing, they are asked about what a rule before them has let in as well.
+pub(crate) fn looking_inside(random: &mut Random) -> String {
+    let plain = generate(random);
+    let mut lines: Vec<String> = plain
+        .lines()
+        .filter(|line| !line.starts_with("limit"))
+        .map(str::to_owned)
+        .collect();
+    let settings = lines.iter().take_while(|line| !is_rule(line)).count();
+    for _ in 0..1 + random.below(4) {
+        lines.insert(settings, content(random));
+    }
+    if random.once_in(2) {
+        lines.push("deny dns ads.example *.below.example".to_owned());
+    }
+    lines.join("\n") + "\n"
+}
+
+fn is_rule(line: &str) -> bool {
+    ["allow", "deny", "reject", "ban"]
+        .iter()
+        .any(|action| line.starts_with(action))
+}
+
+fn content(random: &mut Random) -> String {
+    // Not `ban`: observing proves a sender by both sides of a handshake, and who judges for the kernel may see one of them.
+    let action = random.pick(&["deny", "deny", "reject", "allow"]);
+    let direction = random.pick(&["", "in ", "out ", "forward "]);
+    let protocol = random.pick(&["tcp ", "tcp ", "udp "]);
+    let mut text = format!("{action} {direction}{protocol}");
+    if random.once_in(2) {
+        let key = if random.once_in(3) {
+            "source-port"
+        } else {
+            "port"
+        };
+        write!(text, "{key} {} ", random.pick(&PORTS)).unwrap();
+    }
+    if random.once_in(5) {
+        write!(text, "on {} ", random.pick(&["f0", "g0"])).unwrap();
+    }
+    // What is said is the alphabet, over and over, each segment from its begin: some patterns lie across two.
+    let pattern = random.pick(&[
+        "contains \"abc\"",
+        "contains \"jab\"",
+        "contains \"XYZ\" ignore-case",
+        "hex \"61 61\"",
+        "regex \"j+a\"",
+        "regex \"^a.c\"",
+        "at 4 bytes \"65 ?6\"",
+        "at 101 bytes \"6?\"",
+        "",
+    ]);
+    if pattern.is_empty() {
+        let bounds = random.pick(&["min-len 50", "max-len 20", "min-len 5 max-len 120"]);
+        write!(text, "payload {bounds} ").unwrap();
+    } else {
+        write!(text, "payload {pattern} ").unwrap();
+        if protocol == "tcp " && random.once_in(2) {
+            text.push_str(random.pick(&["stream ", "depth 150 ", "depth 4000 "]));
+        }
+    }
+    if random.once_in(3) {
+        text.push_str("every-packet ");
+    }
+    text
+}
+
 fn rule(text: &mut String, random: &mut Random) {
     let action = random.pick(&[
         "allow", "allow", "allow", "deny", "reject", "limit", "limit", "ban",
@@ -49,7 +125,11 @@ fn rule(text: &mut String, random: &mut Random) {
     let protocol = random.pick(&["", "tcp ", "tcp ", "tcp ", "udp ", "icmp ", "icmpv6 "]);
     write!(text, "{action} {direction}{protocol}").unwrap();
     if !protocol.starts_with("icmp") && random.once_in(2) {
-        let key = if random.once_in(5) { "source-port" } else { "port" };
+        let key = if random.once_in(5) {
+            "source-port"
+        } else {
+            "port"
+        };
         write!(text, "{key} {} ", random.pick(&PORTS)).unwrap();
     }
     if protocol.is_empty() || !protocol.starts_with("icmp") {

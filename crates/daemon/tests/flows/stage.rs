@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use kernel::datapath::{Apply, Datapath as _, Queues};
 use kernel::nflog::{self, Log};
+use kernel::nfqueue::{self, Queue};
 use kernel::nft::{Features, Nft};
 use lab::{Ears, Mouth, Netns, Tap};
 use policy::protocol::{ICMP, ICMPV6, TCP, UDP};
@@ -52,6 +53,14 @@ pub(crate) fn direction(from: Place, to: Place) -> Direction {
     }
 }
 
+impl Fate {
+    pub(crate) fn add(&mut self, later: Self) {
+        self.arrived += later.arrived;
+        self.told += later.told;
+        self.strange += later.strange;
+    }
+}
+
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fate {
@@ -76,14 +85,15 @@ pub(crate) struct Stage {
     ears: Ears,
     /// What connection tracking complains of.
     log: Log,
+    /// What the kernel hands up.
+    pub(crate) queue: Queue,
     marker: u64,
 }
 
 impl Stage {
     pub(crate) fn new() -> Self {
         lab::stay_on_one_processor().unwrap();
-        let [outside, firewall, behind] =
-            ["out", "fw", "in"].map(|name| Netns::new(name).unwrap());
+        let [outside, firewall, behind] = ["out", "fw", "in"].map(|name| Netns::new(name).unwrap());
         let join = |netns: &Netns, here: &str, there: &str, net: u8| {
             let address = |host: u8| {
                 [
@@ -161,6 +171,10 @@ impl Stage {
                         ..nflog::Settings::default()
                     })
                 })
+                .unwrap()
+                .unwrap(),
+            queue: firewall
+                .enter(|| Queue::open(0, &nfqueue::Settings::default()))
                 .unwrap()
                 .unwrap(),
             marker: 0,
@@ -248,14 +262,9 @@ impl Stage {
             for (here, _) in ways {
                 here.send(&marker).unwrap();
             }
-            for (place, (_, there)) in [
-                None,
-                Some(Place::Outside),
-                None,
-                Some(Place::Behind),
-            ]
-            .into_iter()
-            .zip(ways)
+            for (place, (_, there)) in [None, Some(Place::Outside), None, Some(Place::Behind)]
+                .into_iter()
+                .zip(ways)
             {
                 let deadline = Instant::now() + PATIENCE;
                 loop {
@@ -273,7 +282,10 @@ impl Stage {
         }
         while let Some(heard) = self.ears.receive() {
             if heard.protocol == ICMPV6
-                && heard.transport.first().is_some_and(|&kind| is_of_neighbours(kind))
+                && heard
+                    .transport
+                    .first()
+                    .is_some_and(|&kind| is_of_neighbours(kind))
             {
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use policy::Direction;
 
-use crate::conversation::{Conversation, Flavour, Side};
+use crate::conversation::{Conversation, Flavour, Side, alphabet, question};
 use crate::datagram::{Body, Segment};
 use crate::random::Random;
 
@@ -24,6 +24,8 @@ pub(crate) struct Talk<'a> {
     /// All began with handshakes, and nothing was wild: connection tracking knows by now what either side expects. Else it
     /// takes its window to tell whether a reset is believed, and what follows one is not comparable.
     is_clean: bool,
+    /// What the client has still to ask a name server.
+    questions: Vec<u8>,
     /// Nothing more is said.
     is_done: bool,
     flavour: Flavour,
@@ -42,6 +44,7 @@ impl<'a> Talk<'a> {
             expected: [0; 2],
             is_over: false,
             is_clean: true,
+            questions: Vec::new(),
             is_done: false,
             flavour,
         }
@@ -49,7 +52,15 @@ impl<'a> Talk<'a> {
 
     pub(crate) fn generate(mut self, random: &mut Random) {
         self.next = [random.below(u32::MAX), random.below(u32::MAX)];
-        for life in 0..1 + random.below(3) {
+        if self.flavour.asks_names && self.ports[1] == 53 {
+            for _ in 0..40 {
+                let question = question(random);
+                self.questions.extend((question.len() as u16).to_be_bytes());
+                self.questions.extend(question);
+            }
+        }
+        let lives = if self.flavour.lives_once { 1 } else { 3 };
+        for life in 0..1 + random.below(lives) {
             let kind = random.below(16);
             let opens = matches!(kind, 2 | 3 | 10..);
             let was_over = self.is_over;
@@ -251,7 +262,7 @@ impl<'a> Talk<'a> {
             } else {
                 Vec::new()
             },
-            payload: (0..length).map(|place| b'a' + (place % 26) as u8).collect(),
+            payload: self.payload(from, length),
         };
         let what = format!("{} {:?}: {}", describe(way), from, name(flags));
         let taken = length as u32 + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
@@ -263,6 +274,14 @@ impl<'a> Talk<'a> {
         );
     }
 
+    fn payload(&mut self, from: Side, length: usize) -> Vec<u8> {
+        let questions = &mut self.questions;
+        if from == Side::Server || questions.len() < length {
+            return alphabet(length);
+        }
+        questions.drain(..length).collect()
+    }
+
     /// One of the last packets is sent again.
     fn again(&mut self, random: &mut Random) {
         if self.is_done {
@@ -270,7 +289,11 @@ impl<'a> Talk<'a> {
         }
         let steps = &mut self.conversation.steps;
         let back = 1 + random.below(3) as usize;
-        if let Some(step) = steps.len().checked_sub(back).map(|place| steps[place].clone()) {
+        if let Some(step) = steps
+            .len()
+            .checked_sub(back)
+            .map(|place| steps[place].clone())
+        {
             let mut step = step;
             step.what.push_str(", again");
             // It may be from before the window by now.

@@ -1,16 +1,20 @@
 //! The same conversations in both worlds: the engine's, and the kernel's.
 
 use std::fmt;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::time::Duration;
 
-use engine::{Arrival, BanOrigin, Decision, Engine, Reason, Setup, Verdict};
+use engine::{Arrival, BanOrigin, Decision, Engine, EventBody, Reason, Setup, Verdict};
 use ipnet::IpNet;
-use kernel::datapath::{Counters, Datapath as _};
+use kernel::datapath::{Counters, Datapath as _, Queues};
+use kernel::nfqueue::Batch;
 use kernel::nft::Nft;
 use policy::{AddressSet, Plan, Timestamp};
+use portcullis_daemon::pump::judge::{Judge, answer};
 use wire::Link;
 
-use crate::conversation::{Act, Conversation, Step};
+use crate::conversation::{Act, Conversation, Side, Step};
 use crate::datagram::Body;
 use crate::policies;
 use crate::stage::{Fate, OWN, Stage};
@@ -37,6 +41,10 @@ pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) refused: u64,
     pub(crate) told: u64,
+    /// Handed up.
+    pub(crate) judged: u64,
+    /// Questions on flows that the side that is asked has begun.
+    pub(crate) backwards: u64,
     /// Refused by the kernel alone, for their sequence numbers.
     pub(crate) outside_window: u64,
 }
@@ -47,6 +55,8 @@ impl Tally {
         self.passed += other.passed;
         self.refused += other.refused;
         self.told += other.told;
+        self.judged += other.judged;
+        self.backwards += other.backwards;
         self.outside_window += other.outside_window;
     }
 }
@@ -138,10 +148,13 @@ impl Round<'_> {
     fn run(&self, stage: &mut Stage, closer: Option<Closer>) -> Result<Tally, Box<Parting>> {
         let plan = policies::plan(self.text);
         let mut engine = Engine::new(setup(&plan));
-        stage.apply(&plan, None, &[]);
+        let mut worker = Worker::new(&plan);
+        let queues = plan.looks_inside().then_some(Queues { first: 0, count: 1 });
+        stage.apply(&plan, queues, &[]);
         let mut tally = Tally::default();
         let mut parted = vec![false; self.conversations.len()];
         let mut known = Vec::new();
+        let mut began: Vec<Option<Side>> = vec![None; self.conversations.len()];
         for (place, (number, step)) in in_turns(self.conversations).into_iter().enumerate() {
             let conversation = &self.conversations[number];
             let tag = place as u16 + 1;
@@ -158,6 +171,7 @@ impl Round<'_> {
             if closer.is_some_and(|closer| closer.conversation == number) {
                 stage.complaints();
             }
+            worker.decided = None;
             let (from, to) = (
                 conversation.place(this.from),
                 conversation.place(this.from.other()),
@@ -165,12 +179,27 @@ impl Round<'_> {
             for packet in this.datagram.packets(tag) {
                 stage.send(from, &packet);
             }
-            let fate = stage.fate(tag, from, to);
+            let mut fate = stage.fate(tag, from, to);
+            while worker.serve(stage) {
+                fate.add(stage.fate(tag, from, to));
+            }
             if closer.is_some_and(|closer| closer.conversation == number) {
+                let judged = worker.decided.map_or_else(String::new, |decision| {
+                    format!(
+                        ", judged {} for {:?} ({:?})",
+                        decision.verdict, decision.reason, decision.inspect
+                    )
+                });
                 let of_both = known_of(&engine, stage, conversation);
-                known.push(format!("{}: {:?} {of_both}", decision.verdict, decision.reason));
+                known.push(format!(
+                    "{}: {:?}{judged} {of_both}",
+                    decision.verdict, decision.reason
+                ));
             }
             tally.packets += 1;
+            if fate.arrived > 0 {
+                began[number].get_or_insert(this.from);
+            }
             if agree(conversation, this, &decision, fate) {
                 tally.passed += u64::from(fate.arrived);
                 tally.refused += u64::from(fate.arrived == 0);
@@ -183,6 +212,11 @@ impl Round<'_> {
                 && fate == Fate::default()
             {
                 tally.outside_window += 1;
+                parted[number] = true;
+                continue;
+            }
+            if is_asked_backwards(began[number], this, &decision, worker.decided.as_ref()) {
+                tally.backwards += 1;
                 parted[number] = true;
                 continue;
             }
@@ -199,6 +233,7 @@ impl Round<'_> {
                 moved,
             }));
         }
+        tally.judged = worker.judged;
         Ok(tally)
     }
 
@@ -222,11 +257,7 @@ impl Round<'_> {
             let known = parting.known.get(place).map_or("", String::as_str);
             text += &format!("  {} {known}\n", step.what);
         }
-        text += &format!(
-            "packets {:02x?}\n{}",
-            this.datagram.packets(1),
-            self.text
-        );
+        text += &format!("packets {:02x?}\n{}", this.datagram.packets(1), self.text);
         if let Ok(path) = std::env::var("PORTCULLIS_DUMP") {
             std::fs::write(path, stage.describe()).unwrap();
         }
@@ -234,10 +265,54 @@ impl Round<'_> {
     }
 }
 
+/// What the daemon does with packets that the kernel hands up.
+struct Worker {
+    judge: Judge,
+    batch: Batch,
+    /// The last decision.
+    decided: Option<Decision>,
+    judged: u64,
+}
+
+impl Worker {
+    fn new(plan: &Plan) -> Self {
+        Self {
+            judge: Judge::new(setup(plan)),
+            batch: Batch::default(),
+            decided: None,
+            judged: 0,
+        }
+    }
+
+    /// Judges what waits; whether anything did.
+    fn serve(&mut self, stage: &mut Stage) -> bool {
+        let socket = stage.queue.as_fd().try_clone_to_owned().unwrap();
+        let (judge, decided) = (&mut self.judge, &mut self.decided);
+        let served = stage
+            .queue
+            .serve(&mut self.batch, Duration::ZERO, |packet| {
+                let decision = judge.judge(packet, socket.as_fd());
+                *decided = Some(decision);
+                answer(packet.mark, decision.verdict, decision.inspect)
+            });
+        let served = served.unwrap();
+        self.judged += served as u64;
+        while let Some(event) = self.judge.engine.poll_event() {
+            if let EventBody::Ban(ban) = event.body {
+                // As the guard does it.
+                self.judge.engine.unban(now(), ban.prefix);
+                let hour = Some(Duration::from_secs(3_600));
+                stage.with(|nft| nft.ban(ban.prefix, hour)).unwrap();
+            }
+        }
+        served > 0
+    }
+}
+
 pub(crate) fn perform(act: Act, engine: &mut Engine, stage: &mut Stage) {
     match act {
         Act::Ban(prefix) => {
-            let hour = Some(std::time::Duration::from_secs(3_600));
+            let hour = Some(Duration::from_secs(3_600));
             let ban = engine.ban(now(), prefix, hour, BanOrigin::Manual, String::new());
             if let Ok(ban) = ban {
                 stage.with(|nft| nft.ban(ban.prefix, hour)).unwrap();
@@ -269,16 +344,27 @@ pub(crate) fn decide(
             wire_len: packet.len() as u32,
             known: None,
         };
-        let decision = engine.handle(
-            &arrival,
-            wire::parse(Link::RawIp, &packet, packet.len()),
-        );
+        let decision = engine.handle(&arrival, wire::parse(Link::RawIp, &packet, packet.len()));
         while engine.poll_event().is_some() {}
         if decided.is_none() || !matches!(decision.reason, Reason::Fragment(_)) {
             decided = Some(decision);
         }
     }
     decided.unwrap()
+}
+
+/// Whether a question goes to the side that began the flow, or was taken to do so. `docs/decisions/0017` says why engine and
+/// worker may differ then.
+fn is_asked_backwards(
+    began: Option<Side>,
+    step: &Step,
+    decision: &Decision,
+    judged: Option<&Decision>,
+) -> bool {
+    let is_about_names = |decision: &Decision| matches!(decision.reason, Reason::Dns(_));
+    step.from == Side::Client
+        && began == Some(Side::Server)
+        && (is_about_names(decision) || judged.is_some_and(is_about_names))
 }
 
 /// Whether a packet fared as was decided.

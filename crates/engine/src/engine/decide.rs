@@ -7,7 +7,7 @@ use policy::{Action, DefaultAction, Direction, Rule, RuleId, Timestamp};
 use wire::Packet;
 
 use super::answer::Sender;
-use super::{Arrival, Decision, Engine, Inspect, Known};
+use super::{Arrival, Decision, Engine, Inspect, Known, facts_of};
 use crate::essential::essential;
 use crate::event::{Alert, EventBody};
 use crate::facts::{Facts, Probe};
@@ -34,6 +34,9 @@ impl Engine {
             facts: Facts::of(packet, direction, arrival.interface),
         };
         let decided = self.decide(&case);
+        if decided.verdict == Verdict::Reject && arrival.known.is_none() {
+            self.flows.reset(&case.located);
+        }
         self.settle(&case.facts, &decided, frames, arrival.now);
         Decision {
             verdict: decided.verdict,
@@ -90,7 +93,17 @@ impl Engine {
             }
             State::New { flow } => {
                 let decided = self.decide_new(case, flow);
-                self.judge_segment(case, decided, true, false)
+                let decided = self.judge_segment(case, decided, true, false);
+                let is_first = flow.is_none() && case.arrival.known.is_none();
+                if is_first && decided.verdict != Verdict::Allow {
+                    // A packet that does not arrive begins nothing (`nf_confirm`). What the kernel hands up it tracks itself.
+                    self.take_back(&case.located);
+                    return Decided {
+                        flow: None,
+                        ..decided
+                    };
+                }
+                decided
             }
             State::Untracked => self.decide_untracked(&case.facts, case.arrival.now),
         }
@@ -162,12 +175,17 @@ impl Engine {
         let Some(state) = self.flows.get_mut(flow) else {
             return Decided::allow(Reason::Established, None);
         };
-        let handshake = state.handshake
-            || arrival.known.is_some_and(Known::is_established)
-            || facts.tcp_flags.is_none();
+        // That the kernel has seen an answer proves nothing yet: it takes any ACK for one, and any number in a wide window.
+        let is_proven_by_kernel =
+            arrival.known.is_some_and(Known::is_established) && state.began_in_order(reply);
+        // Nor does a connection that was picked up under way.
+        let is_proven = state.handshake && state.by_syn;
+        let handshake = is_proven || is_proven_by_kernel || facts.tcp_flags.is_none();
         if !state.inspection_begun {
             state.inspection_begun = true;
-            state.inspection = self.inspector.begin(facts, &plan, None);
+            // As the flow's first packet had it: this one may be an answer.
+            let first = facts_of(state.tuple, state.direction);
+            state.inspection = self.inspector.begin(&first, &plan, None);
         }
         if state.inspection.is_none() {
             return Decided::allow(Reason::Established, Some(flow));

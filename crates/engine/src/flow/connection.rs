@@ -73,9 +73,18 @@ impl Segment {
             end: sequence.wrapping_add((payload + marks) as u32),
         }
     }
+
+    pub(super) fn is_reset(&self) -> bool {
+        self.flags.rst()
+    }
 }
 
 impl Connection {
+    /// It was reset by us.
+    pub(super) fn close(&mut self) {
+        self.state = TcpState::Close;
+    }
+
     /// The connection that a segment begins.
     pub(super) fn new(segment: Segment) -> Self {
         let state = match step(TcpState::None, segment.flags, false) {
@@ -144,12 +153,12 @@ impl Connection {
                 self.is_simultaneous = true;
                 TcpState::SynSent2
             }
-            Step::To(TcpState::SynReceived)
-                if reply && row == Row::Ack && self.is_simultaneous =>
-            {
+            Step::To(TcpState::SynReceived) if reply && row == Row::Ack && self.is_simultaneous => {
                 TcpState::Established
             }
-            Step::To(TcpState::Close) if row == Row::Reset && self.doubts_reset(segment, reply) => was,
+            Step::To(TcpState::Close) if row == Row::Reset && self.doubts_reset(segment, reply) => {
+                was
+            }
             Step::To(next) => next,
         };
         self.note(segment, reply);
@@ -245,15 +254,23 @@ mod tests {
         (connection.state(), turn)
     }
 
-    const OPEN: [Said; 3] =
-        [(SYN, false, 100, 0), (SYN_ACK, true, 500, 101), (ACK, false, 101, 501)];
+    const OPEN: [Said; 3] = [
+        (SYN, false, 100, 0),
+        (SYN_ACK, true, 500, 101),
+        (ACK, false, 101, 501),
+    ];
 
     #[test]
     fn what_the_table_alone_would_get_wrong() {
         use TcpState::{Close, Established, LastAck, SynReceived, TimeWait};
         type Case<'a> = (&'a str, &'a [Said], TcpState, Turn);
         let cases: [Case<'_>; 9] = [
-            ("a reset that fits", &[(RST, true, 501, 0)], Close, Turn::To(Close)),
+            (
+                "a reset that fits",
+                &[(RST, true, 501, 0)],
+                Close,
+                Turn::To(Close),
+            ),
             (
                 "a reset that nobody believes",
                 &[(RST, true, 9_999, 0)],

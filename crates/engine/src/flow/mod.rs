@@ -55,6 +55,8 @@ pub(crate) struct Flow {
     by_kernel: bool,
     /// TCP only: its first packet here was a SYN. Else it was picked up under way.
     pub(crate) by_syn: bool,
+    /// TCP only, of flows that the kernel tracks: a SYN+ACK was seen to answer it.
+    by_syn_ack: bool,
     /// ICMP only: type and code of its first packet.
     pub(crate) icmp: Option<(u8, u8)>,
     /// Whether it was told that it was refused, or that nobody answers.
@@ -86,6 +88,11 @@ impl Flow {
     /// The rule that allowed its first packet.
     pub(crate) fn rule(&self) -> Option<RuleId> {
         self.reason.rule()
+    }
+
+    /// TCP only: whether the side that sends was seen to begin as the protocol says, with a SYN or a SYN+ACK.
+    pub(crate) fn began_in_order(&self, reply: bool) -> bool {
+        self.by_syn && (!reply || self.by_syn_ack)
     }
 
     pub(crate) fn start(&self) -> Timestamp {
@@ -471,6 +478,7 @@ impl FlowTable {
             questions: None,
             inspection_begun: false,
             by_kernel: false,
+            by_syn_ack: false,
             by_syn: facts.tcp_flags.is_some_and(|flags| flags.syn()),
             icmp: facts.icmp,
             failure_told: false,
@@ -527,17 +535,21 @@ impl FlowTable {
             return State::Related { flow: slot };
         }
         if !established {
-            // A SYN under a known 5-tuple is another connection, with other bytes. What else is new was picked up under way,
-            // and not answered yet: more of the same bytes.
-            if facts.tcp_flags.is_some_and(|flags| flags.syn()) {
+            // A SYN under a known 5-tuple is another connection, with other bytes; so is what comes when the one before was
+            // reset unanswered. What else is new was picked up under way, and not answered yet: more of the same bytes.
+            if facts.tcp_flags.is_some_and(|flags| flags.syn()) || self.is_gone(slot) {
                 self.remove(slot, FlowEnd::Closed, ended);
                 return State::New { flow: None };
+            }
+            if let Some(flow) = self.get_mut(slot) {
+                flow.is_gone = facts.tcp_flags.is_some_and(|flags| flags.rst());
             }
             return State::New { flow: Some(slot) };
         }
         self.follow_kernel(slot, facts);
         if let Some(flow) = self.get_mut(slot) {
             flow.answered = true;
+            flow.by_syn_ack |= reply && facts.tcp_flags.is_some_and(|flags| flags.syn());
             count(flow, facts, reply, now);
         }
         State::Established { flow: slot, reply }
@@ -560,15 +572,39 @@ impl FlowTable {
         self.get(slot).is_some_and(|flow| flow.is_gone)
     }
 
-    fn remove(&mut self, slot: FlowSlot, end: FlowEnd, ended: &mut Ended) {
-        let Some(flow) = self.slab[slot.0 as usize].take() else {
+    /// A packet was rejected: the reset that its sender gets ends the connection here too (`nf_ct_set_closing`). Nobody resets
+    /// a reset.
+    pub(crate) fn reset(&mut self, located: &Located) {
+        let Some((segment, oriented)) = located.segment.zip(located.oriented) else {
             return;
         };
+        if let Some(slot) = self.slot(&oriented.key, located.hash)
+            && let Some(connection) = self.get_mut(slot).and_then(|flow| flow.tcp.as_mut())
+            && !segment.is_reset()
+        {
+            connection.close();
+        }
+    }
+
+    /// Takes a packet's flow out as if it had never been.
+    pub(crate) fn take_back(&mut self, located: &Located) -> Option<Flow> {
+        let slot = self.slot(&located.oriented?.key, located.hash)?;
+        self.take(slot)
+    }
+
+    fn remove(&mut self, slot: FlowSlot, end: FlowEnd, ended: &mut Ended) {
+        if let Some(flow) = self.take(slot) {
+            ended.push((flow, end));
+        }
+    }
+
+    fn take(&mut self, slot: FlowSlot) -> Option<Flow> {
+        let flow = self.slab[slot.0 as usize].take()?;
         if let Ok(entry) = self.places.find_entry(flow.hash, |&place| place == slot.0) {
             entry.remove();
         }
         self.free.push(slot.0);
-        ended.push((flow, end));
+        Some(flow)
     }
 
     fn sweep(&mut self, now: Timestamp, ended: &mut Ended) {
@@ -583,9 +619,7 @@ impl FlowTable {
             .as_ref()
             .is_some_and(|flow| flow.is_over(now));
         if over {
-            let closed = self.slab[self.hand]
-                .as_ref()
-                .is_some_and(Flow::is_closed);
+            let closed = self.slab[self.hand].as_ref().is_some_and(Flow::is_closed);
             let end = if closed {
                 FlowEnd::Closed
             } else {
@@ -634,9 +668,7 @@ impl FlowTable {
     /// Ends every flow, in the order of their slots.
     pub(crate) fn finish(&mut self, ended: &mut Ended) {
         for place in 0..self.slab.len() {
-            let closed = self.slab[place]
-                .as_ref()
-                .is_some_and(Flow::is_closed);
+            let closed = self.slab[place].as_ref().is_some_and(Flow::is_closed);
             let end = if closed {
                 FlowEnd::Closed
             } else {
