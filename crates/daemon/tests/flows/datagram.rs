@@ -157,7 +157,8 @@ impl Datagram {
             let mut head = vec![0x45, 0];
             head.extend((body.len() as u16 + 20).to_be_bytes());
             head.extend(tag.to_be_bytes());
-            head.extend((place >> 3 | place << 13).to_be_bytes());
+            // "More" from the lowest bit to the third highest, and the offset in units of 8.
+            head.extend(place.rotate_right(3).to_be_bytes());
             head.extend([64, self.protocol(), 0, 0]);
             head
         };

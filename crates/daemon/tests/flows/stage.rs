@@ -336,11 +336,11 @@ struct Seen {
 
 impl Seen {
     fn count(&self, fate: &mut Fate, place: Place, number: u16, from: Place, to: Place) {
+        // A RST of the kernel's has no tag, and quotes nothing.
+        let is_told = self.about == number || (self.about, self.tag) == (0, 0);
         if place == to && self.tag == number {
             fate.arrived += 1;
-        } else if place == from && self.is_refusal && self.tag == 0 && matches!(self.about, 0) {
-            fate.told += 1;
-        } else if place == from && self.is_refusal && self.about == number {
+        } else if place == from && self.is_refusal && is_told {
             fate.told += 1;
         } else {
             fate.strange += 1;

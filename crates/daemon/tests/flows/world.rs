@@ -166,8 +166,8 @@ impl Round<'_> {
                 continue;
             }
             let decision = decide(&mut engine, conversation, this, tag);
-            let before = (closer.is_some_and(|closer| closer.place == place))
-                .then(|| stage.with(|nft| counters(nft)));
+            let before =
+                (closer.is_some_and(|closer| closer.place == place)).then(|| stage.with(counters));
             if closer.is_some_and(|closer| closer.conversation == number) {
                 stage.complaints();
             }
@@ -220,9 +220,8 @@ impl Round<'_> {
                 parted[number] = true;
                 continue;
             }
-            let moved = before.map_or_else(String::new, |before| {
-                moved(&before, &stage.with(|nft| counters(nft)))
-            });
+            let moved =
+                before.map_or_else(String::new, |before| moved(&before, &stage.with(counters)));
             return Err(Box::new(Parting {
                 place,
                 conversation: number,
