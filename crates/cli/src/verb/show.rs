@@ -29,7 +29,12 @@ pub(super) fn rules(
         if let Some(interface) = &rule.interface {
             port.push_str(&format!(" on {interface}"));
         }
-        if rule.content {
+        for (clause, hosts) in [("sni", &rule.sni), ("http-host", &rule.http_host)] {
+            if !hosts.is_empty() {
+                port.push_str(&format!(" {clause} {}", hosts.join(",")));
+            }
+        }
+        if rule.content && rule.sni.is_empty() && rule.http_host.is_empty() {
             port.push_str(" +content");
         }
         table.row([

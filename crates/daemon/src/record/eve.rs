@@ -316,13 +316,26 @@ fn dns_body(event: &Event, question: &DnsQuestion, context: Context<'_>) -> Map<
 
 fn alert_body(alert: &Alert, context: Context<'_>) -> Map<String, Value> {
     match alert {
-        Alert::Content { rule, verdict } => {
+        Alert::Content {
+            rule,
+            verdict,
+            host,
+        } => {
             let why = decided(context.plan, *verdict, Reason::Rule(*rule));
             let alert = match explain::rule(context.plan, *rule) {
                 Some(rule) => rule_alert(rule, *verdict, &why, "Content rule"),
                 None => json!({ "signature": why.text, "action": alert_action(*verdict) }),
             };
-            object([("alert", alert), ("metadata", pktvars(&why, context))])
+            let mut body = object([("alert", alert), ("metadata", pktvars(&why, context))]);
+            if let Some(asked) = host {
+                let (protocol, field) = match asked.field {
+                    policy::HostField::Sni => ("tls", "sni"),
+                    policy::HostField::HttpHost => ("http", "hostname"),
+                };
+                body.insert("app_proto".to_owned(), json!(protocol));
+                body.insert(protocol.to_owned(), json!({ field: asked.host }));
+            }
+            body
         }
         Alert::Detector {
             detector,

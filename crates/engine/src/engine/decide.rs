@@ -9,7 +9,7 @@ use wire::Packet;
 use super::answer::Sender;
 use super::{Arrival, Decision, Engine, Inspect, Known};
 use crate::essential::essential;
-use crate::event::{Alert, EventBody};
+use crate::event::{Alert, AskedHost, EventBody};
 use crate::facts::{Facts, Probe};
 use crate::flow::{FlowSlot, Located, State};
 use crate::impossible::impossible;
@@ -161,6 +161,7 @@ impl Engine {
         let handshake = state.handshake
             || arrival.known.is_some_and(Known::is_established)
             || facts.tcp_flags.is_none();
+        let is_asked = arrival.known.is_some();
         if !state.inspection_begun {
             state.inspection_begun = true;
             state.inspection = self.inspector.begin(facts, &plan, None);
@@ -168,28 +169,39 @@ impl Engine {
         if state.inspection.is_none() {
             return Decided::allow(Reason::Established, Some(flow));
         }
-        let inspect = match self
-            .inspector
-            .inspect(state, packet, facts, reply, &plan, now)
-        {
-            Finding::Match(id) => {
-                return self.apply_content(id, facts, Some(flow), handshake, now);
-            }
-            Finding::Again(id) => {
-                let (verdict, reason) = self.rules.act(id, facts, now);
-                let flow = Some(flow);
-                return Decided {
-                    verdict,
-                    reason,
-                    flow,
-                    inspect: more_to_see(verdict),
-                };
-            }
-            Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
-            Finding::Ambiguous => return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous)),
-            Finding::Nothing => Inspect::More,
-            Finding::Settled => Inspect::Settled,
-        };
+        let inspect =
+            match self
+                .inspector
+                .inspect(state, packet, facts, reply, &plan, (now, is_asked))
+            {
+                Finding::Match(id, host) => {
+                    let decided = self.apply_content(id, host, facts, Some(flow), handshake, now);
+                    self.condemn(flow, reply, decided);
+                    return decided;
+                }
+                Finding::Again(id) => {
+                    let (verdict, reason) = self.rules.act(id, facts, now);
+                    if verdict == Verdict::Allow
+                        && let Some(state) = self.flows.get_mut(flow)
+                        && let Some(inspection) = &mut state.inspection
+                    {
+                        inspection.absolve(reply);
+                    }
+                    let flow = Some(flow);
+                    return Decided {
+                        verdict,
+                        reason,
+                        flow,
+                        inspect: more_to_see(verdict),
+                    };
+                }
+                Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
+                Finding::Ambiguous => {
+                    return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
+                }
+                Finding::Nothing => Inspect::More,
+                Finding::Settled => Inspect::Settled,
+            };
         Decided {
             inspect,
             ..Decided::allow(Reason::Established, Some(flow))
@@ -233,12 +245,24 @@ impl Engine {
             }
             if state.inspection.is_some() {
                 // Its own payload was asked already; this puts it at the begin of the stream.
-                inspect = match self
-                    .inspector
-                    .inspect(state, packet, facts, false, &plan, now)
-                {
-                    Finding::Match(id) | Finding::Again(id) => {
-                        return self.apply_content(id, facts, slot, false, now);
+                let is_asked = arrival.known.is_some();
+                inspect = match self.inspector.inspect(
+                    state,
+                    packet,
+                    facts,
+                    false,
+                    &plan,
+                    (now, is_asked),
+                ) {
+                    Finding::Match(id, host) => {
+                        let decided = self.apply_content(id, host, facts, slot, false, now);
+                        if let Some(flow) = slot {
+                            self.condemn(flow, false, decided);
+                        }
+                        return decided;
+                    }
+                    Finding::Again(id) => {
+                        return self.apply_content(id, None, facts, slot, false, now);
                     }
                     Finding::NoMemory => {
                         return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
@@ -267,12 +291,14 @@ impl Engine {
             return decided;
         }
         let inspector = &self.inspector;
+        let hosts = inspector.packet_hosts(facts);
         let found = self.rules.first_match(&plan, facts, now, |rule, content| {
-            inspector.matches_packet(rule, content, facts)
+            inspector.matches_packet(rule, content, facts, &hosts)
         });
+        let host = found.and_then(|id| hosts.of_rule(id));
         if let Some(id) = found {
             if self.rules.brief(id).has_content {
-                return self.apply_content(id, facts, None, facts.tcp_flags.is_none(), now);
+                return self.apply_content(id, host, facts, None, facts.tcp_flags.is_none(), now);
             }
             let (verdict, reason) = self.rules.act(id, facts, now);
             self.act_on_match(id, facts, Sender::Claimed, now);
@@ -305,6 +331,7 @@ impl Engine {
     pub(super) fn apply_content(
         &mut self,
         rule: RuleId,
+        host: Option<AskedHost>,
         facts: &Facts<'_>,
         flow: Option<FlowSlot>,
         handshake: bool,
@@ -324,7 +351,11 @@ impl Engine {
                 facts,
                 flow,
                 now,
-                EventBody::Alert(Alert::Content { rule, verdict }),
+                EventBody::Alert(Alert::Content {
+                    rule,
+                    verdict,
+                    host,
+                }),
             );
             let plan = Arc::clone(&self.plan);
             if handshake && let Some(offence) = self.detectors.content_hit(&plan, facts, now) {
@@ -336,6 +367,16 @@ impl Engine {
             reason,
             flow,
             inspect: more_to_see(verdict),
+        }
+    }
+
+    /// What a `limit` rule found over its rate does not pass when it comes again, unless it is within the rate then.
+    fn condemn(&mut self, flow: FlowSlot, reply: bool, decided: Decided) {
+        if let Reason::Limited(rule) = decided.reason
+            && let Some(state) = self.flows.get_mut(flow)
+            && let Some(inspection) = &mut state.inspection
+        {
+            inspection.condemn(reply, rule);
         }
     }
 
@@ -387,8 +428,9 @@ impl Engine {
         if let Some(kind) = impossible(facts) {
             return (Verdict::Drop, Reason::Impossible(kind));
         }
+        let hosts = self.inspector.packet_hosts(facts);
         let content = |rule: &Rule, content: &policy::Content| {
-            self.inspector.matches_packet(rule, content, facts)
+            self.inspector.matches_packet(rule, content, facts, &hosts)
         };
         if let Some(id) = self.rules.first_match(&self.plan, facts, now, content) {
             let verdict = match self.rules.brief(id).action {

@@ -22,7 +22,7 @@ enum Matcher {
         len: usize,
     },
     Regex(Regex),
-    /// The pattern could not be compiled, which validation rules out; it matches nothing.
+    /// No pattern of bytes, or one that could not be compiled, which validation rules out; it matches nothing.
     Never,
 }
 
@@ -73,6 +73,8 @@ impl Matcher {
                     automaton,
                     len: bytes.len(),
                 }),
+            // Looked up by name, not looked for in bytes.
+            Pattern::Host { .. } => Self::Never,
             Pattern::Regex(text) => RegexBuilder::new(text)
                 .unicode(false)
                 .size_limit(REGEX_BYTES)

@@ -413,6 +413,7 @@ fn packets() -> Vec<Witness> {
                                 destination_port: port,
                                 interface: interface.map(str::to_owned),
                                 payload: payload.as_bytes().to_vec(),
+                                asks: None,
                             });
                         }
                     }
