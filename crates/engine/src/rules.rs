@@ -1,6 +1,6 @@
 //! The rules, indexed, with the token buckets of those that limit.
 
-use policy::{Action, Content, Direction, Plan, Rule, RuleId, Timestamp};
+use policy::{Action, Direction, Plan, RuleId, Timestamp};
 
 use crate::bucket::{Buckets, Shape};
 use crate::detect::counted;
@@ -11,7 +11,7 @@ use crate::verdict::{Reason, Verdict};
 /// Indexes and buckets of one plan.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    /// All rules, by direction.
+    /// Rules that ask for headers alone, by direction.
     indexes: [Index; 3],
     /// `limit` rules that count packets or bytes, which see packets of established flows too, and what lets flows pass
     /// before them.
@@ -39,7 +39,8 @@ impl Rules {
         let last_meter = plan.rules.iter().rfind(|rule| rule.measures_every_packet());
         let last_meter = last_meter.map(|rule| rule.id);
         Self {
-            indexes: Direction::ALL.map(|direction| Index::build(plan, direction, |_| true)),
+            indexes: Direction::ALL
+                .map(|direction| Index::build(plan, direction, |rule| rule.content.is_none())),
             metered: Direction::ALL.map(|direction| {
                 Index::build(plan, direction, |rule| {
                     rule.lets_pass() && last_meter.is_some_and(|last| rule.id <= last)
@@ -59,24 +60,17 @@ impl Rules {
         }
     }
 
-    /// The first rule that matches; `content` says whether a content rule's content does.
+    /// The first rule that matches, of those that do not ask for content.
     #[inline]
     pub(crate) fn first_match(
         &self,
         plan: &Plan,
         facts: &Facts<'_>,
         now: Timestamp,
-        content: impl Fn(&Rule, &Content) -> bool,
     ) -> Option<RuleId> {
-        let rule = |id: RuleId| &plan.rules[id.0 as usize];
         self.indexes[facts.direction as usize].first(facts, |id| {
-            let rule = rule(id);
-            header_matches(rule, facts, plan)
-                && rule.expires.is_none_or(|expires| now < expires)
-                && rule
-                    .content
-                    .as_ref()
-                    .is_none_or(|wanted| content(rule, wanted))
+            let rule = &plan.rules[id.0 as usize];
+            header_matches(rule, facts, plan) && rule.expires.is_none_or(|expires| now < expires)
         })
     }
 

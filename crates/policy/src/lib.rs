@@ -39,7 +39,7 @@ mod toml;
 mod tree;
 
 pub use address::{AddressSet, address_key, key_address};
-pub use content::{Content, Pattern, Scope};
+pub use content::{Content, Pattern, Scope, compile_regex};
 pub use diagnostic::{Diagnostic, Severity};
 pub use dns::{DnsAnswer, DnsFilter, DnsLog};
 pub use evaluate::first_match;

@@ -48,6 +48,8 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 2_000_000)]
         packets: u64,
     },
+    /// TCP throughput with every packet looked at by 1,000 content rules, beside one.
+    Signatures,
     /// From the packet that makes a source an offender to its first dropped packet, through the whole daemon.
     Threshold,
     /// TCP throughput with 1,000 rules, beside none.
@@ -78,6 +80,7 @@ fn figures(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         Bench::Nfqueue => nfqueue::run(),
         Bench::NfqueueTcp => tcp::queued(),
         Bench::Replay { packets } => replay::run(*packets),
+        Bench::Signatures => tcp::signatures(),
         Bench::Threshold => threshold::run(),
         Bench::Throughput => tcp::throughput(),
     }
@@ -92,6 +95,7 @@ fn all() -> anyhow::Result<Vec<Figure>> {
         ("replay", Bench::Replay { packets: 2_000_000 }),
         ("nfqueue", Bench::Nfqueue),
         ("nfqueue-tcp", Bench::NfqueueTcp),
+        ("signatures", Bench::Signatures),
         ("throughput", Bench::Throughput),
         ("connections", Bench::Connections),
         ("load", Bench::Load),

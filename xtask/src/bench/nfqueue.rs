@@ -79,7 +79,7 @@ pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
 fn ours(server: &Netns) -> anyhow::Result<f64> {
     let plan = plan([
         policy::Rule {
-            content: plans::content(true),
+            content: plans::contents(1, true).next(),
             ..rule(policy::Action::Deny, UDP, PORT)
         },
         rule(policy::Action::Allow, UDP, PORT),

@@ -61,17 +61,39 @@ impl Allow {
     }
 }
 
-/// "Deny what holds these bytes".
-pub(super) fn content(every_packet: bool) -> Option<Content> {
-    Some(Content {
-        pattern: Some(Pattern::Contains {
-            bytes: b"cmd.exe /c".to_vec(),
-            ignore_case: false,
-        }),
-        min_len: 1,
-        max_len: None,
-        scope: Scope::Packet,
-        every_packet,
+/// So many contents to deny, as people write them: most look for a text, some without case, some at an offset, some by expression.
+pub(super) fn contents(count: u32, every_packet: bool) -> impl Iterator<Item = Content> {
+    const WORDS: [&str; 8] = [
+        "cmd.exe /c ",
+        "/cgi-bin/",
+        "union select ",
+        "../../etc/",
+        "powershell -e",
+        "jndi:ldap://",
+        "<script src=",
+        "\\x90\\x90",
+    ];
+    (0..count).map(move |number| {
+        let text = format!("{}{number:04}", WORDS[number as usize % WORDS.len()]);
+        let pattern = match number % 10 {
+            8 => Pattern::At {
+                offset: number % 4,
+                bytes: text.into_bytes(),
+                mask: vec![0xff; WORDS[number as usize % WORDS.len()].len() + 4],
+            },
+            9 => Pattern::Regex(format!("(?i)token[0-9]+={number:04}[a-f]{{4}}")),
+            other => Pattern::Contains {
+                bytes: text.into_bytes(),
+                ignore_case: other >= 6,
+            },
+        };
+        Content {
+            pattern: Some(pattern),
+            min_len: 1,
+            max_len: None,
+            scope: Scope::Packet,
+            every_packet,
+        }
     })
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use kernel::datapath::{Apply, Datapath as _, Queues};
 use kernel::nft::{Features, Nft};
 use lab::{Guard, Topology};
-use policy::{Action, AddressSet, Direction, Directions, Plan, PortSet, Rule};
+use policy::{Action, AddressSet, Content, Direction, Directions, Plan, PortSet, Rule};
 
 use super::firewalls::{load_ours, load_script};
 use super::plans::{self, Allow, TCP, allows, plan, rule};
@@ -67,8 +67,10 @@ fn print(title: &str, names: &[&str], arms: &[Vec<f64>]) {
 /// What is looked at of the stream.
 #[derive(Clone, Copy, PartialEq)]
 enum Look {
-    /// Every packet, both ways, by a rule that says so.
-    Always,
+    /// Every packet, both ways, by as many rules each way that say so.
+    Always {
+        rules: u32,
+    },
     /// The first bytes both ways. The receiver of iperf3 answers nothing, so that the flow is never settled: every packet of
     /// both directions is queued here too, but nothing beyond the first bytes is kept.
     BothBegins,
@@ -78,7 +80,10 @@ enum Look {
 }
 
 const LOOKS: [(Look, &str); 4] = [
-    (Look::Always, "every packet, by `every_packet` rules"),
+    (
+        Look::Always { rules: 1 },
+        "every packet, by `every_packet` rules",
+    ),
     (Look::BothBegins, "every packet, by rules never settled"),
     (Look::Begin, "queued until the flow is settled"),
     (Look::Never, "nothing queued"),
@@ -86,22 +91,24 @@ const LOOKS: [(Look, &str); 4] = [
 
 impl Look {
     fn plan(self) -> Plan {
-        let inbound = Rule {
-            content: plans::content(self == Self::Always),
-            ..rule(Action::Deny, TCP, PORT)
+        let contents: Vec<Content> = match self {
+            Self::Always { rules } => plans::contents(rules, true).collect(),
+            Self::BothBegins | Self::Begin => plans::contents(1, false).collect(),
+            Self::Never => vec![],
         };
-        let outbound = Rule {
+        let inbound = contents.into_iter().map(|content| Rule {
+            content: Some(content),
+            ..rule(Action::Deny, TCP, PORT)
+        });
+        let outbound = inbound.clone().map(|inbound| Rule {
             directions: Directions::one(Direction::Out),
             port: PortSet::Any,
             source_port: PortSet::from_ranges([(PORT, PORT)]),
-            ..inbound.clone()
-        };
-        let looking = match self {
-            Self::Always | Self::BothBegins => vec![inbound, outbound],
-            Self::Begin => vec![inbound],
-            Self::Never => vec![],
-        };
-        plan(looking.into_iter().chain([rule(Action::Allow, TCP, PORT)]))
+            ..inbound
+        });
+        let outbound = outbound.filter(|_| self != Self::Begin);
+        let allow = rule(Action::Allow, TCP, PORT);
+        plan(inbound.chain(outbound).chain([allow]))
     }
 
     fn queues(self) -> Option<Queues> {
@@ -109,11 +116,12 @@ impl Look {
     }
 }
 
-/// Every packet queued, a flow settled after its begin, and nothing queued.
-pub(super) fn queued() -> anyhow::Result<Vec<Figure>> {
-    let stages = [Stage::new()?, Stage::new()?, Stage::new()?, Stage::new()?];
-    let mut workers = Vec::new();
-    for (stage, (look, _)) in stages.iter().zip(LOOKS) {
+/// Gbit/s of streams that are looked at in so many ways.
+fn looked_at<const ARMS: usize>(looks: [(Look, &str); ARMS]) -> anyhow::Result<[Vec<f64>; ARMS]> {
+    let (mut stages, mut workers) = (Vec::new(), Vec::new());
+    for (look, _) in looks {
+        stages.push(Stage::new()?);
+        let stage = &stages[stages.len() - 1];
         let (plan, server) = (look.plan(), &stage.lab.server);
         let request = Apply {
             plan: &plan,
@@ -124,7 +132,7 @@ pub(super) fn queued() -> anyhow::Result<Vec<Figure>> {
         let worker = look.queues().map(|_| Worker::start(server, plan.clone()));
         workers.push(worker.transpose()?);
     }
-    let arms: [Vec<f64>; 4] = alternate(MANY, |arm| {
+    alternate(MANY, |arm| {
         let before = workers[arm].as_ref().map_or(0, Worker::decided);
         let rate = stages[arm].gigabits()?;
         let Some(worker) = &workers[arm] else {
@@ -132,19 +140,24 @@ pub(super) fn queued() -> anyhow::Result<Vec<Figure>> {
         };
         let decided = worker.decided() - before;
         if let Err(why) = worker.let_all_pass() {
-            eprintln!("FAILED, counted as 0 Gbit/s: {}: {why:#}", LOOKS[arm].1);
+            eprintln!("FAILED, counted as 0 Gbit/s: {}: {why:#}", looks[arm].1);
             return Ok(0.0);
         }
         // Segments are at most 64 KiB: fewer packets than this, and some went by.
         let least = (rate * 1e9 / 8.0 * f64::from(SECONDS) / 65_536.0 * 0.95) as u64;
-        let every = LOOKS[arm].0 != Look::Begin;
+        let every = looks[arm].0 != Look::Begin;
         ensure!(
             decided > 0 && (decided >= least) == every,
             "{}: {decided} packets came through the queue of at least {least}",
-            LOOKS[arm].1
+            looks[arm].1
         );
         Ok(rate)
-    })?;
+    })
+}
+
+/// Every packet queued, a flow settled after its begin, and nothing queued.
+pub(super) fn queued() -> anyhow::Result<Vec<Figure>> {
+    let arms = looked_at(LOOKS)?;
     print("nfqueue-tcp", &LOOKS.map(|(_, name)| name), &arms);
     let wanted = [Target::AtLeast(0.9), Target::AtLeast(0.9), Target::Open];
     let figures = LOOKS.iter().zip(&arms).zip(wanted);
@@ -154,6 +167,26 @@ pub(super) fn queued() -> anyhow::Result<Vec<Figure>> {
             Figure::new(what, ratio(rates, &arms[3]), "×", target)
         })
         .collect())
+}
+
+const LOADS: [(Look, &str); 2] = [
+    (
+        Look::Always { rules: 1_000 },
+        "1,000 content rules each way",
+    ),
+    (Look::Always { rules: 1 }, "one content rule each way"),
+];
+
+/// Every packet looked at by 1,000 content rules, and by one.
+pub(super) fn signatures() -> anyhow::Result<Vec<Figure>> {
+    let arms = looked_at(LOADS)?;
+    print("signatures", &LOADS.map(|(_, name)| name), &arms);
+    Ok(vec![Figure::new(
+        "signatures: throughput with 1,000 content rules on a port beside one",
+        ratio(&arms[0], &arms[1]),
+        "×",
+        Target::AtLeast(0.5),
+    )])
 }
 
 /// The least that a stateful firewall can ask.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use policy::{Action, DefaultAction, Direction, Rule, RuleId, Timestamp};
+use policy::{Action, DefaultAction, Direction, Plan, RuleId, Timestamp};
 use wire::Packet;
 
 use super::answer::Sender;
@@ -175,7 +175,7 @@ impl Engine {
                 .inspect(state, packet, facts, reply, &plan, (now, is_asked))
             {
                 Finding::Match(id, host) => {
-                    let decided = self.apply_content(id, host, facts, Some(flow), handshake, now);
+                    let decided = self.apply_content((id, host), facts, Some(flow), handshake, now);
                     self.condemn(flow, reply, decided);
                     return decided;
                 }
@@ -255,14 +255,14 @@ impl Engine {
                     (now, is_asked),
                 ) {
                     Finding::Match(id, host) => {
-                        let decided = self.apply_content(id, host, facts, slot, false, now);
+                        let decided = self.apply_content((id, host), facts, slot, false, now);
                         if let Some(flow) = slot {
                             self.condemn(flow, false, decided);
                         }
                         return decided;
                     }
                     Finding::Again(id) => {
-                        return self.apply_content(id, None, facts, slot, false, now);
+                        return self.apply_content((id, None), facts, slot, false, now);
                     }
                     Finding::NoMemory => {
                         return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
@@ -290,15 +290,9 @@ impl Engine {
         {
             return decided;
         }
-        let inspector = &self.inspector;
-        let hosts = inspector.packet_hosts(facts);
-        let found = self.rules.first_match(&plan, facts, now, |rule, content| {
-            inspector.matches_packet(rule, content, facts, &hosts)
-        });
-        let host = found.and_then(|id| hosts.of_rule(id));
-        if let Some(id) = found {
+        if let Some((id, host)) = self.first_match(&plan, facts, now) {
             if self.rules.brief(id).has_content {
-                return self.apply_content(id, host, facts, None, facts.tcp_flags.is_none(), now);
+                return self.apply_content((id, host), facts, None, facts.tcp_flags.is_none(), now);
             }
             let (verdict, reason) = self.rules.act(id, facts, now);
             self.act_on_match(id, facts, Sender::Claimed, now);
@@ -327,11 +321,22 @@ impl Engine {
         }
     }
 
+    /// The first rule that matches a packet by itself, with the host for which it does, if it names hosts.
+    fn first_match(
+        &self,
+        plan: &Plan,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> Option<(RuleId, Option<AskedHost>)> {
+        let by_header = self.rules.first_match(plan, facts, now);
+        let by_content = self.inspector.first_in_packet(facts, plan, by_header, now);
+        by_content.or(by_header.map(|rule| (rule, None)))
+    }
+
     /// A content rule matched: its action, an alert, and a hit for the detector when no third party can have sent it.
     pub(super) fn apply_content(
         &mut self,
-        rule: RuleId,
-        host: Option<AskedHost>,
+        (rule, host): (RuleId, Option<AskedHost>),
         facts: &Facts<'_>,
         flow: Option<FlowSlot>,
         handshake: bool,
@@ -428,11 +433,7 @@ impl Engine {
         if let Some(kind) = impossible(facts) {
             return (Verdict::Drop, Reason::Impossible(kind));
         }
-        let hosts = self.inspector.packet_hosts(facts);
-        let content = |rule: &Rule, content: &policy::Content| {
-            self.inspector.matches_packet(rule, content, facts, &hosts)
-        };
-        if let Some(id) = self.rules.first_match(&self.plan, facts, now, content) {
+        if let Some((id, _)) = self.first_match(&self.plan, facts, now) {
             let verdict = match self.rules.brief(id).action {
                 Action::Allow | Action::Limit => Verdict::Allow,
                 Action::Deny | Action::Ban(_) => Verdict::Drop,

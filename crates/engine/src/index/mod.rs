@@ -146,12 +146,33 @@ impl Index {
         best
     }
 
-    /// Every rule that could match, in order of each tree.
-    pub(crate) fn candidates(&self, facts: &Facts<'_>) -> impl Iterator<Item = RuleId> {
+    /// Where the leaves begin whose rules could match, one for each tree at most.
+    pub(crate) fn leaf_places(&self, facts: &Facts<'_>) -> impl Iterator<Item = usize> {
         self.trees(facts)
             .iter()
-            .flat_map(|&root| self.leaf(self.leaf_place(root, facts)))
-            .map(|entry| entry.id)
+            .map(|&root| self.leaf_place(root, facts))
+            .filter(|&place| place < self.entries.len())
+    }
+
+    /// The rules of the leaf that begins there, in order.
+    pub(crate) fn rules_at(&self, place: usize) -> impl Iterator<Item = RuleId> {
+        self.leaf(place).map(|entry| entry.id)
+    }
+
+    /// One rule of a leaf, by the leaf's place and its own place in it.
+    pub(crate) fn rule_at(&self, place: usize) -> Option<RuleId> {
+        self.entries.get(place).map(|entry| entry.id)
+    }
+
+    /// Every leaf with its place.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = (usize, Vec<RuleId>)> {
+        let mut place = 0;
+        let lists = self.entries.split_inclusive(|entry| entry.has(Entry::LAST));
+        lists.map(move |list| {
+            let begin = place;
+            place += list.len();
+            (begin, list.iter().map(|entry| entry.id).collect())
+        })
     }
 
     #[inline]

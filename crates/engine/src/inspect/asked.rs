@@ -56,10 +56,17 @@ impl Wanted {
         self.sni || self.http
     }
 
-    pub(crate) fn add(&mut self, field: HostField) {
-        match field {
-            HostField::Sni => self.sni = true,
-            HostField::HttpHost => self.http = true,
+    pub(crate) fn one(field: HostField) -> Self {
+        Self {
+            sni: field == HostField::Sni,
+            http: field == HostField::HttpHost,
+        }
+    }
+
+    pub(crate) fn union(self, other: Self) -> Self {
+        Self {
+            sni: self.sni || other.sni,
+            http: self.http || other.http,
         }
     }
 }

@@ -1,14 +1,12 @@
 //! Which rules name a host: asked once for each host that a client asks for, however many rules there are.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use policy::names::Reach;
 use policy::{Action, AskedHost, HostField, HostPattern, Plan, Rule, RuleId};
 
-use super::asked::{Asked, asked_in};
-use crate::event;
+use super::asked::Asked;
 
 /// The rules with `sni` or `http_host`, by what they name.
 #[derive(Debug, Default)]
@@ -69,24 +67,35 @@ impl HostRules {
         plan: &Plan,
         applies: impl Fn(&Rule) -> bool,
     ) -> (Option<RuleId>, Option<&'a Asked>) {
-        let mut decided = (found, None);
+        let mut decided = None;
         for asked in asked {
             let rules = self.naming(asked.field, &AskedHost::new(&asked.host));
             let mut rules = rules.into_iter().map(|id| &plan.rules[id.0 as usize]);
-            let first = rules.find(|rule| {
+            let named = rules.find(|rule| {
                 found.is_none_or(|found| rule.id < found)
                     && (!asked.is_doubtful || stops(rule))
                     && applies(rule)
             });
-            match first {
-                Some(rule) if stops(rule) => return (Some(rule.id), Some(asked)),
-                Some(rule) if decided.1.is_none() => {
-                    decided = (Some(rule.id), Some(asked));
-                }
-                Some(_) | None => {}
+            let Some(id) = named.map(|rule| rule.id).or(found) else {
+                continue;
+            };
+            let one = (Some(id), named.map(|_| asked));
+            if stops(&plan.rules[id.0 as usize]) {
+                return one;
             }
+            decided.get_or_insert(one);
         }
-        decided
+        decided.unwrap_or((found, None))
+    }
+
+    /// Whether no rule names hosts.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_field.iter().all(|named| {
+            named.every.is_empty()
+                && named.itself.is_empty()
+                && named.below.is_empty()
+                && named.addresses.is_empty()
+        })
     }
 }
 
@@ -125,53 +134,6 @@ impl Named {
 /// none.
 pub(crate) fn stops(rule: &Rule) -> bool {
     !matches!(rule.action, Action::Allow | Action::Limit)
-}
-
-/// What a packet asks for by itself, as the first of its flow; read when a rule wants to know.
-pub(crate) struct PacketHosts<'a> {
-    rules: &'a HostRules,
-    payload: &'a [u8],
-    asked: OnceCell<Vec<(Asked, Vec<RuleId>)>>,
-}
-
-impl<'a> PacketHosts<'a> {
-    pub(crate) fn new(rules: &'a HostRules, payload: &'a [u8]) -> Self {
-        Self {
-            rules,
-            payload,
-            asked: OnceCell::new(),
-        }
-    }
-
-    fn asked(&self) -> &[(Asked, Vec<RuleId>)] {
-        self.asked.get_or_init(|| {
-            let asked = asked_in(self.payload).into_iter();
-            let naming = |asked: Asked| {
-                let rules = self.rules.naming(asked.field, &AskedHost::new(&asked.host));
-                (asked, rules)
-            };
-            asked.map(naming).collect()
-        })
-    }
-
-    /// Whether the rule matches: one that stops for any of the hosts, one that lets pass for all of them.
-    pub(crate) fn match_rule(&self, rule: &Rule) -> bool {
-        let asked = self.asked();
-        let is_named = |(_, rules): &(Asked, Vec<RuleId>)| rules.binary_search(&rule.id).is_ok();
-        if stops(rule) {
-            asked.iter().any(is_named)
-        } else {
-            let is_certain = |(asked, _): &(Asked, Vec<RuleId>)| !asked.is_doubtful;
-            !asked.is_empty() && asked.iter().all(|one| is_certain(one) && is_named(one))
-        }
-    }
-
-    /// The host for which a rule matched.
-    pub(crate) fn of_rule(&self, rule: RuleId) -> Option<event::AskedHost> {
-        let mut asked = self.asked.get()?.iter();
-        let (asked, _) = asked.find(|(_, rules)| rules.binary_search(&rule).is_ok())?;
-        Some(asked.told())
-    }
 }
 
 #[cfg(test)]

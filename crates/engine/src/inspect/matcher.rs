@@ -2,7 +2,7 @@
 
 use aho_corasick::AhoCorasick;
 use policy::{Pattern, Plan, RuleId};
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 /// One matcher for each rule with a pattern, by rule.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub(crate) struct Matchers {
 }
 
 #[derive(Debug)]
-enum Matcher {
+pub(super) enum Matcher {
     At {
         offset: usize,
         bytes: Box<[u8]>,
@@ -25,9 +25,6 @@ enum Matcher {
     /// No pattern of bytes, or one that could not be compiled, which validation rules out; it matches nothing.
     Never,
 }
-
-/// Memory that one compiled expression may take; validation refuses larger ones.
-const REGEX_BYTES: usize = 1 << 20;
 
 impl Matchers {
     pub(crate) fn new(plan: &Plan) -> Self {
@@ -55,7 +52,7 @@ impl Matchers {
 }
 
 impl Matcher {
-    fn new(pattern: &Pattern) -> Self {
+    pub(super) fn new(pattern: &Pattern) -> Self {
         match pattern {
             Pattern::At {
                 offset,
@@ -75,15 +72,11 @@ impl Matcher {
                 }),
             // Looked up by name, not looked for in bytes.
             Pattern::Host { .. } => Self::Never,
-            Pattern::Regex(text) => RegexBuilder::new(text)
-                .unicode(false)
-                .size_limit(REGEX_BYTES)
-                .build()
-                .map_or(Self::Never, Self::Regex),
+            Pattern::Regex(text) => policy::compile_regex(text).map_or(Self::Never, Self::Regex),
         }
     }
 
-    fn matches(&self, bytes: &[u8], known: usize) -> bool {
+    pub(super) fn matches(&self, bytes: &[u8], known: usize) -> bool {
         match self {
             Self::At {
                 offset,

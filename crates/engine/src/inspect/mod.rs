@@ -4,26 +4,29 @@
 //! is settled and costs nothing more.
 
 mod asked;
+mod candidates;
 pub(crate) mod dns;
 mod hosts;
 mod matcher;
 mod memory;
 mod readings;
+mod sampler;
+mod signature;
 mod stream;
 
-use policy::{Content, Direction, Plan, Rule, RuleId, Scope, Timestamp};
+use policy::{Content, Plan, RuleId, Scope, Timestamp};
 use wire::{Packet, Transport};
 
 use crate::detect::counted;
-use crate::event;
+use crate::event::AskedHost;
 use crate::facts::Facts;
 use crate::flow::{Flow, opposite};
-use crate::index::{Index, header_matches, header_matches_anywhere};
-use asked::{Asked, Requests, Unread, Wanted};
-pub(crate) use hosts::PacketHosts;
+use asked::{Asked, Requests, Unread, asked_in};
+use candidates::{Candidates, Need, Question};
 use hosts::{HostRules, stops};
-pub(crate) use matcher::Matchers;
+use matcher::Matchers;
 pub(crate) use memory::{Memory, Shortage};
+use signature::Places;
 use stream::Stream;
 
 /// What is still to be inspected of one flow. Index 0 is the side that began it, 1 the other.
@@ -110,22 +113,11 @@ impl Inspection {
     }
 }
 
-/// What one side of a flow needs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Need {
-    /// Payload bytes to see until it is settled.
-    bytes: u32,
-    /// Bytes of its stream to hold.
-    depth: u32,
-    /// What it asks for.
-    hosts: Wanted,
-}
-
 /// What inspection of one packet found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// This rule's content matched, for this host where it names hosts.
-    Match(RuleId, Option<event::AskedHost>),
+    Match(RuleId, Option<AskedHost>),
     /// It matched before: this is the same segment, or one behind it.
     Again(RuleId),
     /// Nothing, and there is more to see.
@@ -143,8 +135,10 @@ pub(crate) enum Finding {
 pub(crate) struct Inspector {
     matchers: Matchers,
     hosts: HostRules,
-    /// Content rules alone, by direction.
-    indexes: [Index; 3],
+    /// By direction.
+    candidates: [Candidates; 3],
+    /// Scratch.
+    found: Places,
     /// What all streams hold.
     pub(crate) memory: Memory,
 }
@@ -154,34 +148,37 @@ impl Inspector {
         Self {
             matchers: Matchers::new(plan),
             hosts: HostRules::new(plan),
-            indexes: Direction::ALL
-                .map(|direction| Index::build(plan, direction, |rule| rule.content.is_some())),
+            candidates: Candidates::of(plan),
+            found: Places::default(),
             memory: Memory::default(),
         }
     }
 
-    fn index(&self, direction: Direction) -> &Index {
-        &self.indexes[direction as usize]
-    }
-
-    /// Whether a content rule matches this packet's own payload; streams are not asked.
-    pub(crate) fn matches_packet(
+    /// The first rule before `before` that matches this packet by its own payload, and the host for which it does; streams are not
+    /// asked.
+    #[inline]
+    pub(crate) fn first_in_packet(
         &self,
-        rule: &Rule,
-        content: &Content,
         facts: &Facts<'_>,
-        hosts: &PacketHosts<'_>,
-    ) -> bool {
-        lengths_match(content, facts)
-            && match content.hosts() {
-                Some(_) => hosts.match_rule(rule),
-                None => self.matchers.matches(rule.id, facts.payload, 0),
-            }
-    }
-
-    /// The hosts that a packet by itself asks for.
-    pub(crate) fn packet_hosts<'a>(&'a self, facts: &Facts<'a>) -> PacketHosts<'a> {
-        PacketHosts::new(&self.hosts, facts.payload)
+        plan: &Plan,
+        before: Option<RuleId>,
+        now: Timestamp,
+    ) -> Option<(RuleId, Option<AskedHost>)> {
+        let question = Question {
+            facts,
+            stream: None,
+            before,
+            now,
+        };
+        let candidates = &self.candidates[facts.direction as usize];
+        let found = candidates.first(&question, plan, &self.matchers, &mut Places::default());
+        if self.hosts.is_empty() || facts.payload.is_empty() {
+            return found.map(|rule| (rule, None));
+        }
+        let asked = asked_in(facts.payload);
+        let (found, host) =
+            (self.hosts).first(&asked, found, plan, |rule| question.reaches(rule, plan));
+        Some((found?, host.map(Asked::told)))
     }
 
     /// What of a flow that begins with this packet has to be inspected.
@@ -200,49 +197,18 @@ impl Inspector {
             ..*facts
         };
         // A rule after the one that let the flow in is never reached by the side that began it.
-        let sides = [
-            self.need(facts, plan, decided_by),
-            self.need(&back, plan, None),
-        ];
+        let sides = [(facts, decided_by), (&back, None)].map(|(facts, before)| {
+            self.candidates[facts.direction as usize].need(facts, plan, before)
+        });
         (sides != [Need::default(); 2]).then(|| {
             Box::new(Inspection {
                 source: counted(facts.source),
-                need: sides.map(|side| side.bytes),
-                depth: sides.map(|side| side.depth),
-                requests: sides.map(|side| side.hosts.any().then(|| Requests::new(side.hosts))),
+                need: sides.map(|need| need.bytes),
+                depth: sides.map(|need| need.depth),
+                requests: sides.map(|need| need.hosts.any().then(|| Requests::new(need.hosts))),
                 ..Inspection::default()
             })
         })
-    }
-
-    fn need(&self, facts: &Facts<'_>, plan: &Plan, before: Option<RuleId>) -> Need {
-        let mut need = Need::default();
-        let contents = self
-            .index(facts.direction)
-            .candidates(facts)
-            .filter(|&id| before.is_none_or(|before| id < before))
-            .map(|id| &plan.rules[id.0 as usize])
-            // Which interface the other side's packets will come by is not known yet.
-            .filter(|rule| header_matches_anywhere(rule, facts, plan))
-            .filter_map(|rule| rule.content.as_ref());
-        for content in contents {
-            if let Some((field, _)) = content.hosts() {
-                need.hosts.add(field);
-                continue;
-            }
-            let (bytes, depth) = match content.scope {
-                Scope::Packet => (Content::SETTLE_BYTES, 0),
-                Scope::Stream { depth } => (depth, depth),
-            };
-            let bytes = if content.every_packet {
-                u32::MAX
-            } else {
-                bytes
-            };
-            need.bytes = need.bytes.max(bytes);
-            need.depth = need.depth.max(depth);
-        }
-        need
     }
 
     /// Looks at a packet of a flow that is not settled.
@@ -299,31 +265,16 @@ impl Inspector {
             return Finding::Settled;
         }
         let stream = inspection.streams[side].as_ref();
-        let matchers = &self.matchers;
-        let applies = |rule: &Rule| {
-            decided_by.is_none_or(|before| rule.id < before)
-                && rule.expires.is_none_or(|expires| now < expires)
-                && header_matches(rule, facts, plan)
+        let question = Question {
+            facts,
+            stream: stream.map(|stream| (stream, grown.start)),
+            before: decided_by,
+            now,
         };
-        let found = self.indexes[facts.direction as usize].first(facts, |id| {
-            let rule = &plan.rules[id.0 as usize];
-            let Some(content) = rule.content.as_ref() else {
-                return false;
-            };
-            if content.hosts().is_some() || !applies(rule) || !lengths_match(content, facts) {
-                return false;
-            }
-            match (content.scope, stream) {
-                (Scope::Stream { depth }, Some(stream)) => {
-                    let bytes = stream.contiguous(depth);
-                    grown.start < bytes.len() && matchers.matches(id, bytes, grown.start)
-                }
-                (Scope::Stream { .. }, None) | (Scope::Packet, _) => {
-                    matchers.matches(id, facts.payload, 0)
-                }
-            }
-        });
-        let (found, host) = self.hosts.first(&asked, found, plan, applies);
+        let candidates = &self.candidates[facts.direction as usize];
+        let found = candidates.first(&question, plan, &self.matchers, &mut self.found);
+        let (found, host) =
+            (self.hosts).first(&asked, found, plan, |rule| question.reaches(rule, plan));
         if let Some(rule) = found {
             let in_stream = host.is_some()
                 || stream.is_some()
