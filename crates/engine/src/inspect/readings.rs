@@ -4,19 +4,23 @@
 
 /// Of a head whose first line that is not empty is the request line.
 pub(super) fn hosts_of_head(head: &[u8], found: &mut dyn FnMut(&[u8])) {
-    let mut lines = head.split(|byte| matches!(byte, b'\n' | b'\r'));
-    if let Some(line) = lines.find(|line| !trim(line).is_empty()) {
-        let words = line.split(|&byte| is_space(byte));
-        let words = words.filter(|word| !word.is_empty() && !word.starts_with(b"/"));
-        // The method is the first.
-        for target in words.skip(1) {
-            let is_version = target.len() >= 5 && target[..5].eq_ignore_ascii_case(b"HTTP/");
-            if !is_version {
-                authority(after_scheme(target), found);
-            }
+    let (mut line, mut rest) = (&head[..0], head);
+    while trim(line).is_empty() && !rest.is_empty() {
+        let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        (line, rest) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
+        line = line.strip_suffix(b"\n").unwrap_or(line);
+        line = line.strip_suffix(b"\r").unwrap_or(line);
+    }
+    let words = line.split(|&byte| is_space(byte));
+    let words = words.filter(|word| !word.is_empty() && !word.starts_with(b"/"));
+    // The method is the first.
+    for target in words.skip(1) {
+        let is_version = target.len() >= 5 && target[..5].eq_ignore_ascii_case(b"HTTP/");
+        if !is_version {
+            authority(after_scheme(target), found);
         }
     }
-    hosts_of_lines(head, found);
+    hosts_of_lines(rest, found);
 }
 
 /// Of lines that may be fields, each whole.

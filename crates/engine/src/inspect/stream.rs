@@ -267,8 +267,8 @@ mod tests {
             stream.take_bytes(sequence, TcpFlags::ACK, text, u32::MAX / 2)
         };
         take(&mut stream, u32::MAX, b"ab");
-        take(&mut stream, 6, b"ghi");
-        take(&mut stream, 11, b"lm");
+        take(&mut stream, 5, b"ghi");
+        take(&mut stream, 10, b"lm");
         stream.jump(6);
         assert_eq!(
             stream.contiguous(9),
@@ -276,9 +276,9 @@ mod tests {
             "of what waited, what lies behind"
         );
         assert_eq!(stream.waiting_bytes, 2);
-        take(&mut stream, 2, b"cdefgh");
+        take(&mut stream, 1, b"cdefgh");
         assert_eq!(stream.contiguous(9), b"i");
-        take(&mut stream, 7, b"hijk");
+        take(&mut stream, 6, b"hijk");
         assert_eq!(stream.contiguous(9), b"ijklm");
         assert_eq!(stream.waiting_bytes, 0);
     }

@@ -137,10 +137,10 @@ impl<'p> Coverage<'p> {
         let plan = self.plan;
         let rule = &plan.rules[place];
         // Answers of flows that began the other way are allowed past all rules but content rules, so that a content rule is
-        // replaced by the same condition alone.
+        // replaced by one that takes all that it looks for alone.
         let is_same = |other: usize| {
             let other = &plan.rules[other];
-            verdict::alike(other, rule) && other.content == rule.content
+            verdict::alike(other, rule) && other.content.is_some() == rule.content.is_some()
         };
         let regions = self.shapes.regions(plan, place);
         let alone = by.iter().copied().find(|&other| {
