@@ -310,7 +310,7 @@ const IN_RULE: &[Case] = &[
     ("bad-domain", "", "sni = [\"a.example\", «\"a..example\"]\n"),
     ("bad-domain", "", "http_host = «\"a.example:80\"\n"),
     ("bad-domain", "", "http_host = «\"http://a.example\"\n"),
-    ("wrong-type", "", "sni = «3\n"),
+    ("wrong-type", "", "sni = «true\n"),
     ("empty-item", "", "sni = «\"\"\n"),
     ("bad-payload", "", "payload = «{ }\n"),
     (
