@@ -1,5 +1,7 @@
 //! The record: what happened, as typed values. Writers (EVE JSON, text, store) live in the daemon.
 
+use std::sync::Arc;
+
 use policy::{Direction, DnsAnswer, HostField, RuleId, Timestamp};
 use wire::dns::RecordType;
 use wire::{FiveTuple, MalformedKind};
@@ -190,6 +192,9 @@ pub struct FlowRecord {
     pub reason: Reason,
     /// Why it ended; `None` while it lives.
     pub ended: Option<FlowEnd>,
+    /// The name that its client had resolved to the address it went to, where the answer was seen. Whoever answers in a name
+    /// server's place can put any name here.
+    pub name: Option<Arc<str>>,
 }
 
 /// Sums since the begin.

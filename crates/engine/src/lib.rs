@@ -22,6 +22,7 @@ mod impossible;
 mod index;
 mod inspect;
 mod offender;
+mod resolved;
 mod rules;
 pub mod verdict;
 

@@ -105,6 +105,15 @@ pub(super) fn sets(
     Ok(Exit::Done)
 }
 
+/// Where a flow goes, and by which name its client knows it.
+fn destination(flow: &Flow) -> String {
+    let end = endpoint(&flow.dest_ip, flow.dest_port);
+    match &flow.name {
+        Some(name) => format!("{end} {name}"),
+        None => end,
+    }
+}
+
 /// Live flows.
 pub(super) fn flows(
     daemon: &Client,
@@ -139,7 +148,7 @@ pub(super) fn flows(
             Cell::new(&flow.direction),
             Cell::new(&flow.proto),
             Cell::new(endpoint(&flow.src_ip, flow.src_port)),
-            Cell::new(endpoint(&flow.dest_ip, flow.dest_port)),
+            Cell::new(destination(flow)),
             Cell::new(flow.state.as_deref().unwrap_or("")),
             number(flow.pkts_toserver),
             number(flow.pkts_toclient),

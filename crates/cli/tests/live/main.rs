@@ -14,5 +14,6 @@ mod hosts;
 mod names;
 mod network;
 mod policies;
+mod resolved;
 mod showing;
 mod teardown;

@@ -406,6 +406,10 @@ fn flow_body(
     context: Context<'_>,
 ) -> Map<String, Value> {
     let why = decided(context.plan, Verdict::Allow, flow.reason);
+    let mut vars = var(&why, context);
+    if let Some(name) = &flow.name {
+        vars["name"] = json!(&**name);
+    }
     let closed = flow.ended == Some(engine::FlowEnd::Closed);
     let state = match (closed, flow.packets_to_client) {
         (true, _) => "closed",
@@ -427,7 +431,7 @@ fn flow_body(
                 "reason": flow.ended.map_or("active", engine::FlowEnd::name),
             }),
         ),
-        ("metadata", json!({ "flowvars": [var(&why, context)] })),
+        ("metadata", json!({ "flowvars": [vars] })),
     ]);
     let tcp = tuple.is_some_and(|tuple| tuple.protocol == policy::protocol::TCP);
     if let Some(state) = flow.tcp_state.filter(|_| tcp) {

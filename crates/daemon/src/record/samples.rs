@@ -219,6 +219,7 @@ pub(crate) fn events() -> Vec<Event> {
             tcp_state: Some("ESTABLISHED"),
             reason: Reason::Rule(RuleId(0)),
             ended,
+            name: ended.map(|_| "www.good.example".into()),
         }));
     }
     bodies.push(EventBody::Ban(ban()));

@@ -34,6 +34,9 @@ impl Engine {
             facts: Facts::of(packet, direction, arrival.interface),
         };
         let decided = self.decide(&case);
+        if decided.verdict == Verdict::Allow && case.located.answers() {
+            self.learn_answer(packet, arrival.now);
+        }
         self.settle(&case.facts, &decided, frames, arrival.now);
         Decision {
             verdict: decided.verdict,

@@ -103,13 +103,15 @@ impl Engine {
                 let memory = &mut self.inspector.memory;
                 memory.account(questions.source, questions.memory(), 0);
             }
+            let mut record = flow.record(Some(end));
+            record.name = self.name_of(&flow.tuple, record.start);
             self.events.push_back(Event {
-                at: flow.record(None).end,
+                at: record.end,
                 tuple: Some(flow.tuple),
                 direction: Some(flow.direction),
                 interface: None,
                 flow_id: Some(flow.id),
-                body: EventBody::Flow(flow.record(Some(end))),
+                body: EventBody::Flow(record),
             });
         }
     }

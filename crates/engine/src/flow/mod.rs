@@ -128,6 +128,7 @@ impl Flow {
             tcp_state: self.tcp.map(TcpState::name),
             reason: self.reason,
             ended,
+            name: None,
         }
     }
 }
