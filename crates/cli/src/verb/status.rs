@@ -50,11 +50,15 @@ pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Res
         fact(
             "list",
             format!(
-                "{} {} since {}; its {} ranges of {} are used",
+                "{} {} since {}; its {} of {} are used",
                 list.path,
                 stale.why,
                 moment(stale.since),
-                list.ranges,
+                if list.kind == "names" {
+                    format!("{} names", list.names)
+                } else {
+                    format!("{} ranges", list.ranges)
+                },
                 moment(stale.read)
             ),
         );

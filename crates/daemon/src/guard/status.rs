@@ -353,6 +353,7 @@ impl Guard {
                 "the kernel does not hold every ban yet; it is tried again each second".to_owned(),
             );
         }
+        warnings.extend(self.state.lists().not_kept());
         for sink in sinks {
             if let Some(error) = &sink.error {
                 warnings.push(format!("the record is incomplete: {error}"));

@@ -12,11 +12,12 @@ use wire::Link;
 
 mod bans;
 mod hold;
+mod lists;
 
 use super::*;
 use crate::api::{BanImport, BanRequest, Format, UnbanQuery};
 use crate::candidate::Source;
-use crate::clock::Step;
+use crate::clock::{self, Step};
 use crate::record::recorder;
 
 const ENFORCE: &str = "mode = \"enforce\"\n[[rule]]\nname = \"web\"\naction = \"allow\"\ndirection = \"in\"\nprotocol = \"tcp\"\nport = 80\n\
