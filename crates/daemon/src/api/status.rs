@@ -146,6 +146,9 @@ pub struct Losses {
     pub answers: u64,
     /// Drop events over `drops_per_second`: counted, not recorded.
     pub drop_events: u64,
+    /// Refusals of bans that were not recorded, since as many or the same were told within the minute.
+    #[serde(default)]
+    pub refusals: u64,
     /// Events that the store had no time for.
     pub store: u64,
     /// Events that the recording thread had no time for.
