@@ -603,7 +603,7 @@ fn what_cannot_be_written_is_no_reason_to_forget_what_was_read() {
     assert!(warnings[1].contains("cannot be written"), "{warnings:?}");
     // Where it can be, the file is by the new clock from now on, all of it.
     file.pragma_update(None, "query_only", false).unwrap();
-    recall(&file, &mut warnings).unwrap();
+    let (bans, _) = recall(&file, &mut warnings).unwrap();
     let (again, offenders) = recall(&file, &mut Vec::new()).unwrap();
     assert_eq!(again, bans);
     assert!(near(offenders[0].last));
