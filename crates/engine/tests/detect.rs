@@ -338,3 +338,48 @@ fn a_million_sources_hide_no_offender_and_ban_nobody_innocent() {
 fn raw_syn(source: std::net::Ipv4Addr, port: u16) -> Vec<u8> {
     tcp(&source.to_string(), 40_000, HOST, port, SYN, 1, b"")
 }
+
+#[test]
+fn probes_in_the_name_of_a_served_client_ban_it_for_the_first_step_alone() {
+    let first = Detect::standard().scan.unwrap().ban;
+    for (client, host, forged) in [
+        (CLIENT, HOST, CLIENT),
+        (CLIENT6, HOST6, CLIENT6),
+        (CLIENT6, HOST6, "2001:db8:1::dead"),
+    ] {
+        let mut bench = bench(open());
+        for round in 0..3 {
+            let port = 40_000 + round;
+            bench.packet(IN, &tcp(client, port, host, 443, SYN, 1, b""));
+            bench.packet(OUT, &tcp(host, 443, client, port, SYN_ACK, 1, b""));
+            bench.packet(IN, &tcp(client, port, host, 443, ACK, 2, b""));
+            for closed in 1..=5 {
+                bench.packet(IN, &tcp(forged, 1_000, host, closed, SYN, 9, b""));
+                bench.packet(OUT, &tcp(host, closed, forged, 1_000, RST | ACK, 1, b""));
+            }
+            let ban = bench.engine.bans().next().unwrap().clone();
+            assert!(!ban.evidence.unwrap().proven, "{forged} {round}");
+            assert_eq!(ban.expires.since(ban.since), first, "{forged} {round}");
+            assert_eq!(ban.offences, 0);
+            bench.now = ban.expires;
+            bench.engine.advance(bench.now);
+        }
+    }
+}
+
+#[test]
+fn forged_probes_beside_served_clients_widen_nothing() {
+    let mut bench = bench(open());
+    for subnet in 0..6 {
+        let client = format!("2001:db8:1:{subnet}::7");
+        bench.packet(IN, &tcp(&client, 40_000, HOST6, 443, SYN, 1, b""));
+        bench.packet(OUT, &tcp(HOST6, 443, &client, 40_000, SYN_ACK, 1, b""));
+        bench.packet(IN, &tcp(&client, 40_000, HOST6, 443, ACK, 2, b""));
+        for closed in 1..=5 {
+            bench.packet(IN, &tcp(&client, 1_000, HOST6, closed, SYN, 9, b""));
+            bench.packet(OUT, &tcp(HOST6, closed, &client, 1_000, RST | ACK, 1, b""));
+        }
+    }
+    assert_eq!(bench.engine.bans().count(), 6);
+    assert!(bench.engine.bans().all(|ban| ban.prefix.prefix_len() == 64));
+}

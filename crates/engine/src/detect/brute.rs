@@ -57,11 +57,8 @@ impl Brute {
             return None;
         }
         let key = self.key(source, tuple.destination, tuple.destination_port);
-        let evidence = self.threshold.count(key, *tuple, now)?;
-        Some(Evidence {
-            proven: true,
-            ..evidence
-        })
+        // A completed handshake shows who came.
+        self.threshold.count(key, *tuple, true, now)
     }
 
     /// One number for a source and a service: 128 bits of hash, which do not meet by accident.

@@ -210,7 +210,7 @@ impl Detectors {
             return None;
         }
         let counted = self.counted(facts.source);
-        let evidence = (self.blocked.as_mut()?).count(counted, facts.tuple(), now)?;
+        let evidence = (self.blocked.as_mut()?).count(counted, facts.tuple(), false, now)?;
         Some(Offence {
             detector: Detector::Blocked,
             response: settings.response,
@@ -231,12 +231,9 @@ impl Detectors {
             return None;
         }
         let counted = self.counted(facts.source);
-        let evidence = (self.payload.as_mut()?).count(counted, facts.tuple(), now)?;
-        let evidence = Evidence {
-            // Of UDP anybody can have sent it; TCP is counted behind a handshake alone.
-            proven: facts.tcp_flags.is_some(),
-            ..evidence
-        };
+        // Of UDP anybody can have sent it; TCP is counted behind a handshake alone.
+        let proven = facts.tcp_flags.is_some();
+        let evidence = (self.payload.as_mut()?).count(counted, facts.tuple(), proven, now)?;
         Some(Offence {
             detector: Detector::Payload,
             response: settings.response,

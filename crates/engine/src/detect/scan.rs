@@ -215,9 +215,6 @@ impl Scan {
             .iter()
             .filter(|known| known.outcome == Outcome::Served)
             .count() as u64;
-        let is_proven = contacts.iter().any(|known| {
-            known.outcome == Outcome::Served && known.protocol == policy::protocol::TCP
-        });
         let tests = [
             (Shape::Vertical, ports, window),
             (Shape::Slow, slow_ports, slow_window),
@@ -254,7 +251,8 @@ impl Scan {
                 last: last.at,
                 first_packet: first.tuple(address),
                 last_packet: last.tuple(address),
-                proven: is_proven,
+                // What failed had no handshake, whatever else the source completed: anybody can have sent it.
+                proven: false,
                 pattern: Pattern::Scan {
                     shape,
                     technique,
