@@ -10,6 +10,7 @@ pub mod ban;
 mod ban_table;
 mod bounded;
 mod bucket;
+mod clock;
 mod detect;
 mod engine;
 mod essential;

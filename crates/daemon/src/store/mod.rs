@@ -284,7 +284,7 @@ fn recall(
     file: &rusqlite::Connection,
     warnings: &mut Vec<String>,
 ) -> rusqlite::Result<(Vec<engine::Ban>, Vec<engine::Offender>)> {
-    let (mut bans, offenders) = (ban::load(file)?, offender::load(file)?);
+    let (mut bans, mut offenders) = (ban::load(file)?, offender::load(file)?);
     let stamp = Clock::new().stamp();
     let step = uptime::step(file, &stamp)?;
     let transaction = file.unchecked_transaction()?;
@@ -292,6 +292,10 @@ fn recall(
         for ban in &mut bans {
             (ban.since, ban.expires) = (step.shift(ban.since), step.shift(ban.expires));
             ban::put(&transaction, ban)?;
+        }
+        for offender in &mut offenders {
+            *offender = offender.shifted(|at| step.shift(at));
+            offender::put(&transaction, offender)?;
         }
         warnings.push(format!(
             "the clock was set while nothing ran: {step}; bans keep the time they had left"

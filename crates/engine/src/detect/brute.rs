@@ -11,6 +11,7 @@ use wire::FiveTuple;
 
 use super::threshold::Threshold;
 use crate::ban::Evidence;
+use crate::clock;
 
 /// Connections of each source to each service.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl Brute {
             was_reset,
             ..
         } = connection;
-        let age = now.since(*began);
+        let age = clock::age(*began, now)?;
         let is_short = age < settings.shorter_than || (*was_reset && age < settings.window);
         if !is_short || !settings.ports.matches(tuple.destination_port) {
             return None;

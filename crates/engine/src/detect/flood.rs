@@ -13,6 +13,7 @@ use super::{Offence, counted};
 use crate::ban::{Detector, Evidence};
 use crate::bounded::Bounded;
 use crate::bucket::{Bucket, Shape};
+use crate::clock;
 use crate::evidence::Pattern;
 use crate::facts::Facts;
 
@@ -353,7 +354,11 @@ impl Meter {
         };
         let over = self.gauge(source, now).over.get_or_insert_with(fresh);
         over.packets += 1;
-        if over.told.is_some_and(|told| now.since(told) < window) {
+        over.first = over.first.min(now);
+        if over
+            .told
+            .is_some_and(|told| clock::is_within(told, now, window))
+        {
             return None;
         }
         let evidence = Evidence {

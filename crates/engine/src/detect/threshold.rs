@@ -10,6 +10,7 @@ use wire::FiveTuple;
 
 use crate::ban::Evidence;
 use crate::bounded::Bounded;
+use crate::clock;
 use crate::evidence::Pattern;
 
 /// Parts that a window is counted in; what is older than the window by less than one part may still count.
@@ -28,6 +29,7 @@ struct Count {
     parts: [u32; PARTS],
     /// Number, since the epoch, of the part that is counted in now.
     current: u64,
+    last: Timestamp,
     first: Mark,
     /// The first one of the window's later half: the first once that has left the window.
     next: Option<Mark>,
@@ -75,13 +77,18 @@ impl Threshold {
         let fresh = || Count {
             parts: [0; PARTS],
             current: part,
+            last: now,
             first: mark,
             next: None,
             forgeable: None,
         };
         let entry = self
             .by_source
-            .entry(source, fresh, |count| count.sum_at(part));
+            .entry(source, fresh, |count| count.sum_at(part, now));
+        if clock::age(entry.last, now).is_none() {
+            *entry = fresh();
+        }
+        entry.last = entry.last.max(now);
         entry.advance(part);
         entry.mark(mark);
         if !proven {
@@ -135,15 +142,16 @@ impl Count {
     }
 
     /// What it would be once the window has moved on to `part`.
-    fn sum_at(&self, part: u64) -> u64 {
-        if part.saturating_sub(self.current) >= PARTS as u64 {
+    fn sum_at(&self, part: u64, now: Timestamp) -> u64 {
+        let is_over = part.saturating_sub(self.current) >= PARTS as u64;
+        if is_over || clock::age(self.last, now).is_none() {
             0
         } else {
             self.sum()
         }
     }
 
-    /// Moves the window on. A clock that steps back counts on in the current part.
+    /// Moves the window on. What comes out of order counts in the current part.
     fn advance(&mut self, part: u64) {
         let steps = part.saturating_sub(self.current);
         for step in 1..=steps.min(PARTS as u64) {
@@ -178,7 +186,10 @@ mod tests {
             (evidence.count, evidence.first, evidence.last),
             (5, at(0), at(9))
         );
-        assert!(threshold.count(1, tuple(), false, at(9)).is_none(), "counted anew");
+        assert!(
+            threshold.count(1, tuple(), false, at(9)).is_none(),
+            "counted anew"
+        );
     }
 
     #[test]
@@ -199,6 +210,17 @@ mod tests {
         let evidence = (0..9).find_map(|_| threshold.count(1, tuple(), false, at(50)));
         let evidence = evidence.unwrap();
         assert!(evidence.last.since(evidence.first) <= Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_begins_the_window_anew() {
+        let mut threshold = Threshold::new(5, Duration::from_secs(10), 100, 1);
+        let mut count = |secs| threshold.count(1, tuple(), false, Timestamp::from_secs(secs));
+        assert!((0..4).all(|_| count(9_000).is_none()));
+        let thinly = (0..500).map(|n| 1_000 + n * 3);
+        assert!(thinly.clone().all(|secs| count(secs).is_none()));
+        let evidence = (0..5).find_map(|_| count(2_600)).unwrap();
+        assert_eq!(evidence.first, Timestamp::from_secs(2_600));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use policy::{Timestamp, key_address};
 use super::Engine;
 use crate::ban::{Ban, BanOrigin, BanRefused, Evidence, GREW_FROM, NoSource};
 use crate::ban_table::place;
+use crate::clock;
 use crate::event::EventBody;
 use crate::offender::{Offender, wider};
 
@@ -58,8 +59,7 @@ impl Refusals {
     const MOST: usize = 1_024;
 
     fn may_tell(&mut self, refused: &BanRefused, now: Timestamp) -> bool {
-        // A clock that was set back must not silence for longer.
-        let is_late = |at: &Timestamp| *at <= now && now.since(*at) < Self::QUIET;
+        let is_late = |at: &Timestamp| clock::is_within(*at, now, Self::QUIET);
         let prefix = refused.prefix();
         let mut tell = !self.told.get(&prefix).is_some_and(is_late);
         if tell && self.told.len() >= Self::MOST && !self.told.contains_key(&prefix) {
@@ -383,9 +383,12 @@ impl Engine {
         }
     }
 
-    /// The clock that all times are by was set: bans keep the time they have left.
+    /// The clock that all times are by was set: bans keep the time they have left, who was banned before is as far back as it
+    /// was, and flows are as old. Rates and counts begin anew where the clock was set back, also when nobody tells.
     pub fn shift(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
-        self.bans.shift(moved);
+        self.bans.shift(&moved);
+        self.offenders.shift(&moved);
+        self.flows.shift(moved);
     }
 
     /// Refusals of bans that were not told, since the same was told within the minute.

@@ -14,6 +14,7 @@ use policy::{Direction, RuleId, Timestamp};
 use std::hash::BuildHasher;
 use wire::{FiveTuple, Packet, Transport};
 
+use crate::clock;
 use crate::event::{FlowEnd, FlowRecord};
 use crate::facts::Facts;
 use crate::verdict::{Invalid, Reason};
@@ -554,9 +555,12 @@ impl FlowTable {
     }
 
     fn expire_at_hand(&mut self, now: Timestamp, ended: &mut Ended) -> bool {
-        let over = self.slab[self.hand]
-            .as_ref()
-            .is_some_and(|flow| flow.is_over(now));
+        let over = self.slab[self.hand].as_mut().is_some_and(|flow| {
+            if clock::age(flow.last, now).is_none() {
+                flow.last = now;
+            }
+            flow.is_over(now)
+        });
         if over {
             let closed = self.slab[self.hand]
                 .as_ref()
@@ -621,6 +625,13 @@ impl FlowTable {
         }
     }
 
+    /// Moves the begin and the last packet of every flow.
+    pub(crate) fn shift(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        for flow in self.iter_mut() {
+            (flow.start, flow.last) = (moved(flow.start), moved(flow.last));
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Flow> {
         self.slab.iter().flatten()
     }
@@ -653,7 +664,7 @@ fn says_why_not(facts: &Facts<'_>) -> bool {
 }
 
 fn count(flow: &mut Flow, facts: &Facts<'_>, reply: bool, now: Timestamp) {
-    flow.last = now.max(flow.last);
+    flow.last = clock::latest(flow.last, now);
     flow.packets[usize::from(reply)] += 1;
     flow.bytes[usize::from(reply)] += u64::from(facts.len);
 }
