@@ -23,7 +23,9 @@ mod impossible;
 mod index;
 mod inspect;
 mod offender;
+pub mod refusal;
 mod rules;
+pub mod source;
 pub mod verdict;
 
 pub use ban::{Ban, BanOrigin, BanRefused, Detector, Evidence, NoSource};

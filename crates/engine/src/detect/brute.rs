@@ -98,7 +98,7 @@ mod tests {
                     began: at(began),
                     was_reset,
                 };
-                let counted = crate::detect::counted(address_key(source.parse().unwrap()));
+                let counted = crate::source::subnet_of(address_key(source.parse().unwrap()));
                 let evidence = brute.ended(&settings, &connection, counted, at(began + lasted))?;
                 assert!(evidence.proven && evidence.window == Duration::from_secs(60));
                 Some(place + 1)

@@ -218,7 +218,9 @@ impl Scan {
         let counted = &mut self.counted;
         let served = contacts
             .iter()
-            .filter(|known| known.outcome == Outcome::Served)
+            .filter(|known| {
+                known.outcome == Outcome::Served && latest.at.since(known.at) <= slow_window
+            })
             .count() as u64;
         let tests = [
             (Shape::Vertical, ports, window),

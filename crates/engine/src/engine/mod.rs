@@ -228,11 +228,13 @@ impl Engine {
         decision
     }
 
-    /// Lets time pass when no packet comes: bans end, flows end, fragments are given up.
+    /// Lets time pass when no packet comes: bans end, fragments are given up, and of the flows, which are looked at in turn once a
+    /// second, those end that are over. To be called several times a second.
     pub fn advance(&mut self, now: Timestamp) {
         self.expire_bans(now);
-        self.watch_silence(now);
-        self.flows.expire(now, &mut self.ended);
+        let mut silent = std::mem::take(&mut self.silent);
+        self.flows.walk(now, &mut silent, &mut self.ended);
+        self.watch_silence(&mut silent, now);
         let mut given_up = std::mem::take(&mut self.given_up);
         self.fragments.expire(now, &mut given_up);
         self.settle_given_up(&mut given_up, now);
@@ -244,7 +246,9 @@ impl Engine {
         let mut given_up = std::mem::take(&mut self.given_up);
         self.fragments.finish(&mut given_up);
         self.settle_given_up(&mut given_up, now);
-        self.watch_silence(now);
+        let mut silent = std::mem::take(&mut self.silent);
+        self.flows.silent(now, &mut silent);
+        self.watch_silence(&mut silent, now);
         self.flows.finish(&mut self.ended);
         self.record_ended();
     }

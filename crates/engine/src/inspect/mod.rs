@@ -14,9 +14,9 @@ mod stream;
 use policy::{Content, Plan, RuleId, Scope, Timestamp};
 use wire::{Packet, Transport};
 
-use crate::detect::counted;
 use crate::facts::Facts;
 use crate::flow::{Flow, opposite};
+use crate::source::subnet_of;
 use candidates::{Candidates, Need, Question};
 use matcher::Matchers;
 pub(crate) use memory::{Memory, Shortage};
@@ -144,7 +144,7 @@ impl Inspector {
         });
         (sides != [Need::default(); 2]).then(|| {
             Box::new(Inspection {
-                source: counted(facts.source),
+                source: subnet_of(facts.source),
                 need: sides.map(|need| need.bytes),
                 depth: sides.map(|need| need.depth),
                 ..Inspection::default()
