@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
+use policy::Timestamp;
 use policy::address::prefix_range;
-use policy::{Timestamp, key_address};
 
 use super::Engine;
 use crate::ban::{Ban, BanOrigin, BanRefused, Evidence, GREW_FROM};
@@ -93,14 +93,8 @@ impl Engine {
         if is_automatic(origin) && prefix.prefix_len() < collateral {
             return Err(BanRefused::Collateral { prefix, collateral });
         }
-        let (first, last) = prefix_range(prefix);
-        let ranges = self.protected.ranges();
-        let near = ranges.partition_point(|&(_, end)| end < first);
-        if let Some(&(begin, _)) = ranges.get(near).filter(|&&(begin, _)| begin <= last) {
-            return Err(BanRefused::Protected {
-                prefix,
-                address: key_address(begin.max(first)),
-            });
+        if let Some(address) = self.protected.first_in(prefix) {
+            return Err(BanRefused::Protected { prefix, address });
         }
         self.bans.has_room(prefix)
     }

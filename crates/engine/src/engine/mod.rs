@@ -134,22 +134,6 @@ pub struct Engine {
     seed: u64,
 }
 
-/// The addresses that must not be dropped: found by the backend, and the policy's own.
-fn protected_addresses(plan: &Plan, discovered: &AddressSet) -> AddressSet {
-    let listed = plan
-        .protect
-        .sets
-        .iter()
-        .fold(plan.protect.addresses.clone(), |all, set| {
-            all.union(&plan.sets[set.0 as usize].addresses)
-        });
-    if plan.protect.discover {
-        listed.union(discovered)
-    } else {
-        listed
-    }
-}
-
 fn drop_shape(plan: &Plan) -> Shape {
     let rate =
         std::num::NonZeroU32::new(plan.log.drops_per_second).unwrap_or(std::num::NonZeroU32::MIN);
@@ -166,7 +150,7 @@ impl Engine {
             seed,
         } = setup;
         let shape = drop_shape(&plan);
-        let protected = protected_addresses(&plan, &discovered);
+        let protected = plan.protected(&discovered);
         let mut detectors = Detectors::new(&plan, seed);
         detectors.set_protected(&protected);
         Self {
@@ -285,7 +269,7 @@ impl Engine {
         self.detectors = Detectors::new(&plan, self.seed);
         self.bans.set_capacity(plan.ban.capacity);
         self.offenders.set_capacity(plan.ban.capacity);
-        self.protected = protected_addresses(&plan, &self.discovered);
+        self.protected = plan.protected(&self.discovered);
         self.detectors.set_protected(&self.protected);
         self.hits = vec![0; plan.rules.len()];
         self.drop_shape = drop_shape(&plan);
@@ -310,19 +294,14 @@ impl Engine {
     /// Other addresses were found: this host's own, and those that need protection. Bans that they contradict are lifted.
     pub fn set_addresses(&mut self, own: AddressSet, protected: AddressSet, now: Timestamp) {
         self.own = own;
-        self.protected = protected_addresses(&self.plan, &protected);
+        self.protected = self.plan.protected(&protected);
         self.detectors.set_protected(&self.protected);
         self.discovered = protected;
         let contradicted: Vec<IpNet> = self
             .bans
             .iter()
             .map(|ban| ban.prefix)
-            .filter(|&prefix| {
-                !std::iter::once(prefix)
-                    .collect::<AddressSet>()
-                    .intersection(&self.protected)
-                    .is_empty()
-            })
+            .filter(|&prefix| self.protected.first_in(prefix).is_some())
             .collect();
         for prefix in contradicted {
             self.unban(now, prefix);

@@ -30,18 +30,7 @@ pub(super) struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub(super) fn new(plan: &'a Plan, context: &'a Context<'a>) -> Self {
         let mut lists = Lists::new(plan);
-        let listed = plan
-            .protect
-            .sets
-            .iter()
-            .fold(plan.protect.addresses.clone(), |all, &set| {
-                all.union(&lists.named(set))
-            });
-        let protected = if plan.protect.discover {
-            listed.union(context.protected)
-        } else {
-            listed
-        };
+        let protected = plan.protected(context.protected);
         let unbannable = engine::source::unbannable(&protected);
         let protected = lists.share(&protected);
         lists.name(
