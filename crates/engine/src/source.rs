@@ -79,7 +79,7 @@ pub(crate) fn no_source(prefix: IpNet) -> Option<NoSource> {
     }
 }
 
-/// The addresses for which no detector bans their [`source_prefix`], if these are protected: nobody's, all of IPv4's place
+/// The addresses for which no detector bans what it bans for one source, if these are protected: nobody's, all of IPv4's place
 /// in IPv6, and for IPv6 the whole `/64` around each protected one.
 pub fn unbannable(protected: &AddressSet) -> AddressSet {
     let nobody = AddressSet::from_ranges(NOBODY.map(|(first, last, _)| (first, last)));
