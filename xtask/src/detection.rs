@@ -36,9 +36,15 @@ struct Truth {
 /// Writes the table into the document, or checks that it stands there.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let data = root.join("../shared/data");
+    let data = crate::shared_data();
     let truth = data.join("truth/scan_flood.tsv");
     if !truth.is_file() {
+        if check {
+            bail!(
+                "{} is not there: put the captures beside the checkout, or check nothing",
+                truth.display()
+            );
+        }
         eprintln!(
             "SKIPPED: {} is not there, so no capture was judged",
             truth.display()
@@ -172,9 +178,8 @@ fn table(data: &Path, truth: &[Truth]) -> anyhow::Result<String> {
     )?;
     for line in truth {
         let path = folder.join(&line.file);
-        let Some(judged) = judge(&path)? else {
-            continue;
-        };
+        let judged = judge(&path)?
+            .with_context(|| format!("{} is labelled, and is no capture", path.display()))?;
         let covers = |who: &str, attacker: &str| match who.parse::<ipnet::IpNet>() {
             Ok(prefix) => attacker
                 .parse::<IpAddr>()

@@ -5,6 +5,7 @@ mod bench;
 mod demonstration;
 mod detection;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +35,11 @@ enum Chore {
     },
     /// Show an allowed and a blocked connection through the firewall, in network namespaces.
     Lab,
+}
+
+/// Where test data lies, beside the checkout.
+fn shared_data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data")
 }
 
 fn main() -> ExitCode {

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::IpAddr;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -188,17 +187,6 @@ impl BanTable {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
-    }
-}
-
-/// The prefix that a detector bans for one source: the host for IPv4, the `/64` for IPv6, which is what one customer has
-/// at least (RFC 6177).
-pub(crate) fn source_prefix(address: IpAddr) -> IpNet {
-    match policy::address::host_prefix(address) {
-        IpNet::V6(v6) => {
-            ipnet::Ipv6Net::new(v6.addr(), 64).map_or(IpNet::V6(v6), |net| IpNet::V6(net.trunc()))
-        }
-        v4 @ IpNet::V4(_) => v4,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use policy::{Rate, RateUnit, Timestamp};
 
 use crate::bounded::Bounded;
+use crate::clock;
 
 /// How fast a bucket fills and how much it holds, in nanoseconds of tokens.
 #[derive(Clone, Copy, Debug)]
@@ -92,14 +93,14 @@ impl Bucket {
     pub(crate) fn give_back(&mut self, shape: &Shape, now: Timestamp) {
         let level = self.level(shape, now).saturating_add(shape.cost(0));
         self.tokens = level.min(shape.capacity);
-        self.last = now.max(self.last);
+        self.last = clock::latest(self.last, now);
     }
 
     /// Takes what a packet of `len` bytes costs. `false`, and nothing taken, when there is not enough.
     pub(crate) fn take(&mut self, shape: &Shape, len: u32, now: Timestamp) -> bool {
         let tokens = self.level(shape, now);
         let cost = shape.cost(len);
-        self.last = now.max(self.last);
+        self.last = clock::latest(self.last, now);
         let enough = tokens >= cost;
         self.tokens = if enough { tokens - cost } else { tokens };
         enough
@@ -168,6 +169,25 @@ mod tests {
                 .filter(|_| bucket.take(&shape, 60, at(60_000)))
                 .count(),
             40
+        );
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_stops_no_bucket_and_disorder_fills_none() {
+        let shape = shape(10, 10, false);
+        let at = |millis: u64| Timestamp::from_micros(10_000_000_000 + millis * 1_000);
+        let hour = 3_600_000;
+        let mut bucket = Bucket::full(&shape, at(hour));
+        assert!((0..10).all(|_| bucket.take(&shape, 60, at(hour))));
+        assert!(!bucket.take(&shape, 60, at(0)), "nothing is won by it");
+        assert!(bucket.take(&shape, 60, at(100)));
+        assert!(!bucket.take(&shape, 60, at(100)));
+        let disordered = (0..1_000).map(|n| at(100 + 90 * (n % 2)));
+        assert_eq!(
+            disordered
+                .filter(|&now| bucket.take(&shape, 60, now))
+                .count(),
+            0
         );
     }
 

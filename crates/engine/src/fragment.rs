@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use policy::Timestamp;
 use wire::{FiveTuple, Packet};
 
+use crate::clock;
 use crate::verdict::FragmentFault;
 
 /// What a datagram's fragments have in common (RFC 791 §3.2, RFC 8200 §4.5; for IPv6 the protocol is not part of it).
@@ -220,7 +221,7 @@ impl Reassembler {
                 .partials
                 .get(&key)
                 .is_some_and(|partial| partial.serial == serial);
-            if live && now.since(began) <= patience {
+            if live && clock::age(began, now).is_some_and(|age| age <= patience) {
                 break;
             }
             self.order.pop_front();

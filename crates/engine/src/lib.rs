@@ -10,6 +10,7 @@ pub mod ban;
 mod ban_table;
 mod bounded;
 mod bucket;
+mod clock;
 mod detect;
 mod engine;
 mod essential;
@@ -22,8 +23,10 @@ mod impossible;
 mod index;
 mod inspect;
 mod offender;
+pub mod refusal;
 mod resolved;
 mod rules;
+pub mod source;
 pub mod verdict;
 
 pub use ban::{Ban, BanOrigin, BanRefused, Detector, Evidence, NoSource};

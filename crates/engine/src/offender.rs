@@ -63,6 +63,16 @@ impl Offender {
         }
     }
 
+    /// By another clock.
+    pub fn shifted(self, moved: impl Fn(Timestamp) -> Timestamp) -> Self {
+        Self {
+            last: moved(self.last),
+            offended: self.offended.map(&moved),
+            lifted: self.lifted.map(&moved),
+            ..self
+        }
+    }
+
     fn unknown(prefix: IpNet) -> Self {
         Self {
             prefix,
@@ -117,6 +127,13 @@ impl Offenders {
         known
             .unwrap_or(Offender::unknown(prefix))
             .fading(now, memory)
+    }
+
+    /// Moves every time that is remembered.
+    pub(crate) fn shift(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        for offender in self.by_place.values_mut() {
+            *offender = offender.shifted(&moved);
+        }
     }
 
     /// Remembers, in place of what was.

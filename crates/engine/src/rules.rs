@@ -3,9 +3,10 @@
 use policy::{Action, Direction, Plan, RuleId, Timestamp};
 
 use crate::bucket::{Buckets, Shape};
-use crate::detect::counted;
+
 use crate::facts::Facts;
 use crate::index::{Index, header_matches};
+use crate::source::subnet_of;
 use crate::verdict::{Reason, Verdict};
 
 /// Indexes and buckets of one plan.
@@ -116,7 +117,7 @@ impl Rules {
 
     fn take(&mut self, rule: RuleId, facts: &Facts<'_>, now: Timestamp) -> bool {
         match self.buckets.get_mut(rule.0 as usize) {
-            Some(Some(buckets)) => buckets.take(counted(facts.source), facts.len, now),
+            Some(Some(buckets)) => buckets.take(subnet_of(facts.source), facts.len, now),
             // A `limit` rule always has a rate: validation asks for it.
             Some(None) | None => false,
         }

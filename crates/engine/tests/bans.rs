@@ -89,6 +89,89 @@ fn each_further_ban_lasts_twice_as_long_up_to_a_week() {
     assert_eq!(forgotten.expires.since(forgotten.since), 10 * MINUTE);
 }
 
+/// What the kernel leaves out when it bans by itself is what the gate refuses.
+#[test]
+fn the_unbannable_are_those_whose_ban_as_a_source_is_refused() {
+    let protected = set(&["192.0.2.1/32", "2001:db8::1/128", "2001:db8:1::/127"]);
+    let mut bench = Bench::new(plan(vec![]));
+    let now = bench.now;
+    bench
+        .engine
+        .set_addresses(AddressSet::default(), protected.clone(), now);
+    let unbannable = engine::source::unbannable(&protected);
+    let borders = [
+        "0.0.0.0",
+        "1.0.0.0",
+        "127.0.0.0",
+        "128.0.0.0",
+        "192.0.2.1",
+        "192.0.2.2",
+        "224.0.0.0",
+        "240.0.0.0",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::2",
+        "0:0:0:1::",
+        "2001:db8::",
+        "2001:db8:0:1::",
+        "2001:db8:1::",
+        "2001:db8:1:1::",
+        "fe80::",
+        "fe80:0:0:1::",
+        "fec0::",
+        "ff00::",
+        "ffff::",
+    ];
+    let keys = borders.map(|address| policy::address_key(address.parse().unwrap()));
+    for key in keys
+        .iter()
+        .flat_map(|key| [key.wrapping_sub(1), *key, key + 1])
+    {
+        let address = policy::key_address(key);
+        let length = if address.is_ipv4() { 32 } else { 64 };
+        let source = IpNet::new(address, length).unwrap().trunc();
+        let origin = BanOrigin::Detector(Detector::IcmpFlood);
+        let refused = bench
+            .engine
+            .ban(now, source, None, origin, String::new())
+            .is_err();
+        assert_eq!(unbannable.contains_key(key), refused, "{address}");
+    }
+}
+
+#[test]
+fn an_offence_that_several_workers_find_is_one() {
+    let mut bench = Bench::new(plan(vec![]));
+    for _ in 0..4 {
+        let ban = offend(&mut bench, "203.0.113.7/32", true).unwrap();
+        assert_eq!((ban.offences, ban.times_banned), (1, 1));
+        assert_eq!(ban.expires, bench.now.after(10 * MINUTE));
+    }
+    assert_eq!(bench.events().len(), 1);
+    // The other worker was a minute behind.
+    later(&mut bench, MINUTE);
+    let ban = offend(&mut bench, "203.0.113.7/32", true).unwrap();
+    assert_eq!((ban.offences, ban.times_banned), (1, 1));
+    assert_eq!(ban.expires, bench.now.after(10 * MINUTE));
+    later(&mut bench, 11 * MINUTE);
+    let ban = offend(&mut bench, "203.0.113.7/32", true).unwrap();
+    assert_eq!(ban.offences, 2);
+    assert_eq!(ban.expires, bench.now.after(20 * MINUTE));
+}
+
+#[test]
+fn what_a_worker_finds_cuts_no_longer_ban_short() {
+    for around in ["203.0.113.7/32", "203.0.113.0/24"] {
+        let mut bench = Bench::new(plan(vec![]));
+        let by_hand = by_hand(&mut bench, around, 30 * DAY).unwrap();
+        let kept = offend(&mut bench, "203.0.113.7/32", true).unwrap();
+        assert_eq!(kept, by_hand);
+        let held: Vec<&Ban> = bench.engine.bans().collect();
+        assert_eq!(held, [&by_hand]);
+    }
+}
+
 #[test]
 fn what_a_third_party_could_forge_never_makes_a_ban_longer() {
     let mut bench = Bench::new(plan(vec![]));

@@ -338,3 +338,161 @@ fn a_million_sources_hide_no_offender_and_ban_nobody_innocent() {
 fn raw_syn(source: std::net::Ipv4Addr, port: u16) -> Vec<u8> {
     tcp(&source.to_string(), 40_000, HOST, port, SYN, 1, b"")
 }
+
+#[test]
+fn probes_in_the_name_of_a_served_client_ban_it_for_the_first_step_alone() {
+    let first = Detect::standard().scan.unwrap().ban;
+    for (client, host, forged) in [
+        (CLIENT, HOST, CLIENT),
+        (CLIENT6, HOST6, CLIENT6),
+        (CLIENT6, HOST6, "2001:db8:1::dead"),
+    ] {
+        let mut bench = bench(open());
+        for round in 0..3 {
+            let port = 40_000 + round;
+            bench.packet(IN, &tcp(client, port, host, 443, SYN, 1, b""));
+            bench.packet(OUT, &tcp(host, 443, client, port, SYN_ACK, 1, b""));
+            bench.packet(IN, &tcp(client, port, host, 443, ACK, 2, b""));
+            for closed in 1..=5 {
+                bench.packet(IN, &tcp(forged, 1_000, host, closed, SYN, 9, b""));
+                bench.packet(OUT, &tcp(host, closed, forged, 1_000, RST | ACK, 1, b""));
+            }
+            let ban = bench.engine.bans().next().unwrap().clone();
+            assert!(!ban.evidence.unwrap().proven, "{forged} {round}");
+            assert_eq!(ban.expires.since(ban.since), first, "{forged} {round}");
+            assert_eq!(ban.offences, 0);
+            bench.now = ban.expires;
+            bench.engine.advance(bench.now);
+        }
+    }
+}
+
+#[test]
+fn forged_probes_beside_served_clients_widen_nothing() {
+    let mut bench = bench(open());
+    for subnet in 0..6 {
+        let client = format!("2001:db8:1:{subnet}::7");
+        bench.packet(IN, &tcp(&client, 40_000, HOST6, 443, SYN, 1, b""));
+        bench.packet(OUT, &tcp(HOST6, 443, &client, 40_000, SYN_ACK, 1, b""));
+        bench.packet(IN, &tcp(&client, 40_000, HOST6, 443, ACK, 2, b""));
+        for closed in 1..=5 {
+            bench.packet(IN, &tcp(&client, 1_000, HOST6, closed, SYN, 9, b""));
+            bench.packet(OUT, &tcp(HOST6, closed, &client, 1_000, RST | ACK, 1, b""));
+        }
+    }
+    assert_eq!(bench.engine.bans().count(), 6);
+    assert!(bench.engine.bans().all(|ban| ban.prefix.prefix_len() == 64));
+}
+
+/// A rate of 100 packets for all of them, and 200 for UDP alone.
+fn two_meters(rate: policy::Response, udp: policy::Response) -> Bench {
+    let mut policy = plan(vec![]);
+    policy.default.inbound = DefaultAction::Allow;
+    policy.detect.rate = Some(policy::RateLimit {
+        packets: 100,
+        response: rate,
+        ..Default::default()
+    });
+    policy.detect.udp_flood = Some(policy::PacketFlood {
+        packets: 200,
+        response: udp,
+        ..policy::PacketFlood::udp()
+    });
+    bench(policy)
+}
+
+#[test]
+fn a_meter_that_only_tells_hides_none_behind_it_and_one_that_drops_does() {
+    use policy::Response::{Alert, Ban, Limit};
+    for (rate, udp_flood, passed, told) in [
+        (Alert, Alert, 1_000, "rate, udp_flood"),
+        (Alert, Limit, 200, "rate, udp_flood"),
+        (Alert, Ban, 200, "rate, udp_flood"),
+        (Limit, Ban, 100, "rate"),
+        (Ban, Alert, 100, "rate"),
+    ] {
+        let mut bench = two_meters(rate, udp_flood);
+        let datagram = udp(CLIENT, 40_000, HOST, 4_000, b"x");
+        let passes = |_: &i32| bench.verdict(IN, &datagram) == Verdict::Allow;
+        let count = (0..1_000).filter(passes).count();
+        let names: Vec<String> = alerts(&bench.events())
+            .iter()
+            .map(|alert| alert.split(' ').next().unwrap().to_owned())
+            .collect();
+        assert_eq!(
+            (count, names.join(", ").as_str()),
+            (passed, told),
+            "{rate:?} {udp_flood:?}"
+        );
+    }
+}
+
+#[test]
+fn services_used_long_ago_excuse_nobody() {
+    let mut bench = bench(open());
+    for port in 1_000..1_020 {
+        bench.packet(IN, &udp(CLIENT, 40_000, HOST, port, b"x"));
+        bench.packet(OUT, &udp(HOST, port, CLIENT, 40_000, b"x"));
+    }
+    bench.pass(7 * 86_400_000);
+    bench.engine.advance(bench.now);
+    for port in 1..=5 {
+        assert_eq!(bans(&mut bench), [""; 0], "{port}");
+        bench.packet(IN, &tcp(CLIENT, 40_000, HOST, port, SYN, 1, b""));
+        bench.packet(OUT, &tcp(HOST, port, CLIENT, 40_000, RST | ACK, 1, b""));
+    }
+    assert_eq!(bans(&mut bench).len(), 1);
+}
+
+#[test]
+fn what_an_ipv6_host_says_of_an_unknown_protocol_is_a_refusal() {
+    use etherparse::icmpv6::ParameterProblemCode;
+    for (code, found) in [
+        (ParameterProblemCode::UnrecognizedNextHeader, 1),
+        (ParameterProblemCode::ErroneousHeaderField, 0),
+    ] {
+        let mut bench = bench(open());
+        for port in 1..=5 {
+            let probe = udp(CLIENT6, 40_000, HOST6, port, b"x");
+            bench.packet(IN, &probe);
+            let mut problem = Vec::new();
+            ip(HOST6, CLIENT6)
+                .icmpv6(etherparse::Icmpv6Type::ParameterProblem(
+                    etherparse::icmpv6::ParameterProblemHeader { code, pointer: 6 },
+                ))
+                .write(&mut problem, &probe)
+                .unwrap();
+            bench.packet(OUT, &problem);
+        }
+        assert_eq!(bans(&mut bench).len(), found, "{code:?}");
+    }
+}
+
+#[test]
+fn time_that_passes_in_small_steps_ends_flows_and_tells_silence_within_a_second() {
+    let mut policy = open();
+    policy.detect.udp_flood = None;
+    policy.detect.rate = None;
+    let mut bench = bench(policy);
+    bench.engine.advance(bench.now);
+    for n in 0..1_000_u16 {
+        let source = format!("198.51.{}.{}", 100 + n / 250, n % 250);
+        bench.packet(IN, &udp(&source, 40_000, HOST, 53, b"x"));
+    }
+    for port in 1..=5 {
+        bench.packet(IN, &udp(CLIENT, 40_000, HOST, port, b"x"));
+    }
+    let begun = bench.now;
+    let mut counts = Vec::new();
+    for _ in 0..320 {
+        bench.pass(100);
+        bench.engine.advance(bench.now);
+        counts.push(bench.engine.flows().count());
+    }
+    let ban = bench.engine.bans().next().unwrap();
+    let silence = ban.since.since(begun).as_secs_f64();
+    assert!((5.0..=6.0).contains(&silence), "{silence}");
+    assert_eq!((counts[298], counts[311]), (1_005, 0));
+    let most = counts.windows(2).map(|pair| pair[0] - pair[1]).max();
+    assert!(most < Some(200), "all at once: {most:?}");
+}

@@ -433,3 +433,49 @@ fn a_reload_keeps_what_was_begun() {
     stream.bench.engine.reload(Arc::new(dns_plan()));
     assert_eq!(stream.send(&bytes[9..]).verdict, Reject);
 }
+
+#[test]
+fn when_all_streams_together_hold_too_much_the_policy_says_what_becomes_of_questions() {
+    for (on_failure, passes) in [
+        (policy::OnFailure::Open, true),
+        (policy::OnFailure::LastKnown, true),
+        (policy::OnFailure::Closed, false),
+    ] {
+        let mut policy = dns_plan();
+        policy.on_failure = on_failure;
+        policy.limits.stream_bytes = 64 * 1024;
+        let mut bench = Bench::new(policy);
+        let open = |bench: &mut Bench, source: &str| {
+            bench.packet(Direction::In, &tcp(source, 40_000, HOST, 53, SYN, 1, b""));
+            bench.packet(
+                Direction::Out,
+                &tcp(HOST, 53, source, 40_000, SYN_ACK, 1, b""),
+            );
+            bench.packet(Direction::In, &tcp(source, 40_000, HOST, 53, ACK, 2, b""));
+        };
+        // Begins of questions that never end, until not another nine bytes fit.
+        for (net, length) in [(100, 3_000), (101, 7), (102, 7), (103, 7), (104, 7)] {
+            let begin = [&4_000_u16.to_be_bytes()[..], &vec![0; length]].concat();
+            for n in 0..200 {
+                let source = format!("198.51.{net}.{n}");
+                open(&mut bench, &source);
+                bench.packet(
+                    Direction::In,
+                    &tcp(&source, 40_000, HOST, 53, ACK, 2, &begin),
+                );
+            }
+        }
+        open(&mut bench, CLIENT);
+        let question = framed(&query("www.example."));
+        let (first, rest) = question.split_at(9);
+        let mut ask = |seq, bytes: &[u8]| {
+            let decision = bench.packet(
+                Direction::In,
+                &tcp(CLIENT, 40_000, HOST, 53, ACK, seq, bytes),
+            );
+            decision.verdict == Allow
+        };
+        assert_eq!(ask(2, first), passes, "{on_failure:?}");
+        assert_eq!(ask(11, rest), passes, "{on_failure:?}");
+    }
+}

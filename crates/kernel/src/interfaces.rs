@@ -151,26 +151,14 @@ pub fn host_addresses() -> Result<HostAddresses, HostError> {
         gateways.extend(next_hops(message))
     })?;
     // Routes name next-hop objects alone where net.ipv4.nexthop_compat_mode is off. Kernels before 5.3 have none.
-    let _ = dump(&mut socket, RTM_GETNEXTHOP, 8, &mut |message| {
+    let next_hops = dump(&mut socket, RTM_GETNEXTHOP, 8, &mut |message| {
         let gateway = message.attributes(8).get(NHA_GATEWAY);
         gateways.extend(gateway.and_then(|gateway| address_of(gateway.value)));
     });
+    where_known(next_hops)?;
     let mut resolvers = BTreeSet::new();
-    // The second holds what stands behind the stub resolver 127.0.0.53 that the first names.
-    for path in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
-        match std::fs::read_to_string(path) {
-            Ok(text) => resolvers.extend(parse_resolvers(&text)),
-            Err(why) if why.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(HostError::Resolvers { path, source }),
-        }
-    }
-    // Where NetworkManager keeps what it would have written there. Most hosts have none.
-    for path in [
-        "/run/NetworkManager/resolv.conf",
-        "/run/NetworkManager/no-stub-resolv.conf",
-    ] {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        resolvers.extend(parse_resolvers(&text));
+    for path in RESOLVERS {
+        resolvers.extend(resolvers_of(path)?);
     }
     Ok(HostAddresses {
         own: own.into_iter().collect(),
@@ -178,6 +166,37 @@ pub fn host_addresses() -> Result<HostAddresses, HostError> {
         resolvers: resolvers.into_iter().collect(),
         guests: guests.into_iter().collect(),
     })
+}
+
+/// Where servers are named: of all; behind the stub resolver 127.0.0.53 that the first may name; and where NetworkManager keeps what
+/// it would have written there.
+const RESOLVERS: [&str; 4] = [
+    "/etc/resolv.conf",
+    "/run/systemd/resolve/resolv.conf",
+    "/run/NetworkManager/resolv.conf",
+    "/run/NetworkManager/no-stub-resolv.conf",
+];
+
+/// The servers that a file names; none where there is no such file. What cannot be read is not taken for nothing: who is not known
+/// to be a resolver can be banned.
+fn resolvers_of(path: &'static str) -> Result<Vec<IpAddr>, HostError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(parse_resolvers(&text)),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(HostError::Resolvers { path, source }),
+    }
+}
+
+/// An outcome, where a kernel that does not know what it was asked for has nothing to tell.
+fn where_known(outcome: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
+    match outcome {
+        Err(NetlinkError::Socket { ref source, .. } | NetlinkError::Refused { ref source, .. })
+            if matches!(source.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// The servers that a `resolv.conf` names, in its order; scopes (`%eth0`) are cut off, and what is no address is passed over.
@@ -214,7 +233,7 @@ impl Changes {
             socket.join(group.cast_signed())?;
         }
         // Kernels before 5.3 have no next-hop objects that could change.
-        let _ = socket.join(libc::RTNLGRP_NEXTHOP.cast_signed());
+        where_known(socket.join(libc::RTNLGRP_NEXTHOP.cast_signed()))?;
         Ok(Changes {
             socket,
             batch: ReceiveBatch::new(16, 4096),
@@ -331,6 +350,7 @@ fn address_of(bytes: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
@@ -341,6 +361,33 @@ mod tests {
             Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into(),
         ];
         assert_eq!(parse_resolvers(text), expected);
+    }
+
+    #[test]
+    fn a_list_of_resolvers_that_is_there_and_cannot_be_read_is_not_taken_for_none() {
+        let servers = |path| resolvers_of(path).map_err(|why| why.to_string());
+        assert_eq!(servers("/proc/self/nothing"), Ok(Vec::new()));
+        let why = servers("/proc/self").unwrap_err();
+        assert!(why.starts_with("cannot read /proc/self: "), "{why}");
+    }
+
+    #[test]
+    fn only_a_kernel_that_does_not_know_the_question_has_no_answer() {
+        for (code, is_fine) in [
+            (libc::EOPNOTSUPP, true),
+            (libc::EINVAL, true),
+            (libc::ENOBUFS, false),
+            (libc::EPERM, false),
+        ] {
+            let refused = NetlinkError::Refused {
+                index: 0,
+                source: io::Error::from_raw_os_error(code),
+                detail: String::new(),
+                offset: None,
+            };
+            assert_eq!(where_known(Err(refused)).is_ok(), is_fine, "{code}");
+        }
+        assert!(where_known(Err(NetlinkError::Overrun)).is_err());
     }
 
     #[test]

@@ -140,6 +140,15 @@ impl AddressSet {
             .map(|(first, last)| (Ipv6Addr::from_bits(first), Ipv6Addr::from_bits(last)))
     }
 
+    /// The first address of a prefix that is in the set. Without host bits; IPv6 prefixes that hold all of IPv4's keys are asked
+    /// for those too.
+    pub fn first_in(&self, prefix: IpNet) -> Option<IpAddr> {
+        let (first, last) = prefix_range(prefix);
+        let near = self.ranges.partition_point(|&(_, end)| end < first);
+        let &(begin, _) = self.ranges.get(near)?;
+        (begin <= last).then(|| key_address(begin.max(first)))
+    }
+
     /// The smallest list of prefixes that makes up the set, IPv4 and IPv6 apart, in ascending order of each.
     pub fn prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
         let v4 = self

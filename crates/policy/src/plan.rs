@@ -49,6 +49,22 @@ impl Plan {
     pub fn looks_inside(&self) -> bool {
         self.dns.is_some() || self.rules.iter().any(|rule| rule.content.is_some())
     }
+
+    /// The addresses that must not be dropped: the policy's own, and those that the backend has discovered, where it may.
+    pub fn protected(&self, discovered: &AddressSet) -> AddressSet {
+        let listed = self
+            .protect
+            .sets
+            .iter()
+            .fold(self.protect.addresses.clone(), |all, set| {
+                all.union(&self.sets[set.0 as usize].addresses)
+            });
+        if self.protect.discover {
+            listed.union(discovered)
+        } else {
+            listed
+        }
+    }
 }
 
 /// Whether verdicts are enforced.

@@ -5,7 +5,6 @@
 //! left and is walked once.
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::Path;
 
 use anyhow::{Context, ensure};
 use policy::names::{NameSet, NameSetBuilder, Pattern, Reach, SourceId};
@@ -328,7 +327,9 @@ pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
         figures.extend(measure(&Sample::generated(count)?, true)?);
     }
     for file in ["107_gambling.list", "mining_hosts.txt"] {
-        let path = Path::new("../shared/data/lists/ntop+nDPI/lists").join(file);
+        let path = crate::shared_data()
+            .join("lists/ntop+nDPI/lists")
+            .join(file);
         match std::fs::read_to_string(&path) {
             Ok(text) => figures.extend(measure(&Sample::new(file, names_of(&text))?, false)?),
             Err(why) => println!("\nSKIPPED: {}: {why}", path.display()),

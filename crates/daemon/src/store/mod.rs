@@ -299,9 +299,7 @@ fn recall(
             (ban.since, ban.expires) = (step.shift(ban.since), step.shift(ban.expires));
         }
         for offender in &mut offenders {
-            offender.last = step.shift(offender.last);
-            offender.offended = offender.offended.map(|at| step.shift(at));
-            offender.lifted = offender.lifted.map(|at| step.shift(at));
+            *offender = offender.shifted(|at| step.shift(at));
         }
         warnings.push(format!(
             "the clock was set while nothing ran: {step}; bans keep the time they had left"

@@ -11,6 +11,7 @@ use wire::FiveTuple;
 
 use super::threshold::Threshold;
 use crate::ban::Evidence;
+use crate::clock;
 
 /// Connections of each source to each service.
 #[derive(Debug)]
@@ -51,17 +52,14 @@ impl Brute {
             was_reset,
             ..
         } = connection;
-        let age = now.since(*began);
+        let age = clock::age(*began, now)?;
         let is_short = age < settings.shorter_than || (*was_reset && age < settings.window);
         if !is_short || !settings.ports.matches(tuple.destination_port) {
             return None;
         }
         let key = self.key(source, tuple.destination, tuple.destination_port);
-        let evidence = self.threshold.count(key, *tuple, now)?;
-        Some(Evidence {
-            proven: true,
-            ..evidence
-        })
+        // A completed handshake shows who came.
+        self.threshold.count(key, *tuple, true, now)
     }
 
     /// One number for a source and a service: 128 bits of hash, which do not meet by accident.
@@ -100,7 +98,7 @@ mod tests {
                     began: at(began),
                     was_reset,
                 };
-                let counted = crate::detect::counted(address_key(source.parse().unwrap()));
+                let counted = crate::source::subnet_of(address_key(source.parse().unwrap()));
                 let evidence = brute.ended(&settings, &connection, counted, at(began + lasted))?;
                 assert!(evidence.proven && evidence.window == Duration::from_secs(60));
                 Some(place + 1)

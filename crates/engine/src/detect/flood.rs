@@ -9,12 +9,14 @@ use std::time::Duration;
 use policy::{AddressSet, Direction, Plan, Response, Timestamp, protocol};
 use wire::FiveTuple;
 
-use super::{Offence, counted};
+use super::Offence;
 use crate::ban::{Detector, Evidence};
 use crate::bounded::Bounded;
 use crate::bucket::{Bucket, Shape};
+use crate::clock;
 use crate::evidence::Pattern;
 use crate::facts::Facts;
+use crate::source::subnet_of;
 
 /// The key of all sources together.
 const EVERYBODY: u128 = 0;
@@ -36,6 +38,16 @@ pub enum Over {
     Source(Detector),
     /// That of all sources' half-open connections together.
     Everybody,
+}
+
+impl Over {
+    /// The meters for packets that begin a flow, in the order in which a packet is measured: none after the one that drops it.
+    pub(crate) const UNANSWERED: [Self; 4] = [
+        Self::Source(Detector::Rate),
+        Self::Source(Detector::SynFlood),
+        Self::Everybody,
+        Self::Source(Detector::UdpFlood),
+    ];
 }
 
 /// What every detector that counts packets is set to.
@@ -124,10 +136,11 @@ impl Floods {
         take(&mut self.icmp, plan, Detector::IcmpFlood, facts, now)
     }
 
-    /// Counts a packet that begins a flow, or belongs to one that nobody has answered. Every meter that it falls under counts it;
-    /// the first one that it is over speaks.
+    /// Counts a packet that begins a flow, or belongs to one that nobody has answered, by one of [`Over::UNANSWERED`]. The next
+    /// is to be asked unless this one's offence drops the packet.
     pub(crate) fn unanswered(
         &mut self,
+        meter: Over,
         plan: &Plan,
         facts: &Facts<'_>,
         now: Timestamp,
@@ -135,19 +148,18 @@ impl Floods {
         if !is_metered(facts) {
             return None;
         }
-        let rate = take(&mut self.rate, plan, Detector::Rate, facts, now);
-        let is_syn = facts
-            .tcp_flags
-            .is_some_and(|flags| flags.syn() && !flags.ack());
-        let flood = if is_syn {
-            take(&mut self.syn, plan, Detector::SynFlood, facts, now)
-                .or_else(|| self.half_open_of_all(plan, facts, now))
-        } else if facts.protocol == protocol::UDP {
-            take(&mut self.udp, plan, Detector::UdpFlood, facts, now)
-        } else {
-            None
-        };
-        rate.or(flood)
+        let is_syn = || (facts.tcp_flags).is_some_and(|flags| flags.syn() && !flags.ack());
+        match meter {
+            Over::Source(Detector::Rate) => take(&mut self.rate, plan, Detector::Rate, facts, now),
+            Over::Source(Detector::SynFlood) if is_syn() => {
+                take(&mut self.syn, plan, Detector::SynFlood, facts, now)
+            }
+            Over::Everybody if is_syn() => self.half_open_of_all(plan, facts, now),
+            Over::Source(Detector::UdpFlood) if facts.protocol == protocol::UDP => {
+                take(&mut self.udp, plan, Detector::UdpFlood, facts, now)
+            }
+            Over::Source(_) | Over::Everybody => None,
+        }
     }
 
     /// Everybody's half-open connections together. Nobody is banned for them.
@@ -174,7 +186,7 @@ impl Floods {
     /// A connection was completed: its SYN is not half-open any more.
     pub(crate) fn completed(&mut self, source: u128, now: Timestamp) {
         for (meter, key) in [
-            (&mut self.syn, counted(source)),
+            (&mut self.syn, subnet_of(source)),
             (&mut self.syn_of_all, EVERYBODY),
         ] {
             if let Some(meter) = meter {
@@ -212,7 +224,7 @@ impl Floods {
         };
         let evidence = meter
             .as_mut()?
-            .tell(counted(facts.source), facts.tuple(), now);
+            .tell(subnet_of(facts.source), facts.tuple(), now);
         Some(Offence {
             detector,
             response,
@@ -258,7 +270,7 @@ fn take(
     if ignore.contains_key(facts.source) {
         return None;
     }
-    match meter.take(counted(facts.source), facts.tuple(), now) {
+    match meter.take(subnet_of(facts.source), facts.tuple(), now) {
         Taken::Within => None,
         Taken::Over(evidence) => Some(Offence {
             detector,
@@ -353,7 +365,11 @@ impl Meter {
         };
         let over = self.gauge(source, now).over.get_or_insert_with(fresh);
         over.packets += 1;
-        if over.told.is_some_and(|told| now.since(told) < window) {
+        over.first = over.first.min(now);
+        if over
+            .told
+            .is_some_and(|told| clock::is_within(told, now, window))
+        {
             return None;
         }
         let evidence = Evidence {

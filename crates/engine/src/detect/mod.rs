@@ -15,8 +15,8 @@ use ipnet::IpNet;
 use policy::{AddressSet, Direction, Plan, Response, Timestamp, key_address};
 
 use crate::ban::{Detector, Evidence};
-use crate::ban_table::source_prefix;
 use crate::facts::Facts;
+use crate::source::{source_prefix, subnet_of, subnets_of};
 use crate::verdict::{Reason, Stage};
 use brute::Brute;
 use contact::Contact;
@@ -47,11 +47,6 @@ pub(crate) struct Offence {
     pub(crate) ban: Duration,
     /// `None`: it is known already, and this packet is one more of it.
     pub(crate) evidence: Option<Evidence>,
-}
-
-/// The source as detectors count it: the address for IPv4, the `/64` for IPv6.
-pub(crate) fn counted(source: u128) -> u128 {
-    policy::address::prefix_range(source_prefix(key_address(source))).0
 }
 
 impl Detectors {
@@ -89,25 +84,21 @@ impl Detectors {
 
     /// Which addresses must not be dropped.
     pub(crate) fn set_protected(&mut self, protected: &AddressSet) {
-        let subnet = u128::from(u64::MAX);
-        let ranges = protected.ipv6_ranges().map(|(first, last)| {
-            let (first, last) = (first.to_bits(), last.to_bits());
-            (first & !subnet, last | subnet)
-        });
-        self.shared = AddressSet::from_ranges(ranges);
+        self.shared = AddressSet::from_ranges(subnets_of(protected));
     }
 
-    /// The source as it is counted: see [`counted`]. Whoever shares his subnet with an address that must not be dropped, as all
-    /// do who are on one link with this host, is counted alone, since he can be banned alone only.
-    fn counted(&self, source: u128) -> u128 {
+    /// By what the source is counted: its address for IPv4, its `/64` for IPv6. But whoever shares his subnet with an address
+    /// that must not be dropped, as all do who are on one link with this host, is counted alone, since he can be banned alone
+    /// only.
+    fn counting_key(&self, source: u128) -> u128 {
         if self.shares(source) {
             source
         } else {
-            counted(source)
+            subnet_of(source)
         }
     }
 
-    /// What is banned for what the source did, where it is [counted](Self::counted).
+    /// What is banned for what the source did, where it is [counted](Self::counting_key).
     pub(crate) fn culprit(&self, source: u128) -> IpNet {
         if self.shares(source) {
             policy::address::host_prefix(key_address(source))
@@ -138,7 +129,7 @@ impl Detectors {
         if settings.ignore.contains_key(source) {
             return None;
         }
-        let counted = self.counted(source);
+        let counted = self.counting_key(source);
         let scan = self.scan.as_mut()?;
         let evidence = scan.contact(counted, contact, outcome, now)?;
         Some(Offence {
@@ -165,7 +156,7 @@ impl Detectors {
         if ended.direction == Direction::Out || settings.ignore.contains_key(source) {
             return None;
         }
-        let counted = self.counted(source);
+        let counted = self.counting_key(source);
         let evidence = (self.brute.as_mut()?).ended(settings, ended, counted, now)?;
         Some(Offence {
             detector: Detector::Brute,
@@ -209,8 +200,8 @@ impl Detectors {
         if !counts || settings.ignore.contains_key(facts.source) {
             return None;
         }
-        let counted = self.counted(facts.source);
-        let evidence = (self.blocked.as_mut()?).count(counted, facts.tuple(), now)?;
+        let counted = self.counting_key(facts.source);
+        let evidence = (self.blocked.as_mut()?).count(counted, facts.tuple(), false, now)?;
         Some(Offence {
             detector: Detector::Blocked,
             response: settings.response,
@@ -230,13 +221,10 @@ impl Detectors {
         if facts.direction == Direction::Out || settings.ignore.contains_key(facts.source) {
             return None;
         }
-        let counted = self.counted(facts.source);
-        let evidence = (self.payload.as_mut()?).count(counted, facts.tuple(), now)?;
-        let evidence = Evidence {
-            // Of UDP anybody can have sent it; TCP is counted behind a handshake alone.
-            proven: facts.tcp_flags.is_some(),
-            ..evidence
-        };
+        let counted = self.counting_key(facts.source);
+        // Of UDP anybody can have sent it; TCP is counted behind a handshake alone.
+        let proven = facts.tcp_flags.is_some();
+        let evidence = (self.payload.as_mut()?).count(counted, facts.tuple(), proven, now)?;
         Some(Offence {
             detector: Detector::Payload,
             response: settings.response,

@@ -19,6 +19,7 @@ use wire::FiveTuple;
 use super::contact::Contact;
 use crate::ban::Evidence;
 use crate::bounded::Bounded;
+use crate::clock;
 use crate::evidence::{Pattern, Shape, Technique};
 
 /// Contacts remembered beside those that the largest threshold needs: served ones, and those of other targets.
@@ -133,10 +134,10 @@ impl Known {
 impl Source {
     /// How much it matters: what it failed at, while that can still count.
     fn weight(&self, now: Timestamp, window: Duration) -> u64 {
-        if now.since(self.failed_last) > window {
-            return 0;
+        match clock::age(self.failed_last, now) {
+            Some(age) if age <= window => self.failed,
+            _ => 0,
         }
-        self.failed
     }
 
     fn weigh(&mut self) {
@@ -182,12 +183,16 @@ impl Scan {
         let entry = self
             .by_source
             .entry(source, Source::default, |source| source.weight(now, slow));
+        // When they were is not known any more, and they would outlive all that is to come.
+        entry
+            .contacts
+            .retain(|known| clock::age(known.at, now).is_some());
         let known = entry.note(contact, outcome, most, slow);
         entry.weigh();
         if outcome == Outcome::Served
             || entry
                 .told
-                .is_some_and(|told| now.since(told) < self.thresholds.window)
+                .is_some_and(|told| clock::is_within(told, now, self.thresholds.window))
         {
             return None;
         }
@@ -213,11 +218,10 @@ impl Scan {
         let counted = &mut self.counted;
         let served = contacts
             .iter()
-            .filter(|known| known.outcome == Outcome::Served)
+            .filter(|known| {
+                known.outcome == Outcome::Served && latest.at.since(known.at) <= slow_window
+            })
             .count() as u64;
-        let is_proven = contacts.iter().any(|known| {
-            known.outcome == Outcome::Served && known.protocol == policy::protocol::TCP
-        });
         let tests = [
             (Shape::Vertical, ports, window),
             (Shape::Slow, slow_ports, slow_window),
@@ -254,7 +258,8 @@ impl Scan {
                 last: last.at,
                 first_packet: first.tuple(address),
                 last_packet: last.tuple(address),
-                proven: is_proven,
+                // What failed had no handshake, whatever else the source completed: anybody can have sent it.
+                proven: false,
                 pattern: Pattern::Scan {
                     shape,
                     technique,
@@ -435,12 +440,13 @@ mod tests {
     /// Runs steps of `(target, port, outcome, millis)`; the place of the first offence and its shape.
     fn run(steps: impl IntoIterator<Item = (u32, u16, Outcome, u64)>) -> Option<(usize, Shape)> {
         let mut scan = Scan::new(STANDARD, 1_000, 3);
+        let mut now = at(0);
         steps
             .into_iter()
             .enumerate()
             .find_map(|(place, (target, port, outcome, millis))| {
-                let evidence =
-                    scan.contact(1, &contact(target, port, millis), outcome, at(millis))?;
+                now = now.max(at(millis));
+                let evidence = scan.contact(1, &contact(target, port, millis), outcome, now)?;
                 match evidence.pattern {
                     Pattern::Scan { shape, .. } => Some((place + 1, shape)),
                     _ => None,

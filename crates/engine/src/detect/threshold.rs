@@ -10,6 +10,7 @@ use wire::FiveTuple;
 
 use crate::ban::Evidence;
 use crate::bounded::Bounded;
+use crate::clock;
 use crate::evidence::Pattern;
 
 /// Parts that a window is counted in; what is older than the window by less than one part may still count.
@@ -28,9 +29,12 @@ struct Count {
     parts: [u32; PARTS],
     /// Number, since the epoch, of the part that is counted in now.
     current: u64,
+    last: Timestamp,
     first: Mark,
     /// The first one of the window's later half: the first once that has left the window.
     next: Option<Mark>,
+    /// The part of the last one that a third party could have sent.
+    forgeable: Option<u64>,
 }
 
 /// A packet that counted.
@@ -55,11 +59,13 @@ impl Threshold {
         u64::try_from(u128::from(now.as_nanos()) / length).unwrap_or(u64::MAX)
     }
 
-    /// Counts one event. Gives the evidence when the source reaches the limit, and begins anew with it.
+    /// Counts one event, `proven` where no third party can have brought it about. Gives the evidence when the source reaches the
+    /// limit, and begins anew with it; it is proven when all that counted was.
     pub(crate) fn count(
         &mut self,
         source: u128,
         tuple: FiveTuple,
+        proven: bool,
         now: Timestamp,
     ) -> Option<Evidence> {
         let part = self.part(now);
@@ -71,14 +77,23 @@ impl Threshold {
         let fresh = || Count {
             parts: [0; PARTS],
             current: part,
+            last: now,
             first: mark,
             next: None,
+            forgeable: None,
         };
         let entry = self
             .by_source
-            .entry(source, fresh, |count| count.sum_at(part));
+            .entry(source, fresh, |count| count.sum_at(part, now));
+        if clock::age(entry.last, now).is_none() {
+            *entry = fresh();
+        }
+        entry.last = entry.last.max(now);
         entry.advance(part);
         entry.mark(mark);
+        if !proven {
+            entry.forgeable = Some(entry.current);
+        }
         entry.parts[(entry.current % PARTS as u64) as usize] += 1;
         let count = entry.sum();
         if count < self.limit {
@@ -92,7 +107,7 @@ impl Threshold {
             last: now,
             first_packet: entry.first.packet,
             last_packet: tuple,
-            proven: false,
+            proven: entry.is_proven(),
             pattern: Pattern::Plain,
         };
         self.by_source.remove(source);
@@ -103,6 +118,12 @@ impl Threshold {
 impl Count {
     fn sum(&self) -> u64 {
         self.parts.iter().map(|&part| u64::from(part)).sum()
+    }
+
+    /// Whether nobody else could have brought about what counts.
+    fn is_proven(&self) -> bool {
+        self.forgeable
+            .is_none_or(|part| self.current.saturating_sub(part) >= PARTS as u64)
     }
 
     /// Keeps in mind which was the first within the window.
@@ -121,15 +142,16 @@ impl Count {
     }
 
     /// What it would be once the window has moved on to `part`.
-    fn sum_at(&self, part: u64) -> u64 {
-        if part.saturating_sub(self.current) >= PARTS as u64 {
+    fn sum_at(&self, part: u64, now: Timestamp) -> u64 {
+        let is_over = part.saturating_sub(self.current) >= PARTS as u64;
+        if is_over || clock::age(self.last, now).is_none() {
             0
         } else {
             self.sum()
         }
     }
 
-    /// Moves the window on. A clock that steps back counts on in the current part.
+    /// Moves the window on. What comes out of order counts in the current part.
     fn advance(&mut self, part: u64) {
         let steps = part.saturating_sub(self.current);
         for step in 1..=steps.min(PARTS as u64) {
@@ -158,13 +180,16 @@ mod tests {
     fn the_nth_within_the_window_is_the_offence() {
         let mut threshold = Threshold::new(5, Duration::from_secs(10), 100, 1);
         let at = |secs: u64| Timestamp::from_secs(1_000 + secs);
-        assert!((0..4).all(|n| threshold.count(1, tuple(), at(n)).is_none()));
-        let evidence = threshold.count(1, tuple(), at(9)).unwrap();
+        assert!((0..4).all(|n| threshold.count(1, tuple(), false, at(n)).is_none()));
+        let evidence = threshold.count(1, tuple(), false, at(9)).unwrap();
         assert_eq!(
             (evidence.count, evidence.first, evidence.last),
             (5, at(0), at(9))
         );
-        assert!(threshold.count(1, tuple(), at(9)).is_none(), "counted anew");
+        assert!(
+            threshold.count(1, tuple(), false, at(9)).is_none(),
+            "counted anew"
+        );
     }
 
     #[test]
@@ -172,7 +197,7 @@ mod tests {
         let mut threshold = Threshold::new(5, Duration::from_secs(10), 100, 1);
         assert!((0..100).all(|n| {
             threshold
-                .count(1, tuple(), Timestamp::from_secs(n * 3))
+                .count(1, tuple(), false, Timestamp::from_secs(n * 3))
                 .is_none()
         }));
     }
@@ -181,10 +206,21 @@ mod tests {
     fn the_first_that_is_told_lies_within_the_window() {
         let mut threshold = Threshold::new(9, Duration::from_secs(10), 100, 1);
         let at = |n: u64| Timestamp::from_secs(1_000 + n * 2);
-        assert!((0..50).all(|n| threshold.count(1, tuple(), at(n)).is_none()));
-        let evidence = (0..9).find_map(|_| threshold.count(1, tuple(), at(50)));
+        assert!((0..50).all(|n| threshold.count(1, tuple(), false, at(n)).is_none()));
+        let evidence = (0..9).find_map(|_| threshold.count(1, tuple(), false, at(50)));
         let evidence = evidence.unwrap();
         assert!(evidence.last.since(evidence.first) <= Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_begins_the_window_anew() {
+        let mut threshold = Threshold::new(5, Duration::from_secs(10), 100, 1);
+        let mut count = |secs| threshold.count(1, tuple(), false, Timestamp::from_secs(secs));
+        assert!((0..4).all(|_| count(9_000).is_none()));
+        let thinly = (0..500).map(|n| 1_000 + n * 3);
+        assert!(thinly.clone().all(|secs| count(secs).is_none()));
+        let evidence = (0..5).find_map(|_| count(2_600)).unwrap();
+        assert_eq!(evidence.first, Timestamp::from_secs(2_600));
     }
 
     #[test]
@@ -193,12 +229,28 @@ mod tests {
         let mut offences = 0;
         for n in 0..100_000_u64 {
             let now = Timestamp::from_micros(1_000_000_000 + n * 100);
-            threshold.count(u128::from(n) + 1_000, tuple(), now);
-            if n % 10 == 0 && threshold.count(1, tuple(), now).is_some() {
+            threshold.count(u128::from(n) + 1_000, tuple(), false, now);
+            if n % 10 == 0 && threshold.count(1, tuple(), false, now).is_some() {
                 offences += 1;
             }
             assert!(threshold.by_source.len() <= 64);
         }
         assert!(offences > 100, "{offences}");
+    }
+
+    #[test]
+    fn evidence_is_proven_while_all_of_it_is() {
+        let mut threshold = Threshold::new(3, Duration::from_secs(8), 100, 1);
+        let mut run = |events: [(u64, bool); 3]| {
+            let [.., last] = events.map(|(secs, proven)| {
+                threshold.count(1, tuple(), proven, Timestamp::from_secs(1_000 + secs))
+            });
+            last.map(|evidence| evidence.proven)
+        };
+        assert_eq!(run([(0, true), (1, true), (2, true)]), Some(true));
+        assert_eq!(run([(10, true), (11, false), (12, true)]), Some(false));
+        assert_eq!(run([(20, false), (27, true), (28, true)]), None);
+        assert_eq!(run([(28, true), (40, false), (41, true)]), None);
+        assert_eq!(run([(60, true), (61, true), (62, true)]), Some(true));
     }
 }

@@ -8,10 +8,10 @@ use super::decide::Decided;
 use super::gate::Charge;
 use super::{Arrival, Engine, Inspect};
 use crate::ban::{BanOrigin, Detector};
-use crate::ban_table::source_prefix;
 use crate::detect::{Offence, Over};
 use crate::event::{Alert, Event, EventBody};
 use crate::facts::Facts;
+use crate::source::source_prefix;
 use crate::verdict::{Reason, Verdict};
 
 /// What is known of who sent a packet.

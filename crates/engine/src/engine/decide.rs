@@ -8,6 +8,7 @@ use wire::Packet;
 
 use super::answer::Sender;
 use super::{Arrival, Decision, Engine, Inspect, Known, facts_of};
+use crate::detect::Over;
 use crate::essential::essential;
 use crate::event::{Alert, AskedHost, EventBody};
 use crate::facts::{Facts, Probe};
@@ -310,10 +311,13 @@ impl Engine {
     /// Detectors that limit, rules, essentials, the default.
     pub(super) fn decide_untracked(&mut self, facts: &Facts<'_>, now: Timestamp) -> Decided {
         let plan = Arc::clone(&self.plan);
-        if let Some(offence) = self.detectors.floods().unanswered(&plan, facts, now)
-            && let Some(decided) = self.answer_flood(facts, offence, now)
-        {
-            return decided;
+        for meter in Over::UNANSWERED {
+            let floods = self.detectors.floods();
+            if let Some(offence) = floods.unanswered(meter, &plan, facts, now)
+                && let Some(decided) = self.answer_flood(facts, offence, now)
+            {
+                return decided;
+            }
         }
         if let Some((id, host)) = self.first_match(&plan, facts, now) {
             if self.rules.brief(id).has_content {

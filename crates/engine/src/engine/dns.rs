@@ -9,11 +9,13 @@ use wire::dns::Name;
 
 use super::decide::{Case, Decided};
 use super::{Engine, Known};
-use crate::detect::counted;
+
 use crate::event::{DnsListed, DnsQuestion, EventBody};
 use crate::facts::Facts;
 use crate::flow::FlowSlot;
+use crate::inspect::Shortage;
 use crate::inspect::dns::{Asked, Messages, Next, Questions, judge};
+use crate::source::subnet_of;
 use crate::verdict::{DnsRefusal, Reason, Verdict};
 
 impl Engine {
@@ -83,7 +85,7 @@ impl Engine {
         if segment.payload().is_empty() && !begins && flow.questions.is_none() {
             return decided;
         }
-        let source = counted(policy::address_key(flow.tuple.source));
+        let source = subnet_of(policy::address_key(flow.tuple.source));
         let mut questions = flow.questions.take().unwrap_or_else(|| {
             Box::new(Questions {
                 source,
@@ -117,12 +119,15 @@ impl Engine {
                     .memory
                     .shortage(source, now_held > held, limit);
                 self.inspector.memory.account(source, now_held, held);
-                match short {
-                    None => Ok(()),
-                    Some(_) => {
-                        if let Some(messages) = &mut questions.sides[usize::from(is_reply)] {
-                            messages.refuse(DnsRefusal::Memory);
-                        }
+                let side = questions.sides[usize::from(is_reply)].as_mut();
+                match (short, side) {
+                    (None, _) | (_, None) => Ok(()),
+                    (Some(Shortage::Total), Some(messages)) if plan.on_failure.passes() => {
+                        messages.lose();
+                        Ok(())
+                    }
+                    (Some(Shortage::Share | Shortage::Total), Some(messages)) => {
+                        messages.refuse(DnsRefusal::Memory);
                         Err(DnsRefusal::Memory)
                     }
                 }

@@ -6,18 +6,16 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
-use policy::address::{IPV4_FIRST, IPV4_LAST, prefix_range};
-use policy::{Timestamp, key_address};
+use policy::Timestamp;
+use policy::address::prefix_range;
 
 use super::Engine;
-use crate::ban::{Ban, BanOrigin, BanRefused, Evidence, GREW_FROM, NoSource};
+use crate::ban::{Ban, BanOrigin, BanRefused, Evidence, GREW_FROM};
 use crate::ban_table::place;
+use crate::clock;
 use crate::event::EventBody;
 use crate::offender::{Offender, wider};
-
-/// Shortest prefixes that can be banned; anything shorter is a good part of the Internet.
-const SHORTEST_IPV4: u8 = 8;
-const SHORTEST_IPV6: u8 = 16;
+use crate::source::no_source;
 
 /// Why somebody shall be banned.
 #[derive(Clone, Debug)]
@@ -59,8 +57,7 @@ impl Refusals {
     const MOST: usize = 1_024;
 
     fn may_tell(&mut self, refused: &BanRefused, now: Timestamp) -> bool {
-        // A clock that was set back must not silence for longer.
-        let is_late = |at: &Timestamp| *at <= now && now.since(*at) < Self::QUIET;
+        let is_late = |at: &Timestamp| clock::is_within(*at, now, Self::QUIET);
         let prefix = refused.prefix();
         let mut tell = !self.told.get(&prefix).is_some_and(is_late);
         if tell && self.told.len() >= Self::MOST && !self.told.contains_key(&prefix) {
@@ -87,47 +84,6 @@ pub(super) fn canonical(prefix: IpNet) -> IpNet {
     }
 }
 
-/// Why nobody sends from there, if so. For canonical prefixes.
-fn no_source(prefix: IpNet) -> Option<NoSource> {
-    let (first, last) = prefix_range(prefix);
-    match prefix {
-        IpNet::V4(v4) => {
-            let network = v4.network();
-            if v4.prefix_len() < SHORTEST_IPV4 {
-                Some(NoSource::TooWide)
-            } else if network.octets()[0] == 0 {
-                Some(NoSource::Unspecified)
-            } else if network.is_loopback() {
-                Some(NoSource::Loopback)
-            } else if network.is_multicast() {
-                Some(NoSource::Multicast)
-            } else if first == IPV4_LAST {
-                Some(NoSource::Broadcast)
-            } else {
-                None
-            }
-        }
-        IpNet::V6(v6) => {
-            let network = v6.network();
-            if v6.prefix_len() < SHORTEST_IPV6 {
-                Some(NoSource::TooWide)
-            } else if network.is_unspecified() {
-                Some(NoSource::Unspecified)
-            } else if network.is_loopback() {
-                Some(NoSource::Loopback)
-            } else if network.is_multicast() {
-                Some(NoSource::Multicast)
-            } else if network.is_unicast_link_local() && v6.prefix_len() < 128 {
-                Some(NoSource::LinkLocal)
-            } else if first <= IPV4_LAST && last >= IPV4_FIRST {
-                Some(NoSource::Mapped)
-            } else {
-                None
-            }
-        }
-    }
-}
-
 impl Engine {
     /// Whether a canonical prefix may be banned for `origin`.
     fn admit(&self, prefix: IpNet, origin: &BanOrigin) -> Result<(), BanRefused> {
@@ -138,14 +94,8 @@ impl Engine {
         if is_automatic(origin) && prefix.prefix_len() < collateral {
             return Err(BanRefused::Collateral { prefix, collateral });
         }
-        let (first, last) = prefix_range(prefix);
-        let ranges = self.protected.ranges();
-        let near = ranges.partition_point(|&(_, end)| end < first);
-        if let Some(&(begin, _)) = ranges.get(near).filter(|&&(begin, _)| begin <= last) {
-            return Err(BanRefused::Protected {
-                prefix,
-                address: key_address(begin.max(first)),
-            });
+        if let Some(address) = self.protected.first_in(prefix) {
+            return Err(BanRefused::Protected { prefix, address });
         }
         self.bans.has_room(prefix)
     }
@@ -179,11 +129,23 @@ impl Engine {
         let prefix = canonical(prefix);
         self.pass(prefix, &charge.origin, now)?;
         let first = duration.unwrap_or(self.plan.ban.duration);
+        if charge.is_automatic()
+            && let Some(held) = self.held_until(prefix, now.after(first), now)
+        {
+            return Ok(held.clone());
+        }
         let ban = self.put(prefix, first, Duration::ZERO, &charge, Vec::new(), now);
         if charge.proven && charge.is_automatic() {
             self.widen(prefix, first, &charge, &ban, now);
         }
         Ok(ban)
+    }
+
+    /// The ban that keeps a whole prefix out until then at least: what else its source did was on its way before, or was found by
+    /// another, and is no reason for a further ban.
+    fn held_until(&self, prefix: IpNet, until: Timestamp, now: Timestamp) -> Option<&Ban> {
+        let mut around = self.bans.all_covering(prefix_range(prefix).0, now);
+        around.find(|ban| ban.prefix.contains(&prefix) && ban.expires >= until)
     }
 
     /// Puts an admitted ban in force, for at least `least`, and remembers it.
@@ -198,14 +160,16 @@ impl Engine {
     ) -> Ban {
         let settings = &self.plan.ban;
         let past = self.offenders.of(prefix, now, settings.memory);
+        // Who makes a ban in force longer or shorter bans nobody a further time.
+        let in_force = self.bans.get(prefix).is_some_and(|ban| ban.expires > now);
+        let in_force = in_force && past.times > 0;
         let lasts = if charge.proven && charge.is_automatic() {
-            settings.escalated(first, past.offences).max(least)
+            let before = past.offences - u32::from(in_force && past.offences > 0);
+            settings.escalated(first, before).max(least)
         } else {
             first
         };
-        // Who makes a ban in force longer or shorter bans nobody a further time.
-        let in_force = self.bans.get(prefix).is_some_and(|ban| ban.expires > now);
-        let past = if in_force && past.times > 0 {
+        let past = if in_force {
             past
         } else {
             past.banned(now, charge.proven)
@@ -296,7 +260,8 @@ impl Engine {
         self.impose(prefix, duration, charge, now)
     }
 
-    /// Makes a ban that another engine over the same plan found due, with the history that this one knows.
+    /// Makes a ban that another engine over the same plan found due, with the history that this one knows. One in force stays,
+    /// without an event, where it keeps the prefix out for as long: several engines may find the same offence.
     ///
     /// # Errors
     /// As [`Engine::ban`].
@@ -384,9 +349,12 @@ impl Engine {
         }
     }
 
-    /// The clock that all times are by was set: bans keep the time they have left.
+    /// The clock that all times are by was set: bans keep the time they have left, who was banned before is as far back as it
+    /// was, and flows are as old. Rates and counts begin anew where the clock was set back, also when nobody tells.
     pub fn shift(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
-        self.bans.shift(moved);
+        self.bans.shift(&moved);
+        self.offenders.shift(&moved);
+        self.flows.shift(moved);
     }
 
     /// Refusals of bans that were not told, since the same was told within the minute.

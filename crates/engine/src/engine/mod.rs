@@ -136,22 +136,6 @@ pub struct Engine {
     seed: u64,
 }
 
-/// The addresses that must not be dropped: found by the backend, and the policy's own.
-fn protected_addresses(plan: &Plan, discovered: &AddressSet) -> AddressSet {
-    let listed = plan
-        .protect
-        .sets
-        .iter()
-        .fold(plan.protect.addresses.clone(), |all, set| {
-            all.union(&plan.sets[set.0 as usize].addresses)
-        });
-    if plan.protect.discover {
-        listed.union(discovered)
-    } else {
-        listed
-    }
-}
-
 fn drop_shape(plan: &Plan) -> Shape {
     let rate =
         std::num::NonZeroU32::new(plan.log.drops_per_second).unwrap_or(std::num::NonZeroU32::MIN);
@@ -168,7 +152,7 @@ impl Engine {
             seed,
         } = setup;
         let shape = drop_shape(&plan);
-        let protected = protected_addresses(&plan, &discovered);
+        let protected = plan.protected(&discovered);
         let mut detectors = Detectors::new(&plan, seed);
         detectors.set_protected(&protected);
         Self {
@@ -231,11 +215,13 @@ impl Engine {
         decision
     }
 
-    /// Lets time pass when no packet comes: bans end, flows end, fragments are given up.
+    /// Lets time pass when no packet comes: bans end, fragments are given up, and of the flows, which are looked at in turn once a
+    /// second, those end that are over. To be called several times a second.
     pub fn advance(&mut self, now: Timestamp) {
         self.expire_bans(now);
-        self.watch_silence(now);
-        self.flows.expire(now, &mut self.ended);
+        let mut silent = std::mem::take(&mut self.silent);
+        self.flows.walk(now, &mut silent, &mut self.ended);
+        self.watch_silence(&mut silent, now);
         let mut given_up = std::mem::take(&mut self.given_up);
         self.fragments.expire(now, &mut given_up);
         self.settle_given_up(&mut given_up, now);
@@ -247,7 +233,9 @@ impl Engine {
         let mut given_up = std::mem::take(&mut self.given_up);
         self.fragments.finish(&mut given_up);
         self.settle_given_up(&mut given_up, now);
-        self.watch_silence(now);
+        let mut silent = std::mem::take(&mut self.silent);
+        self.flows.silent(now, &mut silent);
+        self.watch_silence(&mut silent, now);
         self.flows.finish(&mut self.ended);
         self.record_ended();
     }
@@ -284,7 +272,7 @@ impl Engine {
         self.detectors = Detectors::new(&plan, self.seed);
         self.bans.set_capacity(plan.ban.capacity);
         self.offenders.set_capacity(plan.ban.capacity);
-        self.protected = protected_addresses(&plan, &self.discovered);
+        self.protected = plan.protected(&self.discovered);
         self.detectors.set_protected(&self.protected);
         self.hits = vec![0; plan.rules.len()];
         self.drop_shape = drop_shape(&plan);
@@ -309,19 +297,14 @@ impl Engine {
     /// Other addresses were found: this host's own, and those that need protection. Bans that they contradict are lifted.
     pub fn set_addresses(&mut self, own: AddressSet, protected: AddressSet, now: Timestamp) {
         self.own = own;
-        self.protected = protected_addresses(&self.plan, &protected);
+        self.protected = self.plan.protected(&protected);
         self.detectors.set_protected(&self.protected);
         self.discovered = protected;
         let contradicted: Vec<IpNet> = self
             .bans
             .iter()
             .map(|ban| ban.prefix)
-            .filter(|&prefix| {
-                !std::iter::once(prefix)
-                    .collect::<AddressSet>()
-                    .intersection(&self.protected)
-                    .is_empty()
-            })
+            .filter(|&prefix| self.protected.first_in(prefix).is_some())
             .collect();
         for prefix in contradicted {
             self.unban(now, prefix);

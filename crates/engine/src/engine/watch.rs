@@ -171,15 +171,11 @@ impl Engine {
         }
     }
 
-    /// Flows that nobody has answered for too long.
-    pub(super) fn watch_silence(&mut self, now: Timestamp) {
-        if !self.detectors.watches_contacts() {
-            return;
-        }
-        let mut silent = std::mem::take(&mut self.silent);
-        self.flows.silent(now, &mut silent);
+    /// Takes down the flows that nobody has answered for too long.
+    pub(super) fn watch_silence(&mut self, silent: &mut Vec<FlowSlot>, now: Timestamp) {
         for slot in silent.drain(..) {
-            let flow = self.flows.get(slot);
+            let is_watched = self.detectors.watches_contacts();
+            let flow = self.flows.get(slot).filter(|_| is_watched);
             // What was picked up under way may have been answered where nobody looked.
             let asked = flow
                 .filter(|flow| flow.by_syn || flow.tuple.protocol != protocol::TCP)
@@ -187,8 +183,10 @@ impl Engine {
             if let Some((contact, outcome @ Outcome::Failed)) = asked {
                 self.note_contact(&contact, outcome, now);
             }
+            self.flows.expire(slot, now, &mut self.ended);
         }
-        self.silent = silent;
+        // The room is used again.
+        self.silent = std::mem::take(silent);
     }
 
     fn note_contact(&mut self, contact: &Contact, outcome: Outcome, now: Timestamp) {

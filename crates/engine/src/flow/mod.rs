@@ -15,8 +15,10 @@ use policy::{Direction, RuleId, Timestamp};
 use std::hash::BuildHasher;
 use wire::{FiveTuple, Packet, Transport};
 
+use crate::clock;
 use crate::event::{FlowEnd, FlowRecord};
 use crate::facts::Facts;
+use crate::refusal::is_refusal;
 use crate::verdict::{Invalid, Reason};
 use connection::Connection;
 pub(crate) use key::{FlowKey, Oriented};
@@ -200,6 +202,8 @@ pub(crate) struct FlowTable {
     ceiling: usize,
     /// Where the next look for expired flows begins.
     hand: usize,
+    /// Where the next [`FlowTable::walk`] begins, and when the last was.
+    walk: (usize, Option<Timestamp>),
     /// What the last packet told.
     news: Option<News>,
 }
@@ -209,6 +213,8 @@ pub(crate) struct FlowTable {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a flow is kept that the kernel tracks and that needs no more inspection.
 const SETTLED_TIMEOUT: Duration = Duration::from_secs(120);
+/// In which every flow is looked at once when time passes: a full table at once would hold up packets for as long as that takes.
+const ROUND: Duration = Duration::from_secs(1);
 /// Slots looked at for expired flows at each packet.
 const SWEEP: usize = 2;
 /// Slots looked at for one that may go when the table is full (the kernel looks at 8 hash buckets).
@@ -223,6 +229,7 @@ impl FlowTable {
             hasher: FixedState::with_seed(seed),
             ceiling: ceiling.max(1) as usize,
             hand: 0,
+            walk: (0, None),
             news: None,
         }
     }
@@ -343,7 +350,7 @@ impl FlowTable {
                     Some((flow, _)) if self.is_gone(flow) => State::Invalid(Invalid::IcmpNoFlow),
                     Some((flow, reply)) => {
                         let is_unanswered = self.get(flow).is_some_and(|flow| !flow.answered);
-                        if is_unanswered && !reply && says_why_not(facts) {
+                        if is_unanswered && !reply && is_refusal(facts.protocol, facts.icmp) {
                             self.tell(flow, Turn::Refused);
                         }
                         State::Related { flow }
@@ -616,9 +623,12 @@ impl FlowTable {
     }
 
     fn expire_at_hand(&mut self, now: Timestamp, ended: &mut Ended) -> bool {
-        let over = self.slab[self.hand]
-            .as_ref()
-            .is_some_and(|flow| flow.is_over(now));
+        let over = self.slab[self.hand].as_mut().is_some_and(|flow| {
+            if clock::age(flow.last, now).is_none() {
+                flow.last = now;
+            }
+            flow.is_over(now)
+        });
         if over {
             let closed = self.slab[self.hand].as_ref().is_some_and(Flow::is_closed);
             let end = if closed {
@@ -648,7 +658,29 @@ impl FlowTable {
         false
     }
 
-    /// Flows that nobody answers, each once, put into `silent`. To be asked with [`FlowTable::expire`], from time to time.
+    /// Looks at every flow once in [`ROUND`], however often it is called: those that are over end, and those that nobody answers
+    /// are put into `silent`, each once, and end by [`FlowTable::expire`] when they have been told.
+    pub(crate) fn walk(&mut self, now: Timestamp, silent: &mut Vec<FlowSlot>, ended: &mut Ended) {
+        let (begin, last) = self.walk;
+        let passed = last.and_then(|last| clock::age(last, now)).unwrap_or(ROUND);
+        let slots = self.slab.len() as u128 * passed.min(ROUND).as_nanos() / ROUND.as_nanos();
+        if slots == 0 {
+            return;
+        }
+        for step in 0..slots as usize {
+            self.hand = (begin + step) % self.slab.len();
+            let flow = self.slab[self.hand].as_mut();
+            if let Some(flow) = flow.filter(|flow| flow.is_silent(now)) {
+                flow.failure_told = true;
+                silent.push(FlowSlot(self.hand as u32));
+            } else {
+                self.expire_at_hand(now, ended);
+            }
+        }
+        self.walk = ((begin + slots as usize) % self.slab.len(), Some(now));
+    }
+
+    /// Every flow that nobody answers and that was not told, put into `silent`.
     pub(crate) fn silent(&mut self, now: Timestamp, silent: &mut Vec<FlowSlot>) {
         for (place, flow) in self.slab.iter_mut().enumerate() {
             if let Some(flow) = flow.as_mut().filter(|flow| flow.is_silent(now)) {
@@ -658,12 +690,10 @@ impl FlowTable {
         }
     }
 
-    /// Ends every flow that is over at `now`.
-    pub(crate) fn expire(&mut self, now: Timestamp, ended: &mut Ended) {
-        for place in 0..self.slab.len() {
-            self.hand = place;
-            self.expire_at_hand(now, ended);
-        }
+    /// Ends this flow if it is over at `now`.
+    pub(crate) fn expire(&mut self, flow: FlowSlot, now: Timestamp, ended: &mut Ended) {
+        self.hand = flow.0 as usize;
+        self.expire_at_hand(now, ended);
     }
 
     /// Ends every flow, in the order of their slots.
@@ -676,6 +706,13 @@ impl FlowTable {
                 FlowEnd::Shutdown
             };
             self.remove(FlowSlot(place as u32), end, ended);
+        }
+    }
+
+    /// Moves the begin and the last packet of every flow.
+    pub(crate) fn shift(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        for flow in self.iter_mut() {
+            (flow.start, flow.last) = (moved(flow.start), moved(flow.last));
         }
     }
 
@@ -700,18 +737,8 @@ pub(crate) const fn opposite(direction: Direction) -> Direction {
     }
 }
 
-/// Whether an ICMP error says that what it quotes was refused: destination unreachable, but for "fragmentation needed". That a
-/// packet's time ran out says nothing of its target.
-fn says_why_not(facts: &Facts<'_>) -> bool {
-    match (facts.protocol, facts.icmp) {
-        (policy::protocol::ICMP, Some((3, code))) => code != 4,
-        (policy::protocol::ICMPV6, Some((1, _))) => true,
-        _ => false,
-    }
-}
-
 fn count(flow: &mut Flow, facts: &Facts<'_>, reply: bool, now: Timestamp) {
-    flow.last = now.max(flow.last);
+    flow.last = clock::latest(flow.last, now);
     flow.packets[usize::from(reply)] += 1;
     flow.bytes[usize::from(reply)] += u64::from(facts.len);
 }

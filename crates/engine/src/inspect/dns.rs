@@ -91,8 +91,9 @@ pub(crate) struct Messages {
     skip: usize,
     /// A message was refused: what the side sends from then on is refused too, as it is the same message again or one behind it.
     refused: Option<DnsRefusal>,
-    /// A capture holds the begins of packets alone: nothing can be said of this stream.
-    is_cut: bool,
+    /// Nothing can be said of this stream: a capture holds the begins of packets alone, or there is no memory for it and the
+    /// policy lets pass what cannot be looked at.
+    is_lost: bool,
 }
 
 /// What is next in a stream.
@@ -117,15 +118,22 @@ impl Messages {
         self.stream.memory()
     }
 
+    /// Looks no further: what the side sends passes, and nothing of it is held.
+    pub(crate) fn lose(&mut self) {
+        self.is_lost = true;
+        self.stream = Stream::default();
+    }
+
     /// Takes a segment. What was refused before, is again.
     ///
     /// # Errors
     /// The segment may not pass.
     pub(crate) fn take(&mut self, segment: &Tcp<'_>, is_cut: bool) -> Result<(), DnsRefusal> {
         let payload = segment.payload();
-        self.is_cut |= is_cut;
-        if self.is_cut {
-            self.stream = Stream::default();
+        if is_cut {
+            self.lose();
+        }
+        if self.is_lost {
             return Ok(());
         }
         if !payload.is_empty() {

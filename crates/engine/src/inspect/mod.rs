@@ -17,10 +17,10 @@ mod stream;
 use policy::{Content, Plan, RuleId, Scope, Timestamp};
 use wire::{Packet, Transport};
 
-use crate::detect::counted;
 use crate::event::AskedHost;
 use crate::facts::Facts;
 use crate::flow::{Flow, opposite};
+use crate::source::subnet_of;
 use asked::{Asked, Requests, Unread, asked_in};
 use candidates::{Candidates, Need, Question};
 use hosts::{HostRules, stops};
@@ -202,7 +202,7 @@ impl Inspector {
         });
         (sides != [Need::default(); 2]).then(|| {
             Box::new(Inspection {
-                source: counted(facts.source),
+                source: subnet_of(facts.source),
                 need: sides.map(|need| need.bytes),
                 depth: sides.map(|need| need.depth),
                 requests: sides.map(|need| need.hosts.any().then(|| Requests::new(need.hosts))),

@@ -48,6 +48,8 @@ pub struct Nft {
     log_group: u16,
     socket: Option<Socket>,
     in_force: Option<InForce>,
+    /// A copy of a ruleset may stand beside ours, with bans that nobody lifts there: it could not be taken out yet.
+    copy_may_stand: bool,
 }
 
 /// What was applied, as read back, at the generation after our own last change.
@@ -76,6 +78,8 @@ impl Nft {
             log_group: LOG_GROUP,
             socket: None,
             in_force: None,
+            // A process that was killed may have left one.
+            copy_may_stand: true,
         }
     }
 
@@ -185,13 +189,22 @@ impl Nft {
         if stand_in {
             let copy = self.script_at(request, Slot::last())?;
             let bans = element::all(self.socket()?).or_else(none_applied)?;
+            self.copy_may_stand = true;
             stand_in::load(&copy, &bans)?;
         }
         let loaded = command::load(script);
-        if stand_in || self.in_force.is_none() {
-            stand_in::remove(self.socket()?)?;
-        }
+        // Whether the script is in force has nothing to do with the copy, which the next check takes out where this cannot.
+        let _ = self.remove_copy();
         loaded
+    }
+
+    /// Takes the copy out that holds while our chains begin anew.
+    fn remove_copy(&mut self) -> Result<(), DatapathError> {
+        if self.copy_may_stand {
+            stand_in::remove(self.socket()?)?;
+            self.copy_may_stand = false;
+        }
+        Ok(())
     }
 
     /// Reads our table, which must be there.
@@ -420,6 +433,7 @@ impl Datapath for Nft {
     }
 
     fn check(&mut self) -> Result<Drift, DatapathError> {
+        self.remove_copy()?;
         let now = generation(self.socket()?)?;
         if self
             .in_force
@@ -511,6 +525,7 @@ impl Datapath for Nft {
             command::load(&format!("delete table inet {TABLE}\n"))?;
         }
         stand_in::remove(socket)?;
+        self.copy_may_stand = false;
         self.in_force = None;
         self.withdraw(&made)
     }

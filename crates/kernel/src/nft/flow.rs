@@ -1,6 +1,7 @@
 //! The chains that decide by flow state, and what stands behind them: the detectors that count packets, rules, essentials, defaults.
 
 use engine::Essential;
+use engine::refusal::{Codes, REFUSALS, Refusal};
 use policy::{Action, DefaultAction, Direction, Rule};
 
 use super::branch::Branch;
@@ -20,13 +21,6 @@ const PRIORITY: i32 = -40;
 const RULE_CUTS: usize = 6;
 /// Cuts on the way through what established packets pass: two such trees stand one behind the other.
 const ESTABLISHED_CUTS: usize = 3;
-
-/// By which a host says that it does not serve what it was asked for (RFC 792; RFC 4443 §3.1 and §3.4). That a path is too
-/// narrow is no refusal.
-const REFUSALS: [&str; 2] = [
-    "icmp type destination-unreachable icmp code != 4",
-    "icmpv6 type { 1, 4 }",
-];
 
 /// Up to so many rules that measure packets, rules that no packet can share with them are left out of what packets pass.
 const COMPARED: usize = 64;
@@ -54,6 +48,26 @@ const HOOKS: [Hook; 3] = [
         hook: "forward",
     },
 ];
+
+/// An ICMP error by which a host says that it does not serve what it was asked for.
+fn condition(
+    Refusal {
+        protocol,
+        kind,
+        codes,
+    }: Refusal,
+) -> String {
+    let header = if protocol == policy::protocol::ICMP {
+        "icmp"
+    } else {
+        "icmpv6"
+    };
+    match codes {
+        Codes::All => format!("{header} type {kind}"),
+        Codes::Only(code) => format!("{header} type {kind} {header} code {code}"),
+        Codes::AllBut(code) => format!("{header} type {kind} {header} code != {code}"),
+    }
+}
 
 pub(super) fn write(writer: &mut Writer<'_>) {
     flood::write(writer);
@@ -99,7 +113,8 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         "accept".to_owned(),
     ];
     writer.table.chain("related", related);
-    let refusals = REFUSALS.map(|kinds| format!("{kinds} {}", writer.log_refusal()));
+    let refusals =
+        REFUSALS.map(|refusal| format!("{} {}", condition(refusal), writer.log_refusal()));
     let onwards = std::iter::once("goto related".to_owned());
     writer
         .table

@@ -15,10 +15,11 @@ const LATE: i32 = 300;
 pub(super) const FORGET_MARKS: &str =
     "meta mark & 0x1f000000 != 0 meta mark set meta mark & 0xe0ffffff";
 /// Holds for packets of flows that need not be looked at any more.
-pub(super) const IS_SETTLED: &str = "ct mark & 0x04000000 != 0";
+pub(super) const IS_SETTLED: &str = "ct mark & 0x3f000000 == 0x04000000";
 
 // The texts above spell out these bits.
-const _: () = assert!(mark::ALL == 0x1f00_0000 && mark::SETTLED == 0x0400_0000);
+const _: () =
+    assert!(mark::ALL == 0x1f00_0000 && mark::OURS == 0x3f00_0000 && mark::SETTLED == 0x0400_0000);
 
 /// Whether packets are handed up to user space.
 pub(super) fn hands_up(writer: &Writer<'_>) -> bool {

@@ -69,12 +69,17 @@ fn side(ports: &PortSet, side: &str) -> Option<String> {
     })
 }
 
+/// Whether user space sent the packet as an answer. Foreign marks mostly are whole numbers that have the bit by accident.
+fn is_answer() -> String {
+    format!("meta mark & {:#010x} == {:#010x}", mark::OURS, mark::ANSWER)
+}
+
 /// The rules that let answers pass which user space sends in the place of a name server.
 pub(super) fn answers(writer: &Writer<'_>, direction: Direction) -> Vec<String> {
     if filter(writer).is_none() || !inspect::hands_up(writer) {
         return Vec::new();
     }
-    let is_answer = format!("meta mark & {:#010x} != 0 accept", mark::ANSWER);
+    let is_answer = format!("{} accept", is_answer());
     match direction {
         Direction::In => vec![format!("iif \"lo\" {is_answer}")],
         Direction::Out => vec![is_answer],
@@ -101,7 +106,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     rules.push(format!("meta mark set meta mark | {marks:#010x}"));
     writer.table.chain("questions", rules);
     // An answer belongs to no flow that connection tracking could know: the question has never begun one.
-    let untracked = format!("meta mark & {:#010x} != 0 notrack", mark::ANSWER);
+    let untracked = format!("{} notrack", is_answer());
     let chain = "answers";
     writer
         .table

@@ -30,19 +30,8 @@ pub(super) struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub(super) fn new(plan: &'a Plan, context: &'a Context<'a>) -> Self {
         let mut lists = Lists::new(plan);
-        let listed = plan
-            .protect
-            .sets
-            .iter()
-            .fold(plan.protect.addresses.clone(), |all, &set| {
-                all.union(&lists.named(set))
-            });
-        let protected = if plan.protect.discover {
-            listed.union(context.protected)
-        } else {
-            listed
-        };
-        let unbannable = unbannable(&protected);
+        let protected = plan.protected(context.protected);
+        let unbannable = engine::source::unbannable(&protected);
         let protected = lists.share(&protected);
         lists.name(
             &protected,
@@ -156,8 +145,9 @@ impl<'a> Writer<'a> {
         ]
     }
 
-    /// Rules that ban the source for a time, without a verdict. As the engine does: one address for IPv4, the `/64` for
-    /// IPv6. Rules of their own, since a full set ends a rule.
+    /// Rules that ban the source for a time, without a verdict: one address for IPv4, the `/64` for IPv6. Who shares a `/64`
+    /// with a protected address is left to the engine, which bans him alone where it counts him alone. Rules of their own,
+    /// since a full set ends a rule.
     pub(super) fn ban_source(&mut self, duration: Duration) -> Vec<String> {
         if self.observes() {
             return Vec::new();
@@ -182,58 +172,5 @@ impl<'a> Writer<'a> {
             ));
         }
         rules
-    }
-}
-
-/// The protected addresses, for IPv6 with all of their `/64`, and `0.0.0.0` and `::/64`: no source can be told by them.
-fn unbannable(protected: &AddressSet) -> AddressSet {
-    let subnet = u128::from(u64::MAX);
-    let v4 = Family::V4.ranges(protected);
-    let v6 = Family::V6
-        .ranges(protected)
-        .into_iter()
-        .map(|(first, last)| (first & !subnet, last | subnet));
-    let nobody = [(policy::address::IPV4_FIRST, policy::address::IPV4_FIRST)];
-    // The keys of IPv4 lie inside ::/64, which must be left out around them, or all of IPv4 would be in the list.
-    let outside = |(first, last): (u128, u128)| {
-        let (before, after) = (
-            policy::address::IPV4_FIRST - 1,
-            policy::address::IPV4_LAST + 1,
-        );
-        [(first, last.min(before)), (first.max(after), last)]
-    };
-    AddressSet::from_ranges(
-        v4.into_iter()
-            .chain(nobody)
-            .chain(v6.chain([(0, subnet)]).flat_map(outside)),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::*;
-
-    #[test]
-    fn the_subnet_of_a_protected_address_cannot_be_banned_nor_can_nobody() {
-        let protected: AddressSet = ["192.0.2.1/32", "2001:db8::1/128"]
-            .iter()
-            .map(|text| text.parse::<ipnet::IpNet>().unwrap())
-            .collect();
-        let set = unbannable(&protected);
-        for (address, held) in [
-            ("192.0.2.1", true),
-            ("192.0.2.2", false),
-            ("0.0.0.0", true),
-            ("0.0.0.1", false),
-            ("10.0.0.1", false),
-            ("255.255.255.254", false),
-            ("2001:db8::ffff", true),
-            ("2001:db8:0:1::1", false),
-            ("::", true),
-            ("::5", true),
-        ] {
-            assert_eq!(set.contains(address.parse().unwrap()), held, "{address}");
-        }
     }
 }

@@ -195,6 +195,38 @@ fn protected_addresses_pass_bans_and_feeds_but_not_rules() {
 }
 
 #[test]
+fn a_neighbour_that_floods_from_its_link_local_address_takes_no_other_with_it() {
+    let Some(mut lab) = Lab::new() else { return };
+    let mut policy = plan(vec![ping_allowed()]);
+    policy.default.inbound = policy::DefaultAction::Allow;
+    policy.detect.icmp_flood = Some(policy::PacketFlood {
+        packets: 20,
+        response: policy::Response::Ban,
+        ..policy::PacketFlood::icmp()
+    });
+    lab.apply(&policy);
+    // Whatever its source: multicast takes the link-local one.
+    lab.net
+        .client
+        .command("ping")
+        .args([
+            "-6",
+            "-c",
+            "100",
+            "-i",
+            "0.002",
+            "-W",
+            "1",
+            "-q",
+            "ff02::1%s0",
+        ])
+        .output()
+        .unwrap();
+    assert!(lab.count(Cause::IcmpFlood) > 0, "there was a flood");
+    assert_eq!(lab.bans(), []);
+}
+
+#[test]
 fn a_ban_rule_bans_by_itself_but_never_the_protected() {
     let Some(mut lab) = Lab::new() else { return };
     let bait = tcp("bait", Action::Ban(Duration::from_secs(600)), 23);
@@ -216,4 +248,39 @@ fn a_ban_rule_bans_by_itself_but_never_the_protected() {
     assert_eq!(lab.connect(SERVER[1], 23).name(), "silence");
     assert!(lab.bans().is_empty());
     assert!(lab.reaches(SERVER[0]) && lab.reaches(SERVER[1]));
+}
+
+#[test]
+fn a_copy_that_cannot_be_taken_out_fails_no_apply_and_goes_when_it_can() {
+    let Some(mut lab) = Lab::new() else { return };
+    // Nobody but its owner deletes a table with one.
+    let mut owner = lab
+        .net
+        .server
+        .command("nft")
+        .arg("-i")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let words = b"add table inet portcullis_stand_in { flags owner; }\n";
+    owner.stdin.as_mut().unwrap().write_all(words).unwrap();
+    let is_there = |lab: &Lab| lab.net.server.run("nft", &["list", "tables"]).unwrap();
+    let begun = Instant::now();
+    while !is_there(&lab).contains("stand_in") && begun.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    lab.apply(&plan(vec![ping_allowed()]));
+    assert!(is_there(&lab).contains("portcullis_stand_in"));
+    assert!(lab.with(Nft::check).is_err(), "the copy is still there");
+    // Now without an owner: it was there when this process was not.
+    drop(owner.stdin.take());
+    owner.wait().unwrap();
+    lab.net
+        .server
+        .run("nft", &["add", "table", "inet", "portcullis_stand_in"])
+        .unwrap();
+    assert_eq!(lab.with(Nft::check).unwrap(), Drift::Nearby);
+    assert!(!is_there(&lab).contains("portcullis_stand_in"));
+    assert_eq!(lab.with(Nft::check).unwrap(), Drift::None);
 }

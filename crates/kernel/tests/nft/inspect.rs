@@ -247,3 +247,33 @@ fn the_log_says_verdict_and_reason() {
         );
     }
 }
+
+#[test]
+fn marks_of_others_open_no_way_past_bans_and_rules() {
+    let Some(mut lab) = Lab::new() else { return };
+    let mut policy = plan(Vec::new());
+    policy.dns = Some(plans::names(&[(53, 53)]));
+    lab.try_apply(&policy, Some(Queues { first: 0, count: 1 }))
+        .unwrap();
+    lab.ban("10.77.1.2/32", Some(600));
+    let send = |mark: u32| {
+        let server = &lab.net.server;
+        let sent = server.enter(|| {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Mark, &mark).unwrap();
+            socket.send_to(b"x", "10.77.1.2:9").is_ok()
+        });
+        sent.unwrap()
+    };
+    for (sent, passes) in [
+        (0, false),
+        (mark::ANSWER, true),
+        // Of somebody's routing beside ours.
+        (mark::ANSWER | 0xca6c, true),
+        (0x6d6f_6c65, false),
+        (u32::MAX, false),
+        (mark::ANSWER | mark::SETTLED, false),
+    ] {
+        assert_eq!(send(sent), passes, "{sent:#x}");
+    }
+}

@@ -93,7 +93,7 @@ fn questions_to_name_servers_by_mark_and_by_queue() {
         "\t\tth dport 53 iif != \"lo\" jump questions\n",
         "\t\tth dport 53 jump questions\n",
         "\t\tmeta mark set meta mark | 0x18000000\n",
-        "\t\tmeta mark & 0x20000000 != 0 notrack\n",
+        "\t\tmeta mark & 0x3f000000 == 0x20000000 notrack\n",
     ] {
         assert!(text.contains(wanted), "{wanted}{text}");
     }

@@ -106,9 +106,15 @@ fn a_clock_that_was_set_while_nothing_ran_is_told_by_the_store() {
             "{:?}",
             again.warnings
         );
+        let banned = again.offenders[0].last;
+        assert!(
+            clock::now().since(banned).as_secs() < 10,
+            "{days}: {banned}"
+        );
         let third = Store::open(&path, &LogSettings::default()).unwrap();
         assert_eq!(third.warnings, Vec::<String>::new(), "once is enough");
         assert_eq!(third.bans, again.bans);
+        assert_eq!(third.offenders, again.offenders);
     }
 }
 
