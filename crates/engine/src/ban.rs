@@ -151,9 +151,7 @@ pub struct Evidence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BanRefused {
     /// The prefix holds an address that may never be dropped.
-    #[error(
-        "{prefix} holds the protected address {address}; `portcullis why {address}` says what protects it"
-    )]
+    #[error("{}; `portcullis why {address}` says what protects it", protected(*prefix, *address))]
     Protected {
         /// What was to be banned.
         prefix: IpNet,
@@ -195,6 +193,14 @@ impl BanRefused {
             | Self::Collateral { prefix, .. } => Some(*prefix),
             Self::Full { .. } => None,
         }
+    }
+}
+
+fn protected(prefix: IpNet, address: IpAddr) -> String {
+    if prefix.prefix_len() == prefix.max_prefix_len() {
+        format!("{address} is protected")
+    } else {
+        format!("{prefix} holds the protected address {address}")
     }
 }
 
