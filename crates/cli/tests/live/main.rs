@@ -10,6 +10,7 @@ mod content;
 mod failure;
 mod filtering;
 mod firewall;
+mod knowing;
 mod names;
 mod network;
 mod policies;

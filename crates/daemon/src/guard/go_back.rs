@@ -140,7 +140,8 @@ impl Guard {
         }
         self.keep_previous();
         self.end_hold();
-        if self.enforcing {
+        let was_enforcing = self.enforcing;
+        if was_enforcing {
             self.change_judge(false);
         }
         self.flushed = true;
@@ -149,8 +150,11 @@ impl Guard {
         for warning in self.pump.switch(Mode::Observe) {
             tracing::warn!("{warning}");
         }
-        let message =
-            "nothing of ours is in the kernel any more; `portcullis apply` enforces again";
+        let message = if was_enforcing {
+            "nothing of ours is in the kernel any more; `portcullis apply` enforces again"
+        } else {
+            "nothing of ours is in the kernel; nothing was enforced before either, as the mode is observe"
+        };
         self.notice(NoticeKind::Policy, message);
         Ok(api::Flushed {
             message: message.to_owned(),

@@ -51,8 +51,10 @@ impl From<BanError> for Failure {
     fn from(error: BanError) -> Self {
         let status = match error {
             BanError::NoPrefix { .. } | BanError::Which => StatusCode::BAD_REQUEST,
-            BanError::NotBanned { .. } | BanError::NotAllowed { .. } => StatusCode::NOT_FOUND,
-            BanError::Refused(_) => StatusCode::CONFLICT,
+            BanError::NotBanned { .. } | BanError::InFeed { .. } | BanError::NotAllowed { .. } => {
+                StatusCode::NOT_FOUND
+            }
+            BanError::Refused(_) | BanError::Protected { .. } => StatusCode::CONFLICT,
             BanError::Kernel(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)
