@@ -159,7 +159,7 @@ pub enum BanRefused {
         address: IpAddr,
     },
     /// No host sends from there.
-    #[error("{prefix} is no source that can be banned: {why}")]
+    #[error("{} is no source that can be banned: {why}", short(*prefix))]
     NotASource {
         /// What was to be banned.
         prefix: IpNet,
@@ -197,11 +197,24 @@ impl BanRefused {
 }
 
 fn protected(prefix: IpNet, address: IpAddr) -> String {
-    if prefix.prefix_len() == prefix.max_prefix_len() {
+    if is_host(prefix) {
         format!("{address} is protected")
     } else {
         format!("{prefix} holds the protected address {address}")
     }
+}
+
+/// A prefix without its length when it is one address.
+fn short(prefix: IpNet) -> String {
+    if is_host(prefix) {
+        prefix.addr().to_string()
+    } else {
+        prefix.to_string()
+    }
+}
+
+fn is_host(prefix: IpNet) -> bool {
+    prefix.prefix_len() == prefix.max_prefix_len()
 }
 
 /// Why an address or a prefix is nobody's source.

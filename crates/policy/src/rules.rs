@@ -197,7 +197,7 @@ impl Statements<'_> {
                     quoted(&direction.text)
                 );
                 self.syntax(direction.span, message)
-                    .expected(format!("for example {example}"));
+                    .expected(format!("{example}, for example"));
                 return;
             }
             let valid = DIRECTIONS.iter().map(|(word, _)| *word);

@@ -124,7 +124,7 @@ fn introduce(banner: &Banner, screen: &mut Screen) -> io::Result<()> {
     if screen.is_terminal() {
         let verbs = client_call(&banner.socket);
         screen.line(format!(
-            "  shows     below what happens, but for flows; `{verbs} status`, `{verbs} stats` or `{verbs} events` in another terminal show more"
+            "  shows     what happens, but for flows; more in another terminal: `{verbs} status` (or stats, flows, events)"
         ))?;
     }
     screen.flush()?;

@@ -140,8 +140,7 @@ impl Guard {
         }
         self.keep_previous();
         self.end_hold();
-        let was_enforcing = self.enforcing;
-        if was_enforcing {
+        if self.enforcing {
             self.change_judge(false);
         }
         self.flushed = true;
@@ -150,10 +149,10 @@ impl Guard {
         for warning in self.pump.switch(Mode::Observe) {
             tracing::warn!("{warning}");
         }
-        let message = if was_enforcing {
+        let message = if self.in_force.plan.mode == Mode::Enforce {
             "nothing of ours is in the kernel any more; `portcullis apply` enforces again"
         } else {
-            "nothing of ours is in the kernel; nothing was enforced before either, as the mode is observe"
+            "nothing of ours is in the kernel; the mode is observe, so that nothing was enforced before either"
         };
         self.notice(NoticeKind::Policy, message);
         Ok(api::Flushed {

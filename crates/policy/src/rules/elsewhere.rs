@@ -36,10 +36,11 @@ pub(super) struct Foreign {
 }
 
 /// What a word means that stands where a rule names its protocol: `22/tcp`, `ssh`, `192.0.2.1`. `None` for what means nothing.
-pub(super) fn protocol(action: &str, word: &str) -> Option<Foreign> {
+pub(super) fn protocol(action: &str, direction: Option<&str>, word: &str) -> Option<Foreign> {
+    let direction = direction.unwrap_or("in");
     let rule = |protocol: &str, port: &str| match action {
-        "limit" => format!("limit in {protocol} port {port} rate 6/minute"),
-        action => format!("{action} in {protocol} port {port}"),
+        "limit" => format!("limit {direction} {protocol} port {port} rate 6/minute"),
+        action => format!("{action} {direction} {protocol} port {port}"),
     };
     if let Some((ports, protocol @ ("tcp" | "udp"))) = word.split_once('/')
         && is_ports(ports)
@@ -66,7 +67,10 @@ pub(super) fn protocol(action: &str, word: &str) -> Option<Foreign> {
     let is_address = word.contains(['.', ':']) && literal::read(word).is_ok();
     is_address.then(|| Foreign {
         message: format!("{word:?} is no protocol: an address stands behind from or to"),
-        example: format!("{action} in from {word}"),
+        example: match direction {
+            "out" => format!("{action} out to {word}"),
+            _ => format!("{action} {direction} from {word}"),
+        },
     })
 }
 
@@ -80,7 +84,7 @@ pub(super) fn number(action: &str, word: &str, span: Span, report: &mut Report) 
         report
             .warning(span, "protocol-number", message)
             .expected(format!(
-                "for example {action} in tcp port {number}; or protocol {number} if that is meant"
+                "{action} in tcp port {number}, for example, or protocol {number} if that is meant"
             ));
     }
 }

@@ -101,9 +101,10 @@ impl Statements<'_> {
 
     /// The first word that is no clause is the protocol; one that resembles a clause is that clause, mistyped.
     fn protocol(&mut self, action: &Word, word: &Word, line: &mut Line, draft: &mut Draft) {
-        if let Some(foreign) = elsewhere::protocol(&action.text, &word.text) {
+        let direction = draft.rule.get("direction").and_then(Node::text);
+        if let Some(foreign) = elsewhere::protocol(&action.text, direction, &word.text) {
             self.syntax(word.span, foreign.message)
-                .expected(format!("for example {}", foreign.example));
+                .expected(format!("{}, for example", foreign.example));
             draft.rule.damaged = true;
             draft.payload.damaged = true;
             // What follows is perhaps good; a protocol is not missing any more.

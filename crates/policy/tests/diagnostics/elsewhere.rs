@@ -11,7 +11,8 @@ fn a_rule_of_another_firewall_gets_an_example_that_loads() {
         ("deny 53/udp", "deny in udp port 53"),
         ("allow 60000:61000/udp", "allow in udp port 60000-61000"),
         ("allow ssh", "allow in tcp port 22"),
-        ("reject out smtp", "reject in tcp port 25"),
+        ("reject out smtp", "reject out tcp port 25"),
+        ("deny out 203.0.113.7", "deny out to 203.0.113.7"),
         ("limit ssh", "limit in tcp port 22 rate 6/minute"),
         ("allow 8080", "allow in tcp port 8080"),
         ("deny 203.0.113.7", "deny in from 203.0.113.7"),
@@ -23,7 +24,7 @@ fn a_rule_of_another_firewall_gets_an_example_that_loads() {
         let found = load(text, Format::RulesTxt).diagnostics;
         let told = lines(&found);
         assert_eq!(found.len(), 1, "{told}");
-        let expected = format!("for example {example}");
+        let expected = format!("{example}, for example");
         assert_eq!(
             found[0].expected.as_deref(),
             Some(expected.as_str()),
