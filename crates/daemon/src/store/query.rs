@@ -60,8 +60,8 @@ pub struct Denied {
 
 /// Source in the range, destination in the range, a ban's prefix over it, or a refused ban of what it would be banned by: that
 /// somebody asked in vain for all of the Internet is not about each of its addresses.
-const IN_RANGE: &str = "((src BETWEEN ? AND ? AND (kind != 'ban-refused' OR src_last <= ?)) OR dst BETWEEN ? AND ? OR (kind IN ('ban','unban') AND src <= ? AND src_last >= ?)
-    OR (kind = 'ban-refused' AND src BETWEEN ? AND ? AND src_last <= ?))";
+const IN_RANGE: &str = "((src BETWEEN ? AND ? AND (kind != 'ban-refused' OR coalesce(src_last, src) <= ?)) OR dst BETWEEN ? AND ? OR (kind IN ('ban','unban') AND src <= ? AND src_last >= ?)
+    OR (kind = 'ban-refused' AND src BETWEEN ? AND ? AND coalesce(src_last, src) <= ?))";
 
 /// What a person should know of a source, as against single packets and flows.
 const TOLD: &str = "kind IN ('ban','unban','ban-refused','alert')";
