@@ -189,16 +189,18 @@ async fn send(
 /// The same conditions as the store's.
 fn matches(entry: &Entry, filter: &EventFilter) -> bool {
     let overlaps = |wanted: Range| {
-        if entry.kind == "ban-refused" {
-            let source = wanted.banned_by();
-            return entry
-                .source
-                .is_some_and(|range| range.first >= source.first && range.last <= source.last);
-        }
         let within = |range: Option<Range>| {
             range.is_some_and(|range| range.first <= wanted.last && range.last >= wanted.first)
         };
-        within(entry.source) || within(entry.destination)
+        let source = match entry.kind {
+            "ban-refused" => {
+                let whole = wanted.banned_by();
+                (entry.source)
+                    .is_some_and(|range| range.first >= whole.first && range.last <= whole.last)
+            }
+            _ => within(entry.source),
+        };
+        source || within(entry.destination)
     };
     let rule = entry
         .decided

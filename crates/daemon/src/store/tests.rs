@@ -111,7 +111,7 @@ fn events_come_back_by_what_they_are_looked_up_by() {
             range.is_some_and(|range| range.first >= wanted.first && range.last <= wanted.last)
         };
         let expected = expected(&|entry| match entry.kind {
-            "ban-refused" => holds(entry.source),
+            "ban-refused" => holds(entry.source) || overlaps(entry.destination),
             _ => overlaps(entry.source) || overlaps(entry.destination),
         });
         assert_eq!(
