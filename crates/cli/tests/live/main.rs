@@ -11,9 +11,11 @@ mod failure;
 mod filtering;
 #[allow(dead_code, reason = "each test binary uses its own part of this")]
 mod firewall;
+mod hosts;
 mod knowing;
 mod names;
 mod network;
 mod policies;
+mod resolved;
 mod showing;
 mod teardown;

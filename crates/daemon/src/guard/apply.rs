@@ -188,7 +188,7 @@ impl Guard {
         candidate: Candidate,
         asked: Asked,
     ) -> Result<api::Applied, ApplyError> {
-        let now = clock::now();
+        let now = self.clock.now();
         // Who flushed wants nothing in the kernel; a file that changes, perhaps by itself, does not overrule that.
         let stays_flushed = self.flushed && asked.by == By::Reload;
         let mode = match self.mode_override {
@@ -483,6 +483,11 @@ impl Guard {
 
     pub(super) fn pending(&self) -> Option<api::Pending> {
         self.hold.as_ref().map(Hold::shown)
+    }
+
+    /// Whether a policy waits for its confirmation.
+    pub(crate) fn is_held(&self) -> bool {
+        self.hold.is_some()
     }
 
     pub(super) fn mode(&self) -> Mode {

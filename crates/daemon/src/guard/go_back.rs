@@ -8,7 +8,6 @@ use super::Guard;
 use super::apply::{ApplyError, Asked, By, REJECTED, effective};
 use super::hold::{Hold, PENDING};
 use crate::api;
-use crate::clock;
 use crate::record::NoticeKind;
 
 impl Guard {
@@ -93,7 +92,7 @@ impl Guard {
         if self.enforcing != before.enforcing {
             self.change_judge(before.enforcing);
         }
-        let now = clock::now();
+        let now = self.clock.now();
         let plan = effective(&before.candidate.plan, mode, &self.allowed);
         let mut warnings = vec![format!(
             "the policy before could not be applied anew ({error}); the kernel's rules are as they were"

@@ -1,6 +1,6 @@
 //! What the policy in force has beside rules and sets, as `status` shows it: detectors, feeds, names.
 
-use policy::{Detect, Response};
+use policy::{Detect, ListKind, Response};
 
 use super::Guard;
 use crate::api;
@@ -51,7 +51,8 @@ impl Guard {
             .filter_map(|id| plan.sets.get(id.0 as usize))
             .map(|set| {
                 let lists = candidate.lists.iter();
-                let files = lists.filter(|list| list.is_feed && list.set == set.name);
+                let files =
+                    lists.filter(|list| list.kind == ListKind::Feed && list.set == set.name);
                 api::FeedStatus {
                     name: set.name.clone(),
                     ranges: set.addresses.ranges().len(),

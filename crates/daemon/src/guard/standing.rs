@@ -1,7 +1,7 @@
 //! What the policy in force says of an address beside bans: the feeds that hold it, and the rules that name it.
 
 use ipnet::IpNet;
-use policy::AddressMatch;
+use policy::{AddressMatch, ListKind};
 
 use super::Guard;
 use super::ban::meets;
@@ -28,7 +28,7 @@ impl Guard {
                 api::WhyFeed {
                     name: set.name.clone(),
                     files: lists
-                        .filter(|list| list.is_feed && list.set == set.name)
+                        .filter(|list| list.kind == ListKind::Feed && list.set == set.name)
                         .map(|list| list.path.display().to_string())
                         .collect(),
                     whole: after > 0 && ranges[after - 1].1 >= last,

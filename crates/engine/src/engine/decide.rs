@@ -9,7 +9,7 @@ use wire::Packet;
 use super::answer::Sender;
 use super::{Arrival, Decision, Engine, Inspect, Known, facts_of};
 use crate::essential::essential;
-use crate::event::{Alert, EventBody};
+use crate::event::{Alert, AskedHost, EventBody};
 use crate::facts::{Facts, Probe};
 use crate::flow::{FlowSlot, Located, State};
 use crate::impossible::impossible;
@@ -36,6 +36,9 @@ impl Engine {
         let decided = self.decide(&case);
         if decided.verdict == Verdict::Reject && arrival.known.is_none() {
             self.flows.reset(&case.located);
+        }
+        if decided.verdict == Verdict::Allow && case.located.answers() {
+            self.learn_answer(packet, arrival.now);
         }
         self.settle(&case.facts, &decided, frames, arrival.now);
         Decision {
@@ -181,6 +184,7 @@ impl Engine {
         // Nor does a connection that was picked up under way.
         let is_proven = state.handshake && state.by_syn;
         let handshake = is_proven || is_proven_by_kernel || facts.tcp_flags.is_none();
+        let is_asked = arrival.known.is_some();
         if !state.inspection_begun {
             state.inspection_begun = true;
             // As the flow's first packet had it: this one may be an answer.
@@ -190,28 +194,39 @@ impl Engine {
         if state.inspection.is_none() {
             return Decided::allow(Reason::Established, Some(flow));
         }
-        let inspect = match self
-            .inspector
-            .inspect(state, packet, facts, reply, &plan, now)
-        {
-            Finding::Match(id) => {
-                return self.apply_content(id, facts, Some(flow), handshake, now);
-            }
-            Finding::Again(id) => {
-                let (verdict, reason) = self.rules.act(id, facts, now);
-                let flow = Some(flow);
-                return Decided {
-                    verdict,
-                    reason,
-                    flow,
-                    inspect: more_to_see(verdict),
-                };
-            }
-            Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
-            Finding::Ambiguous => return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous)),
-            Finding::Nothing => Inspect::More,
-            Finding::Settled => Inspect::Settled,
-        };
+        let inspect =
+            match self
+                .inspector
+                .inspect(state, packet, facts, reply, &plan, (now, is_asked))
+            {
+                Finding::Match(id, host) => {
+                    let decided = self.apply_content((id, host), facts, Some(flow), handshake, now);
+                    self.condemn(flow, reply, decided);
+                    return decided;
+                }
+                Finding::Again(id) => {
+                    let (verdict, reason) = self.rules.act(id, facts, now);
+                    if verdict == Verdict::Allow
+                        && let Some(state) = self.flows.get_mut(flow)
+                        && let Some(inspection) = &mut state.inspection
+                    {
+                        inspection.absolve(reply);
+                    }
+                    let flow = Some(flow);
+                    return Decided {
+                        verdict,
+                        reason,
+                        flow,
+                        inspect: more_to_see(verdict),
+                    };
+                }
+                Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
+                Finding::Ambiguous => {
+                    return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
+                }
+                Finding::Nothing => Inspect::More,
+                Finding::Settled => Inspect::Settled,
+            };
         Decided {
             inspect,
             ..Decided::allow(Reason::Established, Some(flow))
@@ -255,12 +270,24 @@ impl Engine {
             }
             if state.inspection.is_some() {
                 // Its own payload was asked already; this puts it at the begin of the stream.
-                inspect = match self
-                    .inspector
-                    .inspect(state, packet, facts, false, &plan, now)
-                {
-                    Finding::Match(id) | Finding::Again(id) => {
-                        return self.apply_content(id, facts, slot, false, now);
+                let is_asked = arrival.known.is_some();
+                inspect = match self.inspector.inspect(
+                    state,
+                    packet,
+                    facts,
+                    false,
+                    &plan,
+                    (now, is_asked),
+                ) {
+                    Finding::Match(id, host) => {
+                        let decided = self.apply_content((id, host), facts, slot, false, now);
+                        if let Some(flow) = slot {
+                            self.condemn(flow, false, decided);
+                        }
+                        return decided;
+                    }
+                    Finding::Again(id) => {
+                        return self.apply_content((id, None), facts, slot, false, now);
                     }
                     Finding::NoMemory => {
                         return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
@@ -288,9 +315,9 @@ impl Engine {
         {
             return decided;
         }
-        if let Some(id) = self.first_match(&plan, facts, now) {
+        if let Some((id, host)) = self.first_match(&plan, facts, now) {
             if self.rules.brief(id).has_content {
-                return self.apply_content(id, facts, None, facts.tcp_flags.is_none(), now);
+                return self.apply_content((id, host), facts, None, facts.tcp_flags.is_none(), now);
             }
             let (verdict, reason) = self.rules.act(id, facts, now);
             self.act_on_match(id, facts, Sender::Claimed, now);
@@ -319,17 +346,22 @@ impl Engine {
         }
     }
 
-    /// The first rule that matches a packet by itself.
-    fn first_match(&self, plan: &Plan, facts: &Facts<'_>, now: Timestamp) -> Option<RuleId> {
+    /// The first rule that matches a packet by itself, with the host for which it does, if it names hosts.
+    fn first_match(
+        &self,
+        plan: &Plan,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> Option<(RuleId, Option<AskedHost>)> {
         let by_header = self.rules.first_match(plan, facts, now);
         let by_content = self.inspector.first_in_packet(facts, plan, by_header, now);
-        by_content.or(by_header)
+        by_content.or(by_header.map(|rule| (rule, None)))
     }
 
     /// A content rule matched: its action, an alert, and a hit for the detector when no third party can have sent it.
     pub(super) fn apply_content(
         &mut self,
-        rule: RuleId,
+        (rule, host): (RuleId, Option<AskedHost>),
         facts: &Facts<'_>,
         flow: Option<FlowSlot>,
         handshake: bool,
@@ -349,7 +381,11 @@ impl Engine {
                 facts,
                 flow,
                 now,
-                EventBody::Alert(Alert::Content { rule, verdict }),
+                EventBody::Alert(Alert::Content {
+                    rule,
+                    verdict,
+                    host,
+                }),
             );
             let plan = Arc::clone(&self.plan);
             if handshake && let Some(offence) = self.detectors.content_hit(&plan, facts, now) {
@@ -361,6 +397,16 @@ impl Engine {
             reason,
             flow,
             inspect: more_to_see(verdict),
+        }
+    }
+
+    /// What a `limit` rule found over its rate does not pass when it comes again, unless it is within the rate then.
+    fn condemn(&mut self, flow: FlowSlot, reply: bool, decided: Decided) {
+        if let Reason::Limited(rule) = decided.reason
+            && let Some(state) = self.flows.get_mut(flow)
+            && let Some(inspection) = &mut state.inspection
+        {
+            inspection.condemn(reply, rule);
         }
     }
 
@@ -412,7 +458,7 @@ impl Engine {
         if let Some(kind) = impossible(facts) {
             return (Verdict::Drop, Reason::Impossible(kind));
         }
-        if let Some(id) = self.first_match(&self.plan, facts, now) {
+        if let Some((id, _)) = self.first_match(&self.plan, facts, now) {
             let verdict = match self.rules.brief(id).action {
                 Action::Allow | Action::Limit => Verdict::Allow,
                 Action::Deny | Action::Ban(_) => Verdict::Drop,

@@ -147,6 +147,7 @@ impl Flow {
             tcp_state: self.tcp_state().map(TcpState::name),
             reason: self.reason,
             ended,
+            name: None,
         }
     }
 }

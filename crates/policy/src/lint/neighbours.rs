@@ -73,6 +73,7 @@ impl<'p> Neighbours<'p> {
             destination_port: None,
             interface: interface.clone(),
             payload: Vec::new(),
+            asks: None,
         };
         [Direction::In, Direction::Out]
             .into_iter()

@@ -8,5 +8,6 @@ mod codes;
 mod elsewhere;
 mod files;
 mod forty;
+mod kept;
 mod marks;
 mod shared_lists;
