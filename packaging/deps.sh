@@ -3,12 +3,14 @@
 # asks for root only then.
 #
 #   packaging/deps.sh run    a C compiler (SQLite is built in) and nft, which enforcing needs
+#   packaging/deps.sh lab    also the few tools of the demonstration
 #   packaging/deps.sh test   also the real tools that the namespace tests drive
 #   packaging/deps.sh bench  also what the peers of the benchmarks are built from
 set -euo pipefail
 
 # command:package, or /file:package
 run=(cc:build-essential nft:nftables ip:iproute2)
+lab=("${run[@]}" curl:curl nc:netcat-openbsd nmap:nmap python3:python3)
 test=(
   "${run[@]}"
   iptables:iptables ping:iputils-ping conntrack:conntrack ethtool:ethtool
@@ -25,9 +27,10 @@ bench=(
 
 case "${1:-}" in
   run) wanted=("${run[@]}") ;;
+  lab) wanted=("${lab[@]}") ;;
   test) wanted=("${test[@]}") ;;
   bench) wanted=("${bench[@]}") ;;
-  *) echo "usage: $0 run|test|bench" >&2; exit 2 ;;
+  *) echo "usage: $0 run|lab|test|bench" >&2; exit 2 ;;
 esac
 
 # Administrators' tools live where a plain user's PATH may not lead.

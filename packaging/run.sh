@@ -15,5 +15,10 @@ if ! capable && ! getcap "$portcullis" 2>/dev/null | grep -q cap_net_raw; then
   echo "Capturing packets needs CAP_NET_RAW, which you do not have: start it with \`sudo ${command[*]}\`." >&2
   exit 5
 fi
-echo "Talk to it from another terminal: $portcullis --socket $run/api.sock status" >&2
+echo "Below is what it would do. Nothing is blocked, and a quiet machine shows little. From another terminal:" >&2
+echo "  $portcullis --socket $run/api.sock status        # also: stats, flows, events, why ADDRESS" >&2
+if [ -z "${CONFIG:-}" ]; then
+  echo "It judges as a machine would that lets nobody in, with every detector. CONFIG=examples/server.toml make run takes a policy." >&2
+fi
+[ -t 1 ] || echo "Its output is no terminal: what happens is in $run/log/firewall.log." >&2
 exec "${command[@]}"

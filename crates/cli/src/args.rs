@@ -184,7 +184,7 @@ pub(crate) struct Run {
 pub(crate) struct Replay {
     /// A pcap or pcapng file; - reads standard input.
     pub(crate) capture: PathBuf,
-    /// The policy to judge by; without it the one that `run` has without a policy: inbound is denied, no detectors.
+    /// The policy to judge by; without it inbound is denied, and no detector is on.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Addresses that are this host's own, which tells in from out; several with commas.
@@ -298,9 +298,9 @@ pub(crate) struct Events {
     /// At most this many, the newest of them; with --follow, how many old ones come first.
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) limit: Option<u32>,
-    /// Only these kinds: drop, alert, anomaly, flow, ban, unban; several with commas.
-    #[arg(long, value_name = "KIND")]
-    pub(crate) kind: Option<String>,
+    /// Only these kinds; several with commas.
+    #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',')]
+    pub(crate) kind: Vec<EventKind>,
     /// Only events with this address or prefix at either end.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) address: Option<IpNetOrAddress>,
@@ -313,6 +313,57 @@ pub(crate) struct Events {
     /// Print one EVE object a line.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A kind of event. What `events` calls them on the screen is taken too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum EventKind {
+    /// A packet was dropped or rejected, or would have been.
+    #[value(aliases = ["DROP", "reject", "REJECT", "would-drop", "WOULD-DROP", "would-reject", "WOULD-REJECT"])]
+    Drop,
+    /// A rule with log = true let a packet pass.
+    #[value(name = "firewall", aliases = ["allow", "ALLOW"])]
+    Firewall,
+    /// A detector or a content rule found something.
+    #[value(alias = "ALERT")]
+    Alert,
+    /// A packet that is broken or impossible.
+    #[value(alias = "ANOMALY")]
+    Anomaly,
+    /// A flow ended.
+    #[value(alias = "FLOW")]
+    Flow,
+    /// A name server was asked.
+    #[value(aliases = ["DNS", "dns-blocked", "DNS-BLOCKED", "would-dns-block", "WOULD-DNS-BLOCK"])]
+    Dns,
+    /// A source was banned.
+    #[value(alias = "BAN")]
+    Ban,
+    /// A ban ended.
+    #[value(alias = "UNBAN")]
+    Unban,
+    /// A ban was asked for and not made.
+    #[value(alias = "BAN-REFUSED")]
+    BanRefused,
+    /// A policy or a list came into force, or was refused.
+    #[value(alias = "POLICY")]
+    Policy,
+    /// What somebody changed in the kernel was put back.
+    #[value(alias = "DRIFT")]
+    Drift,
+    /// The daemon began, ended or failed.
+    #[value(alias = "DAEMON")]
+    Daemon,
+}
+
+impl EventKind {
+    /// As `event_type` has it.
+    pub(crate) fn name(self) -> String {
+        use clap::ValueEnum as _;
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
 }
 
 #[derive(Args)]

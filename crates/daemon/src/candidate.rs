@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use policy::{
-    Diagnostic, Entries, Keeper, Kept, ListKind, Loaded, LoadedList, Mode, Plan, Stamp, Timestamp,
+    Detect, Diagnostic, Entries, Keeper, Kept, ListKind, Loaded, LoadedList, Mode, Plan, Stamp,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
@@ -18,7 +19,7 @@ use crate::last_good::{self, Claim, LastGood};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// Nobody wrote one: inbound denied, outbound allowed, nothing enforced.
+    /// Nobody wrote one: inbound denied, outbound allowed, every detector on, nothing enforced.
     BuiltIn,
     /// A file; it is watched.
     File(PathBuf),
@@ -211,10 +212,11 @@ impl Candidate {
         let plan = Plan {
             mode: Mode::Observe,
             essentials: true,
+            // As in a policy that says nothing about them: whoever looks for the first time sees what is told of attackers.
+            detect: Detect::standard(),
             ..Plan::default()
         };
-        let text =
-            "# built in: inbound denied, outbound allowed, nothing enforced\nmode = \"observe\"\n";
+        let text = "# built in: inbound denied, outbound allowed, every detector on, nothing enforced\nmode = \"observe\"\n";
         Self {
             source: Source::BuiltIn,
             format: Format::Toml,

@@ -20,6 +20,7 @@ pub mod replay;
 pub mod revert;
 pub mod run;
 pub mod server;
+mod service_manager;
 pub mod sessions;
 pub mod state;
 pub mod store;

@@ -20,6 +20,7 @@ use crate::guard::{self, ApplyError, Guard, Handle, Inbox, REJECTED, Revert, Sav
 use crate::pump::{self, Pump};
 use crate::record::{Recorder, recorder};
 use crate::server::{self, Listener, Service, SocketError};
+use crate::service_manager;
 use crate::state::{StateDir, StateError};
 use crate::store::Store;
 use crate::watch::Watch;
@@ -75,6 +76,17 @@ pub struct Banner {
     pub enforce_with: Option<String>,
     /// What is not as it should be.
     pub warnings: Vec<String>,
+}
+
+impl Banner {
+    /// For the status of a service: one line.
+    fn state(&self) -> String {
+        let doing = match self.mode {
+            Mode::Enforce => "enforces",
+            Mode::Observe => "observes",
+        };
+        format!("{doing} {}", self.source).replace('\n', " ")
+    }
 }
 
 /// Why it does not run.
@@ -133,11 +145,17 @@ pub fn run(options: &RunOptions, announce: impl FnOnce(&Banner)) -> Result<(), R
         let _context = runtime.enter();
         Signals::new()?
     };
+    // Before what could be mended and would not help.
+    if let Some(why) = powerless() {
+        return Err(RunError::Blind(why));
+    }
     let state = StateDir::open(&options.state_dir)?;
     let listener = Listener::bind(&options.socket)?;
     let (candidate, mut warnings) = first_policy(options, &state)?;
     let parts = Parts::begin(options, state, candidate, &mut warnings)?;
-    announce(&parts.banner(options, warnings)?);
+    let banner = parts.banner(options, warnings)?;
+    announce(&banner);
+    service_manager::ready(&banner.state());
     let outcome = runtime.block_on(parts.serve(listener, signals));
     parts.end();
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -439,6 +457,16 @@ fn start_guard(guard: Guard, inbox: Inbox) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("guard".to_owned())
         .spawn(move || guard.run(&inbox))
+}
+
+/// Why this process can neither watch nor enforce, if so.
+fn powerless() -> Option<String> {
+    use kernel::probe::{Capability, has_capability};
+    let may = has_capability(Capability::NetRaw) || has_capability(Capability::NetAdmin);
+    (!may).then(|| {
+        "capturing packets needs CAP_NET_RAW, and enforcing CAP_NET_ADMIN; run this as root (sudo)"
+            .to_owned()
+    })
 }
 
 /// What can enforce here, or one sentence about why nothing can.

@@ -154,9 +154,7 @@ pub struct Evidence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BanRefused {
     /// The prefix holds an address that may never be dropped.
-    #[error(
-        "{prefix} holds the protected address {address}; `portcullis why {address}` says what protects it"
-    )]
+    #[error("{}; `portcullis why {address}` says what protects it", protected(*prefix, *address))]
     Protected {
         /// What was to be banned.
         prefix: IpNet,
@@ -164,7 +162,7 @@ pub enum BanRefused {
         address: IpAddr,
     },
     /// No host sends from there.
-    #[error("{prefix} is no source that can be banned: {why}")]
+    #[error("{} is no source that can be banned: {why}", short(*prefix))]
     NotASource {
         /// What was to be banned.
         prefix: IpNet,
@@ -199,6 +197,27 @@ impl BanRefused {
             Self::Full { .. } => None,
         }
     }
+}
+
+fn protected(prefix: IpNet, address: IpAddr) -> String {
+    if is_host(prefix) {
+        format!("{address} is protected")
+    } else {
+        format!("{prefix} holds the protected address {address}")
+    }
+}
+
+/// A prefix without its length when it is one address.
+fn short(prefix: IpNet) -> String {
+    if is_host(prefix) {
+        prefix.addr().to_string()
+    } else {
+        prefix.to_string()
+    }
+}
+
+fn is_host(prefix: IpNet) -> bool {
+    prefix.prefix_len() == prefix.max_prefix_len()
 }
 
 /// Why an address or a prefix is nobody's source.

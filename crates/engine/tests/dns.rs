@@ -192,8 +192,8 @@ fn what_rules_deny_is_not_asked() {
 fn what_is_recorded() {
     for (log, dns, drops) in [
         (DnsLog::None, 0, 0),
-        (DnsLog::Blocked, 1, 1),
-        (DnsLog::All, 2, 1),
+        (DnsLog::Blocked, 1, 0),
+        (DnsLog::All, 2, 0),
     ] {
         let plan = Plan {
             dns: Some(filter(log)),

@@ -110,10 +110,7 @@ impl Serialize for Diagnostic {
 
 /// The option that a mistyped word most resembles: the same but for case and dashes, or within an edit for every three
 /// letters, or one that begins with the word.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    options: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace('-', "_");
     let wanted = plain(word);
     // A long text is no mistyped word, and the distance costs the product of the lengths.

@@ -40,7 +40,7 @@ mod tree;
 
 pub use address::{AddressSet, address_key, key_address};
 pub use content::{Content, Pattern, Scope, compile_regex};
-pub use diagnostic::{Diagnostic, Severity};
+pub use diagnostic::{Diagnostic, Severity, nearest};
 pub use dns::{DnsAnswer, DnsFilter, DnsLog};
 pub use evaluate::first_match;
 pub use host::{AskedHost, Asks, HostField, HostPattern};

@@ -6,6 +6,7 @@
 mod cover;
 mod example;
 mod index;
+mod neighbours;
 mod region;
 mod verdict;
 
@@ -15,14 +16,35 @@ use crate::plan::{Action, AddressMatch, Direction, Directions, Plan, Rule};
 use crate::time::Timestamp;
 use crate::witness::Witness;
 use cover::{Cover, Coverage};
+use neighbours::Neighbours;
 
 /// Looks at every rule, as of `now`. The findings are warnings, in the order of the rules.
 pub fn lint(plan: &Plan, now: Timestamp) -> Vec<Diagnostic> {
     let mut coverage = Coverage::new(plan, now);
+    let mut neighbours = Neighbours::new(plan, now);
     let rules = 0..plan.rules.len();
     rules
-        .filter_map(|place| look_at(plan, now, &mut coverage, place))
+        .filter_map(|place| {
+            look_at(plan, now, &mut coverage, place)
+                .or_else(|| cut_off(plan, &mut neighbours, place))
+        })
         .collect()
+}
+
+/// A rule that takes from hosts on a link what they find each other by.
+fn cut_off(plan: &Plan, neighbours: &mut Neighbours<'_>, place: usize) -> Option<Diagnostic> {
+    let rule = &plan.rules[place];
+    let witness = neighbours.cut_by(place)?;
+    let message = format!(
+        "{} takes IPv6 neighbour discovery too, without which hosts on one link do not find each other: the essentials stand behind the rules",
+        named(rule)
+    );
+    let mut found = finding(rule, "cuts-ipv6", message);
+    found.expected(
+        "protocol = [\"tcp\", \"udp\"] in the rule, a rule before it that allows icmpv6, or the default in its place",
+    );
+    found.witness = Some(witness);
+    Some(found)
 }
 
 /// The first thing that is wrong with a rule; the rest would only repeat it.

@@ -2,6 +2,7 @@
 //!
 //! The statements say exactly what the TOML form can say; `docs/policy.md` has the grammar.
 
+mod elsewhere;
 mod rule;
 mod word;
 
@@ -190,6 +191,15 @@ impl Statements<'_> {
         };
         let key = DIRECTIONS.iter().find(|(word, _)| *word == direction.text);
         let Some((_, key)) = key else {
+            if let Some(example) = elsewhere::default(&direction.text, line.peek_text()) {
+                let message = format!(
+                    "a default names its direction first, and {} is none",
+                    quoted(&direction.text)
+                );
+                self.syntax(direction.span, message)
+                    .expected(format!("{example}, for example"));
+                return;
+            }
             let valid = DIRECTIONS.iter().map(|(word, _)| *word);
             crate::fields::unknown_word(
                 direction.span,

@@ -15,7 +15,16 @@ const COLUMNS: &str =
     "prefix,family,detector,origin,reason,since,expires,remaining_s,times_banned\r\n";
 
 /// What a column of addresses is called.
-const ADDRESS: [&str; 6] = ["prefix", "ip", "address", "addr", "cidr", "network"];
+const ADDRESS: [&str; 8] = [
+    "prefix",
+    "ip",
+    "address",
+    "addr",
+    "cidr",
+    "network",
+    "ip address",
+    "ip_address",
+];
 
 /// The bans as CSV.
 pub(super) fn write(bans: &[Ban]) -> String {
@@ -59,6 +68,8 @@ fn quoted(cell: &str) -> String {
 /// Which column is what.
 #[derive(Debug)]
 pub(super) struct Header {
+    /// What stands between two cells: spreadsheets of half of the world write `;`.
+    between: char,
     address: usize,
     reason: Option<usize>,
     since: Option<usize>,
@@ -69,14 +80,21 @@ pub(super) struct Header {
 impl Header {
     /// Of a text whose first line names its columns, one of them the addresses.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
+        [',', ';', '\t']
+            .into_iter()
+            .find_map(|between| Self::with(bytes, between))
+    }
+
+    fn with(bytes: &[u8], between: char) -> Option<Self> {
         let text = String::from_utf8_lossy(bytes);
-        let (_, first) = Records::of(&text).next()?;
+        let (_, first) = Records::of(&text, between).next()?;
         let names: Vec<String> = first
             .iter()
             .map(|name| name.trim().to_ascii_lowercase())
             .collect();
         let find = |wanted: &[&str]| names.iter().position(|name| wanted.contains(&&**name));
         Some(Self {
+            between,
             address: find(&ADDRESS)?,
             reason: find(&["reason", "comment", "scenario"]),
             since: find(&["since", "start", "banned_at", "created_at"]),
@@ -90,7 +108,7 @@ impl Header {
 pub(super) fn read(bytes: &[u8], header: &Header, wish: Wish) -> Found {
     let text = String::from_utf8_lossy(bytes);
     let (mut bans, mut bad) = (Vec::new(), Bad::default());
-    for (line, record) in Records::of(&text).skip(1) {
+    for (line, record) in Records::of(&text, header.between).skip(1) {
         match ban(&record, header, wish) {
             Ok(ban) => bans.push(ban),
             Err(why) => bad.add(|| format!("line {line}: {why}")),
@@ -145,13 +163,15 @@ fn time(text: &str) -> Result<Time, String> {
 struct Records<'a> {
     rest: &'a str,
     line: usize,
+    between: char,
 }
 
 impl<'a> Records<'a> {
-    fn of(text: &'a str) -> Self {
+    fn of(text: &'a str, between: char) -> Self {
         Self {
             rest: text,
             line: 1,
+            between,
         }
     }
 
@@ -169,7 +189,7 @@ impl<'a> Records<'a> {
                 }
                 '"' if is_quoted => is_quoted = false,
                 '"' if cells[last].is_empty() => is_quoted = true,
-                ',' if !is_quoted => cells.push(String::new()),
+                _ if character == self.between && !is_quoted => cells.push(String::new()),
                 '\n' if !is_quoted => {
                     end = at + 1;
                     break;
@@ -227,7 +247,7 @@ mod tests {
         ] {
             assert_eq!(quoted(reason), written);
             let line = format!("{written},x\n");
-            let (_, record) = Records::of(&line).next().unwrap();
+            let (_, record) = Records::of(&line, ',').next().unwrap();
             let text = format!("ip,reason\n192.0.2.1,{written}\n");
             let header = Header::of(text.as_bytes()).unwrap();
             let wish = Wish {
@@ -251,8 +271,36 @@ mod tests {
     }
 
     #[test]
+    fn semicolons_and_tabs_are_taken_as_well() {
+        let wish = Wish {
+            lasts: Lasts::Policy,
+            all: false,
+            now: Timestamp::from_secs(9),
+        };
+        for text in [
+            "IP Address;Reason\n192.0.2.1;a, b\n",
+            "IP Address,Reason\n192.0.2.1,\"a, b\"\n",
+            "ip_address\treason\n192.0.2.1\ta, b\n",
+        ] {
+            let header = Header::of(text.as_bytes()).unwrap();
+            let found = read(text.as_bytes(), &header, wish);
+            let [daemon::api::BanImport::Full(bans)] = found.bans.as_slice() else {
+                panic!("{text:?}: {found:?}");
+            };
+            let ban = (bans[0].prefix.as_str(), bans[0].reason.as_deref());
+            assert_eq!(ban, ("192.0.2.1", Some("a, b")), "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_list_with_commas_is_no_csv() {
-        for text in ["192.0.2.1,10,100\n", "# ip,x\n192.0.2.1\n", "", "\n\n"] {
+        for text in [
+            "192.0.2.1,10,100\n",
+            "192.0.2.1;10;100\n",
+            "# ip,x\n192.0.2.1\n",
+            "",
+            "\n\n",
+        ] {
             assert!(Header::of(text.as_bytes()).is_none(), "{text:?}");
         }
         assert!(Header::of(b"# a comment\n\"IP\", Reason\n").is_some());

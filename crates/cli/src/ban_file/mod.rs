@@ -31,6 +31,10 @@ const SHOWN: usize = 5;
 /// Bans in one request: some MiB, and the daemon judges packets between two requests.
 const AT_ONCE: usize = 10_000;
 
+/// What is taken, for who brought something else.
+pub(crate) const FORMS: &str = "what is taken: a list with one address a line, CSV whose first line names its columns (ip,reason), JSON, an export \
+                     of ours, or the database of fail2ban (fail2ban.sqlite3), which holds what its status only prints";
+
 /// How to take in bans.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish {

@@ -149,6 +149,14 @@ pub(crate) fn visible_once(text: &str) -> String {
     }
 }
 
+/// `1 rule`, `2 rules`.
+pub(crate) fn several(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
 /// Says something on standard error that is no failure.
 pub(crate) fn warn(message: &str) {
     eprintln!("portcullis: {}", visible(message));

@@ -5,10 +5,12 @@ use daemon::api::{
 };
 
 use crate::args::{self, Typed};
-use crate::ban_file::{self, Lasts, Wish};
+use crate::ban_file::{self, FORMS, Lasts, Wish};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, moment, spinner, visible, warn};
+use crate::screen::{
+    Cell, Screen, Table, Tone, humane_seconds, moment, several, spinner, visible, warn,
+};
 use crate::source;
 
 /// Bans a prefix.
@@ -189,13 +191,13 @@ fn import(
         })?;
     } else {
         screen.line(format!(
-            "{} bans taken in from {}, {} in force already, {} had run out, {} refused, {} bad lines.",
-            imported.added,
+            "{} taken in from {}, {} in force already, {} had run out, {} refused, {}.",
+            several(imported.added, "ban"),
             found.form,
             imported.unchanged,
             imported.expired,
             imported.refused_count,
-            found.bad.count
+            several(found.bad.count, "bad line")
         ))?;
         for refused in &imported.refused {
             warn(&format!("{}: {}", refused.prefix, refused.error));
@@ -205,7 +207,14 @@ fn import(
         }
         let more = found.bad.count - found.bad.first.len().min(found.bad.count);
         if more > 0 {
-            warn(&format!("{more} more bad lines are not shown"));
+            let (lines, are) = (
+                several(more, "more bad line"),
+                if more == 1 { "is" } else { "are" },
+            );
+            warn(&format!("{lines} {are} not shown"));
+        }
+        if found.bans.is_empty() && found.bad.count > 0 {
+            warn(FORMS);
         }
     }
     Ok(if failed { Exit::Failed } else { Exit::Done })

@@ -11,7 +11,7 @@ use policy::AddressSet;
 use crate::args;
 use crate::failure::{Exit, Failure};
 use crate::finding;
-use crate::screen::{Screen, Tone, visible};
+use crate::screen::{Screen, Tone, several, visible};
 use crate::source;
 
 /// Lists everything that is wrong: 3 with errors, 6 with warnings alone.
@@ -50,10 +50,6 @@ pub(super) fn check(asked: &args::Check, screen: &mut Screen) -> Result<Exit, Fa
 
 fn summary(file: &Path, errors: usize, warnings: usize, screen: &Screen) -> String {
     let file = visible(&file.display().to_string());
-    let several = |count: usize, what: &str| match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    };
     match (errors, warnings) {
         (0, 0) => screen.paint(Tone::Good, &format!("{file} is fine.")),
         (0, _) => format!("{file}: {}.", several(warnings, "warning")),

@@ -21,7 +21,7 @@ pub(super) fn events(
 ) -> Result<Exit, Failure> {
     let query = EventQuery {
         limit: asked.limit,
-        kind: asked.kind.clone(),
+        kind: kinds(&asked.kind),
         since: asked.since.as_deref().map(since).transpose()?,
         until: None,
         address: asked.address.map(|address| address.to_string()),
@@ -69,6 +69,12 @@ fn show(event: &str, json: bool, screen: &mut Screen) -> Result<(), Failure> {
         screen.line(line)?;
     }
     Ok(())
+}
+
+/// As the API takes them.
+fn kinds(asked: &[args::EventKind]) -> Option<String> {
+    let names: Vec<String> = asked.iter().map(|kind| kind.name()).collect();
+    (!names.is_empty()).then(|| names.join(","))
 }
 
 /// `10m` ago, or a moment.

@@ -16,7 +16,7 @@ use engine::{Event, EventBody};
 use indicatif::ProgressBar;
 use kernel::replay::Replay;
 use kernel::source::{Captured, Losses, Source, SourceError};
-use policy::{AddressSet, Direction, Plan};
+use policy::{AddressSet, Detect, Direction, Plan};
 
 use super::ends::Ends;
 use crate::args::{self, IpNetOrAddress};
@@ -35,7 +35,11 @@ const MOST_REMOTES: usize = 1 << 20;
 pub(super) fn replay(asked: &args::Replay, screen: &mut Screen) -> Result<Exit, Failure> {
     let plan = match &asked.config {
         Some(file) => Arc::new(source::load(file)?.into_plan()),
-        None => Candidate::built_in().plan,
+        // Whose address is this host's own is guessed in a replay: detectors are for those who name a policy.
+        None => Arc::new(Plan {
+            detect: Detect::default(),
+            ..Plan::clone(&Candidate::built_in().plan)
+        }),
     };
     let capture = if asked.capture == Path::new("-") {
         Replay::read(io::stdin())

@@ -4,8 +4,9 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use daemon::api::EventQuery;
+use daemon::api::{DEFAULT_SOCKET, EventQuery};
 use daemon::{Banner, RunError, RunOptions};
 use policy::{DefaultAction, Mode};
 
@@ -14,7 +15,7 @@ use crate::client::Client;
 use crate::eve;
 use crate::failure::{Exit, Failure};
 use crate::finding;
-use crate::screen::{Screen, Tone, visible, warn};
+use crate::screen::{Screen, Tone, several, visible, warn};
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(super) fn run(socket: &Path, asked: &args::Run, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -92,9 +93,9 @@ fn introduce(banner: &Banner, screen: &mut Screen) -> io::Result<()> {
     ))?;
     let [inbound, outbound, forward] = banner.defaults.map(default_name);
     screen.line(format!(
-        "  policy    {}, {} rules; by default in: {inbound}, out: {outbound}, forward: {forward}",
+        "  policy    {}, {}; by default in: {inbound}, out: {outbound}, forward: {forward}",
         visible(&banner.source),
-        banner.rules
+        several(banner.rules, "rule")
     ))?;
     let interfaces = if banner.interfaces.is_empty() {
         "all".to_owned()
@@ -113,16 +114,36 @@ fn introduce(banner: &Banner, screen: &mut Screen) -> io::Result<()> {
         visible(&banner.socket.display().to_string())
     ))?;
     if banner.bans > 0 {
-        screen.line(format!("  bans      {} hold from before", banner.bans))?;
+        let hold = if banner.bans == 1 { "holds" } else { "hold" };
+        let bans = several(banner.bans, "ban");
+        screen.line(format!("  bans      {bans} {hold} from before"))?;
     }
     if let Some(how) = &banner.enforce_with {
         screen.line(format!("  enforce   {}", visible(how)))?;
+    }
+    if screen.is_terminal() {
+        let verbs = client_call(&banner.socket);
+        screen.line(format!(
+            "  shows     what happens, but for flows; more in another terminal: `{verbs} status` (or stats, flows, events)"
+        ))?;
     }
     screen.flush()?;
     for warning in &banner.warnings {
         warn(&format!("warning: {warning}"));
     }
     Ok(())
+}
+
+/// How a client of this daemon is called.
+fn client_call(socket: &Path) -> String {
+    if socket == Path::new(DEFAULT_SOCKET) {
+        "portcullis".to_owned()
+    } else {
+        format!(
+            "portcullis --socket {}",
+            visible(&socket.display().to_string())
+        )
+    }
 }
 
 const fn default_name(action: DefaultAction) -> &'static str {
@@ -142,14 +163,29 @@ fn show_events(socket: PathBuf) {
             ..EventQuery::default()
         };
         let screen = std::cell::RefCell::new(Screen::new());
+        let pace = std::cell::RefCell::new(Pace::default());
         Client::new(&socket)?.follow(
             "events",
             &query,
             |line| {
                 let mut screen = screen.borrow_mut();
-                if let Ok(event) = serde_json::from_slice::<serde_json::Value>(line)
-                    && event["event_type"] != "flow"
-                {
+                let Ok(event) = serde_json::from_slice::<serde_json::Value>(line) else {
+                    return Ok(());
+                };
+                if event["event_type"] == "flow" {
+                    return Ok(());
+                }
+                let (is_shown, passed_over) = pace.borrow_mut().step(Instant::now());
+                if passed_over > 0 {
+                    let more = format!(
+                        "… and {} that went by too fast; `{} events` has them",
+                        several(passed_over, "event"),
+                        client_call(&socket)
+                    );
+                    let line = screen.paint(Tone::Faint, &more);
+                    screen.line(line)?;
+                }
+                if is_shown {
                     let line = eve::line(&event, &screen);
                     screen.line(line)?;
                 }
@@ -163,6 +199,32 @@ fn show_events(socket: PathBuf) {
             tracing::debug!("events are not shown any more: {why}");
         }
     });
+}
+
+/// How many events a second a terminal is given: a person reads no more, and a flood would take the place of what came before.
+#[derive(Default)]
+struct Pace {
+    /// The second that is counted, and the events in it so far.
+    second: Option<(Instant, usize)>,
+}
+
+impl Pace {
+    const A_SECOND: usize = 20;
+
+    /// Whether the event that comes now is shown, and how many were not in the second that is over.
+    fn step(&mut self, now: Instant) -> (bool, usize) {
+        match &mut self.second {
+            Some((begin, count)) if now.duration_since(*begin) < Duration::from_secs(1) => {
+                *count += 1;
+                (*count <= Self::A_SECOND, 0)
+            }
+            second => {
+                let before = second.map_or(0, |(_, count)| count);
+                *second = Some((now, 1));
+                (true, before.saturating_sub(Self::A_SECOND))
+            }
+        }
+    }
 }
 
 /// The title of the terminal's window, given back when dropped (xterm control sequences, "Window manipulation").
@@ -189,5 +251,29 @@ impl Drop for Title {
     fn drop(&mut self) {
         print!("\x1b[23;2t");
         let _ = io::stdout().flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_events_is_counted_and_told_when_it_is_over() {
+        let (mut pace, begin) = (Pace::default(), Instant::now());
+        let shown = (0..500)
+            .filter(|step| pace.step(begin + Duration::from_millis(*step)).0)
+            .count();
+        assert_eq!(shown, Pace::A_SECOND);
+        let later = begin + Duration::from_secs(2);
+        assert_eq!(pace.step(later), (true, 500 - Pace::A_SECOND));
+        assert_eq!(pace.step(later), (true, 0));
+    }
+
+    #[test]
+    fn the_socket_is_named_where_it_has_to_be() {
+        assert_eq!(client_call(Path::new(DEFAULT_SOCKET)), "portcullis");
+        let other = client_call(Path::new("target/run/api.sock"));
+        assert_eq!(other, "portcullis --socket target/run/api.sock");
     }
 }

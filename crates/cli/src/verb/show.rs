@@ -214,9 +214,20 @@ pub(super) fn stats(
     }
     table.row(counters("since the begin", &stats.totals));
     screen.table(&table, "")?;
-    for (title, top) in [
-        ("denied sources", &stats.top_sources),
-        ("denied services", &stats.top_ports),
+    let services = named_services(&stats.top_ports);
+    let (mut ports, mut packets) = (stats.denied_ports, stats.denied_port_packets);
+    for (_, count) in services {
+        ports = ports.saturating_sub(1);
+        packets = packets.saturating_sub(*count);
+    }
+    let rest = match ports {
+        0 => None,
+        1 => Some(("1 other".to_owned(), packets)),
+        _ => Some((format!("{ports} others"), packets)),
+    };
+    for (title, top, rest) in [
+        ("denied sources", stats.top_sources.as_slice(), None),
+        ("denied services", services, rest),
     ] {
         if top.is_empty() {
             continue;
@@ -226,9 +237,24 @@ pub(super) fn stats(
         for (name, count) in top {
             table.row([Cell::new(name), Cell::number(*count)]);
         }
+        if let Some((name, count)) = rest {
+            table.row([Cell::new(name).tone(Tone::Faint), Cell::number(count)]);
+        }
         screen.table(&table, "")?;
     }
     Ok(Exit::Done)
+}
+
+/// The services that are named: a scan asks for a thousand of them once, and which of them says nothing.
+fn named_services(top: &[(String, u64)]) -> &[(String, u64)] {
+    const ASKED_ONCE: usize = 5;
+    let often = top.iter().take_while(|(_, count)| *count > 1).count();
+    let once = top.len() - often;
+    if once > ASKED_ONCE {
+        &top[..often.max(ASKED_ONCE)]
+    } else {
+        top
+    }
 }
 
 fn counters(label: &str, totals: &Totals) -> [Cell; 10] {
@@ -244,4 +270,29 @@ fn counters(label: &str, totals: &Totals) -> [Cell; 10] {
         Cell::number(totals.alerts),
         Cell::number(totals.bans),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_that_were_asked_for_once_are_not_all_named() {
+        let top = |counts: &[u64]| -> Vec<(String, u64)> {
+            let ports = counts.iter().enumerate();
+            ports
+                .map(|(at, count)| (format!("tcp/{at}"), *count))
+                .collect()
+        };
+        for (counts, named) in [
+            (&[] as &[u64], 0),
+            (&[9, 1, 1], 3),
+            (&[1; 20], 5),
+            (&[9, 8, 7, 1, 1, 1, 1, 1, 1], 5),
+            (&[9, 9, 9, 9, 9, 9, 1, 1, 1, 1, 1, 1], 6),
+            (&[9; 20], 20),
+        ] {
+            assert_eq!(named_services(&top(counts)).len(), named, "{counts:?}");
+        }
+    }
 }

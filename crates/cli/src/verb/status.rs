@@ -1,11 +1,14 @@
 //! `status`: how the firewall is, worst first.
 
-use daemon::api::{Backend, List, Losses, Record, Sink, Stale, Status};
+use daemon::api::{
+    Backend, DnsStatus, FeedStatus, List, Losses, Queue, Record, Sink, Stale, Status,
+};
 
 use crate::args::Plain;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, moment, visible};
+use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, moment, several, visible};
+use crate::source;
 
 /// Shows it.
 pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -75,6 +78,13 @@ pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Res
             status.interfaces.join(", ")
         },
     );
+    fact("detectors", detectors(&status));
+    for feed in &status.feeds {
+        fact("feed", feed_text(feed));
+    }
+    if let Some(dns) = &status.dns {
+        fact("dns", names(dns, &status));
+    }
     fact("bans", status.bans.to_string());
     fact("flows", status.flows.to_string());
     let totals = &status.totals;
@@ -89,7 +99,7 @@ pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Res
     for (name, sink) in sinks(&status.record) {
         fact(name, sink_text(sink));
     }
-    for queue in &status.queues {
+    for queue in status.queues.iter().filter(|queue| is_noticed(queue)) {
         fact(
             "queue",
             format!(
@@ -137,12 +147,70 @@ fn stale(status: &Status) -> impl Iterator<Item = (&List, &Stale)> {
 fn policy(status: &Status) -> String {
     let policy = &status.policy;
     format!(
-        "{}, {} rules, {} sets, in force since {}",
+        "{}, {}, {}, in force since {}",
         policy.source,
-        policy.rules,
-        policy.sets,
+        several(policy.rules, "rule"),
+        several(policy.sets, "set"),
         moment(policy.applied)
     )
+}
+
+fn detectors(status: &Status) -> String {
+    let named: Vec<String> = status
+        .detectors
+        .iter()
+        .map(|detector| format!("{} ({})", detector.name, detector.response))
+        .collect();
+    if named.is_empty() {
+        "none is on: nobody is banned but by rules and by hand".into()
+    } else {
+        named.join(", ")
+    }
+}
+
+/// `@drop: 1200 ranges of lists/drop.netset (3h old)`.
+fn feed_text(feed: &FeedStatus) -> String {
+    let now = source::now().ok();
+    let files: Vec<String> = feed
+        .files
+        .iter()
+        .map(|file| {
+            let age = now.zip(file.modified).map(|(now, at)| now.since(at.0));
+            match age {
+                Some(age) => format!("{} ({} old)", file.path, humane_seconds(age.as_secs())),
+                None => file.path.clone(),
+            }
+        })
+        .collect();
+    let mut text = format!("@{}: {}", feed.name, several(feed.ranges, "range"));
+    if !files.is_empty() {
+        text.push_str(&format!(" of {}", files.join(", ")));
+    }
+    text
+}
+
+fn names(dns: &DnsStatus, status: &Status) -> String {
+    let entries = |count: usize| match count {
+        1 => "1 entry".to_owned(),
+        _ => format!("{count} entries"),
+    };
+    let mut text = format!("{} blocked", entries(dns.blocked));
+    if dns.allowed > 0 {
+        text.push_str(&format!(", {} allowed", entries(dns.allowed)));
+    }
+    if !dns.lists.is_empty() {
+        text.push_str(&format!(", of {}", dns.lists.join(", ")));
+    }
+    text.push_str(&format!(
+        "; answer {}; {} of {} questions blocked",
+        dns.answer, status.totals.dns_blocked, status.totals.dns_questions
+    ));
+    text
+}
+
+/// Whether a queue is worth a line: something waits in it, or found it full.
+fn is_noticed(queue: &Queue) -> bool {
+    queue.length > 0 || queue.dropped > 0
 }
 
 fn backend_text(backend: &Backend) -> String {
@@ -162,8 +230,11 @@ fn drift(status: &Status) -> String {
     };
     if let (Some(what), Some(at)) = (&drift.last, drift.last_at) {
         text.push_str(&format!(
-            "; put back {} times, last at {}: {what}",
-            drift.repaired,
+            "; put back {}, last at {}: {what}",
+            several(
+                usize::try_from(drift.repaired).unwrap_or(usize::MAX),
+                "time"
+            ),
             moment(at)
         ));
     }

@@ -12,6 +12,7 @@ mod filtering;
 #[allow(dead_code, reason = "each test binary uses its own part of this")]
 mod firewall;
 mod hosts;
+mod knowing;
 mod names;
 mod network;
 mod policies;

@@ -7,6 +7,7 @@ mod common;
 mod bans;
 mod calling;
 mod hosts;
+mod install;
 mod policies;
 mod refusals;
 mod replays;

@@ -113,8 +113,15 @@ pub struct Stats {
     pub minutes: Vec<Minute>,
     /// Sources with most denied packets in that time, most first, at most 20: address and count.
     pub top_sources: Vec<(String, u64)>,
-    /// Destination ports with most denied packets in that time, most first, at most 20: `tcp/22` and count.
+    /// Destination ports with most denied packets in that time, most first, at most 20: `tcp/22` and count. What bans and feeds
+    /// drop is not counted here.
     pub top_ports: Vec<(String, u64)>,
+    /// How many ports these were chosen from.
+    #[serde(default)]
+    pub denied_ports: u64,
+    /// The packets of all of them.
+    #[serde(default)]
+    pub denied_port_packets: u64,
 }
 
 /// Sums since the begin: also the last line of `replay --json`.
@@ -215,13 +222,17 @@ pub struct Why {
     pub past_bans: Vec<Ban>,
     /// Whether no ban, feed or detector may drop it, and why: `own address`, `[protect]`, …
     pub protected: Option<String>,
+    /// The feeds that hold it, or a part of it.
+    #[serde(default)]
+    pub feeds: Vec<WhyFeed>,
     /// Each reason its packets were dropped or rejected for, most first.
     pub denied: Vec<WhyCount>,
     /// First and last event on record.
     pub first_seen: Option<Time>,
     /// The last one.
     pub last_seen: Option<Time>,
-    /// Its events as EVE objects, newest first, at most 50.
+    /// Its events as EVE objects, newest first, at most 50; for an event those up to it. Without packets that were dropped for a
+    /// ban, which `denied` counts.
     pub events: Vec<serde_json::Value>,
 }
 
@@ -239,6 +250,17 @@ pub struct BanHistory {
     /// When a person last lifted one; what was before does not double.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifted: Option<Time>,
+}
+
+/// A feed that holds an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyFeed {
+    /// Its name, without `@`.
+    pub name: String,
+    /// The list files that it is made of.
+    pub files: Vec<String>,
+    /// Whether it holds all of what was asked for.
+    pub whole: bool,
 }
 
 /// How often one reason struck.

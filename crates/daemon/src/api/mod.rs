@@ -50,15 +50,15 @@ pub use ban::{
 pub use dns::{DnsTestRequest, DnsTestResult};
 pub use event::{
     BanHistory, Decided, EventQuery, Flow, FlowQuery, Minute, Stats, StatsQuery, Totals, Why,
-    WhyCount,
+    WhyCount, WhyFeed,
 };
 pub use policy::{
     Applied, ApplyRequest, Finding, Flushed, Format, PolicyText, PolicyVersion, Rule, Set,
     SetAddresses, Severity,
 };
 pub use status::{
-    Backend, Drift, Essential, List, Losses, Pending, PolicyStatus, Protected, Queue, Record, Sink,
-    Stale, Status,
+    Backend, DetectorStatus, DnsStatus, Drift, Essential, FeedFile, FeedStatus, List, Losses,
+    Pending, PolicyStatus, Protected, Queue, Record, Sink, Stale, Status,
 };
 pub use test::{TestPacket, TestRequest, TestResult};
 pub use time::Time;

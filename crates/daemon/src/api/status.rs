@@ -29,6 +29,15 @@ pub struct Status {
     pub since: Time,
     /// The interfaces that are watched; empty stands for all.
     pub interfaces: Vec<String>,
+    /// The detectors that are on.
+    #[serde(default)]
+    pub detectors: Vec<DetectorStatus>,
+    /// The feeds.
+    #[serde(default)]
+    pub feeds: Vec<FeedStatus>,
+    /// What `[dns]` blocks; `null` where the policy has none.
+    #[serde(default)]
+    pub dns: Option<DnsStatus>,
     /// What a network needs and the policy allows under any default; empty when `essentials = false`.
     pub essentials: Vec<Essential>,
     /// What no ban, feed or detector may drop.
@@ -115,6 +124,48 @@ pub struct Stale {
     pub since: Time,
     /// When what is used was first read.
     pub read: Time,
+}
+
+/// A detector that is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetectorStatus {
+    /// As the policy writes it: `scan`, `syn_flood`, …
+    pub name: String,
+    /// What it does with an offender: `alert`, `limit`, `ban`.
+    pub response: String,
+}
+
+/// A feed: what it names is dropped before the rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedStatus {
+    /// Its name, without `@`.
+    pub name: String,
+    /// Ranges of addresses in it, merged.
+    pub ranges: usize,
+    /// The files it is read from.
+    pub files: Vec<FeedFile>,
+}
+
+/// A file of a feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedFile {
+    /// The file, or the folder of them.
+    pub path: String,
+    /// When what was read from it was written; `null` where it could not be read.
+    pub modified: Option<Time>,
+}
+
+/// Names that are not resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsStatus {
+    /// Entries that block, those aside that a wider one covers.
+    pub blocked: usize,
+    /// Entries that are exceptions.
+    pub allowed: usize,
+    /// The lists they come from.
+    pub lists: Vec<String>,
+    /// What a blocked question gets: `zero`, `nxdomain`, `refuse`, `drop`.
+    pub answer: String,
 }
 
 /// Whether the kernel holds what was applied.

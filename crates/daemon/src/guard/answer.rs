@@ -191,6 +191,9 @@ impl Guard {
             around: around.collect(),
             protected: self.protection(prefix),
             history: self.ban_history(prefix, now),
+            feeds: self.feeds_with(prefix),
+            rules: self.rules_naming(prefix),
+            enforced: self.enforcing,
         }
     }
 
@@ -215,7 +218,7 @@ impl Guard {
     }
 
     /// Why no ban, feed or detector may drop it, if so.
-    fn protection(&self, prefix: IpNet) -> Option<String> {
+    pub(super) fn protection(&self, prefix: IpNet) -> Option<String> {
         let key = policy::address_key(prefix.addr());
         self.engine.protected().contains_key(key).then(|| {
             let holds = |net: &IpNet| net.contains(&prefix);
@@ -257,6 +260,12 @@ pub struct Standing {
     pub protected: Option<String>,
     /// How often it was banned.
     pub history: Option<api::BanHistory>,
+    /// The feeds that hold it.
+    pub feeds: Vec<api::WhyFeed>,
+    /// The first rules whose source or destination it is by name.
+    pub rules: Vec<String>,
+    /// Whether verdicts are carried out.
+    pub enforced: bool,
 }
 
 /// A hypothetical packet as the engine takes it.

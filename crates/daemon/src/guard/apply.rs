@@ -406,11 +406,14 @@ impl Guard {
             },
             text: candidate.text.clone(),
         });
+        let rules = match candidate.plan.rules.len() {
+            1 => "1 rule".to_owned(),
+            many => format!("{many} rules"),
+        };
         let text = format!(
-            "policy {} ({}) is in force, {} rules, mode {} ({})",
+            "policy {} ({}) is in force, {rules}, mode {} ({})",
             candidate.source.name(),
             candidate.digest,
-            candidate.plan.rules.len(),
             mode_name(plan.mode),
             by.name()
         );

@@ -9,10 +9,12 @@ use kernel::datapath::DatapathError;
 use policy::{AddressSet, Timestamp};
 
 use super::Guard;
+use super::standing::in_feed;
 use crate::api;
 use crate::record::NoticeKind;
 use crate::record::ban::ban as shown;
 use crate::record::escape::{Escaped, is_hazard};
+use crate::record::explain::short;
 use crate::store::BanEnd;
 
 /// Bans that are taken out of the kernel one by one while packets wait; more of them follow with the next checks.
@@ -35,7 +37,15 @@ pub enum BanError {
     },
     /// The engine refuses.
     #[error(transparent)]
-    Refused(#[from] BanRefused),
+    Refused(BanRefused),
+    /// The engine refuses, as it is protected.
+    #[error("{who} is protected ({why}), so that it cannot be banned")]
+    Protected {
+        /// The address, or the prefix and the address in it.
+        who: String,
+        /// What protects it.
+        why: String,
+    },
     /// The kernel refuses.
     #[error("the kernel did not take the ban, so it is not made: {0}")]
     Kernel(#[from] DatapathError),
@@ -64,14 +74,20 @@ pub enum BanError {
         length: usize,
     },
     /// Nothing to lift.
-    #[error("{prefix} is not banned; `portcullis bans` lists who is")]
+    #[error("{} is not banned; `portcullis bans` lists who is", short(*prefix))]
     NotBanned {
         /// What was asked for.
         prefix: IpNet,
     },
+    /// Nothing to lift: it is dropped for something else.
+    #[error("{why}")]
+    InFeed {
+        /// The sentence.
+        why: String,
+    },
     /// Not on the allow list.
     #[error(
-        "{prefix} is not on the runtime allow list; addresses under [protect] are taken off in the policy"
+        "{} is not on the runtime allow list; addresses under [protect] are taken off in the policy", short(*prefix)
     )]
     NotAllowed {
         /// What was asked for.
@@ -280,7 +296,7 @@ impl Guard {
             Ok(made) => made,
             Err(refused) => {
                 self.settle(now);
-                return Err(refused.into());
+                return Err(self.why_refused(refused));
             }
         };
         if let Err(error) = self.try_carry_out(&[Change::from(&made)], UNBANS_AT_ONCE, now) {
@@ -295,6 +311,25 @@ impl Guard {
         }
         self.record_only();
         Ok(shown(&made, now))
+    }
+
+    /// The engine knows that an address is protected, and the guard why.
+    fn why_refused(&self, refused: BanRefused) -> BanError {
+        let BanRefused::Protected { prefix, address } = refused else {
+            return BanError::Refused(refused);
+        };
+        let host = policy::address::host_prefix(address);
+        match self.protection(host) {
+            Some(why) if prefix == host => BanError::Protected {
+                who: address.to_string(),
+                why,
+            },
+            Some(why) => BanError::Protected {
+                who: format!("{address} in {prefix}"),
+                why,
+            },
+            None => BanError::Refused(refused),
+        }
     }
 
     /// Lifts bans.
@@ -333,7 +368,10 @@ impl Guard {
             prefixes = self.banning(wanted);
         }
         if let (Some(prefix), true) = (wanted, prefixes.is_empty()) {
-            return Err(BanError::NotBanned { prefix });
+            return Err(match in_feed(prefix, &self.feeds_with(prefix)) {
+                Some(why) => BanError::InFeed { why },
+                None => BanError::NotBanned { prefix },
+            });
         }
         let (lifted, outcome) = self.lift(&prefixes, now);
         if let Err(source) = outcome {

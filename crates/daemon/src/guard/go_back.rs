@@ -148,8 +148,11 @@ impl Guard {
         for warning in self.pump.switch(Mode::Observe) {
             tracing::warn!("{warning}");
         }
-        let message =
-            "nothing of ours is in the kernel any more; `portcullis apply` enforces again";
+        let message = if self.in_force.plan.mode == Mode::Enforce {
+            "nothing of ours is in the kernel any more; `portcullis apply` enforces again"
+        } else {
+            "nothing of ours is in the kernel; the mode is observe, so that nothing was enforced before either"
+        };
         self.notice(NoticeKind::Policy, message);
         Ok(api::Flushed {
             message: message.to_owned(),

@@ -23,10 +23,13 @@ impl Guard {
             }
             let known_bad = old.map_or(0, |old| old.bad_lines);
             if list.bad_lines > 0 && list.bad_lines != known_bad {
+                let lines = match list.bad_lines {
+                    1 => "1 line is".to_owned(),
+                    many => format!("{many} lines are"),
+                };
                 let text = format!(
-                    "{}: {} lines are skipped: {}",
+                    "{}: {lines} skipped: {}",
                     name(list),
-                    list.bad_lines,
                     list.first_bad.join(", ")
                 );
                 self.notice(NoticeKind::Policy, text);

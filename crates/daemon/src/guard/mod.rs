@@ -10,13 +10,15 @@ mod flow;
 mod go_back;
 mod hold;
 mod import;
+mod in_force;
 mod lists;
 mod packet;
 mod reconcile;
 mod seen;
+mod standing;
 mod status;
 
-pub use answer::{AnswerError, probe, result};
+pub use answer::{AnswerError, Standing, probe, result};
 pub(crate) use apply::{APPLIED, REJECTED, Saved};
 pub use apply::{ApplyError, Asked, By};
 pub use ban::BanError;
@@ -28,6 +30,7 @@ pub(crate) use hold::{
 pub use hold::{Hold, HoldError, Revert};
 pub use packet::Batch;
 pub(crate) use packet::How;
+pub(crate) use standing::feed_text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

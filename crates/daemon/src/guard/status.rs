@@ -305,6 +305,9 @@ impl Guard {
             uptime_s: self.began.1.elapsed().as_secs(),
             since: self.began.0.into(),
             interfaces: self.pump.interfaces(),
+            detectors: self.detectors(),
+            feeds: self.feeds(),
+            dns: self.names(),
             essentials: essentials(&self.in_force.plan),
             protected: self.protected(),
             pending: self.pending(),
@@ -360,7 +363,7 @@ impl Guard {
             warnings.push("nothing is blocked: mode observe only shows what would be; run with --enforce, or set mode = \"enforce\"".to_owned());
         }
         if self.flushed {
-            warnings.push("everything was taken out of the kernel by `flush`; `portcullis apply` enforces again".to_owned());
+            warnings.push("everything was taken out of the kernel by `flush`; `portcullis apply` puts the policy in force again, as its mode says".to_owned());
         }
         if !self.drift.in_sync {
             warnings.extend(self.drift.last.clone());

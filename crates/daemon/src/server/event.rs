@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use http_body_util::channel::{Channel, Sender};
@@ -14,9 +15,9 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::watch;
 
 use super::failure::Failure;
-use super::route::{App, Query, blocking};
+use super::route::{App, Query, blocking, know, read};
 use crate::api::EventQuery;
-use crate::guard::parse_prefix;
+use crate::guard::{Guard, parse_prefix};
 use crate::record::Recorder;
 use crate::store::{Entry, EventFilter, Range};
 
@@ -24,6 +25,21 @@ use crate::store::{Entry, EventFilter, Range};
 const DEFAULT: u32 = 100;
 /// Events in an answer at most.
 const MOST: u32 = 10_000;
+/// The kinds that are on record, by `event_type`.
+const KINDS: [&str; 12] = [
+    "drop",
+    "firewall",
+    "alert",
+    "anomaly",
+    "flow",
+    "dns",
+    "ban",
+    "unban",
+    "ban-refused",
+    "policy",
+    "drift",
+    "daemon",
+];
 /// How long what is on its way to the store is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -33,6 +49,9 @@ pub(super) async fn events(
     Query(query): Query<EventQuery>,
 ) -> Result<Response, Failure> {
     let filter = filter(&query)?;
+    if let Some(rule) = filter.rule.clone() {
+        known_rule(&app, rule).await?;
+    }
     if query.follow {
         return follow(app, filter, query.limit.unwrap_or(0)).await;
     }
@@ -48,20 +67,45 @@ pub(super) async fn events(
 
 fn filter(query: &EventQuery) -> Result<EventFilter, Failure> {
     let prefix: Option<IpNet> = query.address.as_deref().map(parse_prefix).transpose()?;
-    let kinds = query.kind.as_deref().unwrap_or_default();
+    let kinds = query.kind.as_deref().unwrap_or_default().split(',');
+    let kinds: Vec<&str> = kinds
+        .map(str::trim)
+        .filter(|kind| !kind.is_empty())
+        .collect();
+    if let Some(unknown) = kinds.iter().find(|kind| !KINDS.contains(kind)) {
+        let meant = policy::nearest(unknown, KINDS)
+            .map_or_else(String::new, |kind| format!("; did you mean {kind:?}?"));
+        return Err(Failure::request(format!(
+            "there is no kind of event {unknown:?}, but {}{meant}",
+            KINDS.join(", ")
+        )));
+    }
     Ok(EventFilter {
         limit: query.limit.unwrap_or(DEFAULT).min(MOST),
-        kinds: kinds
-            .split(',')
-            .map(str::trim)
-            .filter(|kind| !kind.is_empty())
-            .map(str::to_owned)
-            .collect(),
+        kinds: kinds.into_iter().map(str::to_owned).collect(),
         since: query.since.map(|time| time.0),
         until: query.until.map(|time| time.0),
         range: prefix.map(Range::from),
         rule: query.rule.clone(),
     })
+}
+
+/// A rule that neither the policy in force has nor the record knows is a mistake, not a rule without events.
+async fn known_rule(app: &App, rule: String) -> Result<(), Failure> {
+    let rules = know(app, Guard::rules).await?.0;
+    if rules.iter().any(|known| known.name == rule) {
+        return Ok(());
+    }
+    let name = rule.clone();
+    if read(app, move |reader| reader.knows_rule(&name)).await? {
+        return Ok(());
+    }
+    let meant = policy::nearest(&rule, rules.iter().map(|known| known.name.as_str()))
+        .map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
+    let error = format!(
+        "there is no rule {rule:?} in force, and none on record; `portcullis rules` lists them{meant}"
+    );
+    Err(Failure::new(StatusCode::NOT_FOUND, error))
 }
 
 async fn past(app: &App, filter: EventFilter) -> Result<Vec<String>, Failure> {
@@ -148,7 +192,15 @@ fn matches(entry: &Entry, filter: &EventFilter) -> bool {
         let within = |range: Option<Range>| {
             range.is_some_and(|range| range.first <= wanted.last && range.last >= wanted.first)
         };
-        within(entry.source) || within(entry.destination)
+        let source = match entry.kind {
+            "ban-refused" => {
+                let whole = wanted.banned_by();
+                (entry.source)
+                    .is_some_and(|range| range.first >= whole.first && range.last <= whole.last)
+            }
+            _ => within(entry.source),
+        };
+        source || within(entry.destination)
     };
     let rule = entry
         .decided

@@ -53,8 +53,10 @@ impl From<BanError> for Failure {
             BanError::NoPrefix { .. } | BanError::LongReason { .. } | BanError::Which => {
                 StatusCode::BAD_REQUEST
             }
-            BanError::NotBanned { .. } | BanError::NotAllowed { .. } => StatusCode::NOT_FOUND,
-            BanError::Refused(_) => StatusCode::CONFLICT,
+            BanError::NotBanned { .. } | BanError::InFeed { .. } | BanError::NotAllowed { .. } => {
+                StatusCode::NOT_FOUND
+            }
+            BanError::Refused(_) | BanError::Protected { .. } => StatusCode::CONFLICT,
             BanError::Kernel(_) | BanError::NotAsked { .. } | BanError::NotLifted { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }

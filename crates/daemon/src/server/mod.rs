@@ -5,6 +5,7 @@ mod event;
 mod failure;
 mod peer;
 mod route;
+mod story;
 mod why;
 
 use std::fs;

@@ -211,7 +211,10 @@ async fn stats(State(app): State<App>, Query(query): Query<api::StatsQuery>) -> 
     blocking(move || {
         store.flush(Duration::from_millis(500));
         let reader = store.reader()?;
+        let (denied_ports, denied_port_packets) = reader.denied_ports(since)?;
         Ok(Json(api::Stats {
+            denied_ports,
+            denied_port_packets,
             totals,
             minutes: reader.minutes(since)?,
             top_sources: reader.top_sources(since)?,

@@ -10,15 +10,17 @@ use serde_json::Value;
 
 use super::failure::Failure;
 use super::route::{Answer, App, blocking};
-use crate::api::{Ban, BanHistory, Decided, Why, WhyCount};
+use super::story;
+use crate::api::{Why, WhyCount};
 use crate::clock;
 use crate::guard::parse_prefix;
 use crate::record::ban::ban as shown;
-use crate::record::explain::short;
-use crate::store::{EventFilter, Range, Reader, StoredEvent};
+use crate::store::{Range, Reader, StoredEvent};
 
-/// Events that a story holds.
-const EVENTS: u32 = 50;
+/// Bans, refusals and alerts that a story holds.
+const TOLD: u32 = 20;
+/// Other events that it holds.
+const OTHERS: u32 = 30;
 /// Past bans that it holds.
 const BANS: u32 = 20;
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -36,7 +38,7 @@ pub(super) async fn why(State(app): State<App>, Path(subject): Path<String>) -> 
             Ok(number) => of_event(&app, &reader, subject.clone(), number),
             Err(_) => {
                 let prefix = parse_prefix(&subject)?;
-                of_prefix(&app, &reader, subject.clone(), prefix)
+                of_prefix(&app, &reader, subject.clone(), prefix, None)
             }
         }
         .map(Json)
@@ -50,15 +52,19 @@ fn of_event(app: &App, reader: &Reader, subject: String, number: u64) -> Result<
         Failure::new(StatusCode::NOT_FOUND, error)
     })?;
     let value = parse(&event);
-    let source = value["src_ip"]
-        .as_str()
-        .and_then(|text| parse_prefix(text).ok());
-    let mut story = vec![sentence(&value)];
+    // A ban of a prefix has no source address.
+    let source = ["/src_ip", "/ban/prefix"]
+        .iter()
+        .filter_map(|pointer| value.pointer(pointer)?.as_str())
+        .find_map(|text| parse_prefix(text).ok());
+    let mut story = story::of_event(&value);
     let mut why = match source {
-        Some(prefix) => of_prefix(app, reader, subject.clone(), prefix)?,
+        Some(prefix) => of_prefix(app, reader, subject.clone(), prefix, Some(number))?,
         None => Why::of(subject.clone()),
     };
-    story.append(&mut why.story);
+    // Of the rest of the story only how things are now: the event is what was asked for.
+    story.extend(why.story.into_iter().next());
+    // Nothing after it is there, so that its place is the first.
     why.events.retain(|other| *other != value);
     why.events.insert(0, value);
     Ok(Why {
@@ -68,21 +74,24 @@ fn of_event(app: &App, reader: &Reader, subject: String, number: u64) -> Result<
     })
 }
 
-fn of_prefix(app: &App, reader: &Reader, subject: String, prefix: IpNet) -> Result<Why, Failure> {
+/// The story of a prefix; `up_to` leaves out events after the one of this number.
+fn of_prefix(
+    app: &App,
+    reader: &Reader,
+    subject: String,
+    prefix: IpNet,
+    up_to: Option<u64>,
+) -> Result<Why, Failure> {
     let standing = app.service.guard.ask(move |guard| guard.standing(prefix))?;
     let range = Range::from(prefix);
-    let filter = EventFilter {
-        limit: EVENTS,
-        range: Some(range),
-        ..EventFilter::default()
-    };
     let now = clock::now();
     let seen = reader.seen(range)?;
     let mut why = Why {
-        ban: standing.ban,
-        around: standing.around,
-        history: standing.history,
-        protected: standing.protected,
+        ban: standing.ban.clone(),
+        around: standing.around.clone(),
+        history: standing.history.clone(),
+        protected: standing.protected.clone(),
+        feeds: standing.feeds.clone(),
         past_bans: reader
             .past_bans(range, BANS)?
             .iter()
@@ -100,10 +109,14 @@ fn of_prefix(app: &App, reader: &Reader, subject: String, prefix: IpNet) -> Resu
             .collect(),
         first_seen: seen.map(|(first, _)| first.into()),
         last_seen: seen.map(|(_, last)| last.into()),
-        events: reader.events(&filter)?.iter().map(parse).collect(),
+        events: reader
+            .story(range, up_to, TOLD, OTHERS)?
+            .iter()
+            .map(parse)
+            .collect(),
         ..Why::of(subject)
     };
-    why.story = story(&why, prefix);
+    why.story = story::of_prefix(&why, &standing, prefix);
     Ok(why)
 }
 
@@ -117,6 +130,7 @@ impl Why {
             history: None,
             past_bans: Vec::new(),
             protected: None,
+            feeds: Vec::new(),
             denied: Vec::new(),
             first_seen: None,
             last_seen: None,
@@ -128,196 +142,4 @@ impl Why {
 /// What was stored was written by us.
 fn parse(event: &StoredEvent) -> Value {
     serde_json::from_str(&event.json).unwrap_or(Value::Null)
-}
-
-/// What holds now, then what happened.
-fn story(why: &Why, prefix: IpNet) -> Vec<String> {
-    let name = short(prefix);
-    let mut story = Vec::new();
-    if let Some(why) = &why.protected {
-        story.push(format!(
-            "{name} is protected ({why}): no ban, feed or detector drops it, rules still do."
-        ));
-    }
-    match &why.ban {
-        Some(ban) => story.push(ban_sentence(ban)),
-        None => story.push(format!("{name} is not banned.")),
-    }
-    if let Some(ban) = &why.ban {
-        story.extend(about(ban));
-    }
-    for ban in &why.around {
-        story.push(ban_sentence(ban));
-        story.extend(about(ban));
-    }
-    story.extend(why.history.as_ref().map(history_sentence));
-    for denied in &why.denied {
-        story.push(format!(
-            "{} {} {}, from {} to {}: {}.",
-            denied.count,
-            if denied.count == 1 {
-                "packet was"
-            } else {
-                "packets were"
-            },
-            if denied.decided.verdict == "reject" {
-                "rejected"
-            } else {
-                "dropped"
-            },
-            denied.first,
-            denied.last,
-            reason(&denied.decided),
-        ));
-    }
-    for ban in &why.past_bans {
-        let by = ban.detector.as_ref().unwrap_or(&ban.origin);
-        story.push(format!(
-            "{} was banned from {} on ({by}): {}.",
-            short(ban.prefix),
-            ban.since,
-            ban.reason
-        ));
-    }
-    match (why.first_seen, why.last_seen) {
-        (Some(first), Some(last)) => story.push(format!("It is on record from {first} to {last}.")),
-        _ => story.push("Nothing of it is on record.".to_owned()),
-    }
-    story
-}
-
-/// What a ban rests on beside its reason.
-fn about(ban: &Ban) -> Vec<String> {
-    let mut story = Vec::new();
-    if !ban.grew_from.is_empty() {
-        let names: Vec<String> = ban.grew_from.iter().map(|net| short(*net)).collect();
-        story.push(format!(
-            "It was widened to {} because of the bans of {}, which stay as they are.",
-            short(ban.prefix),
-            names.join(", ")
-        ));
-    }
-    if ban.evidence.proven == Some(false) {
-        story.push(
-            "Somebody else could have sent these packets in its name, so that this ban makes no other longer or wider."
-                .to_owned(),
-        );
-    }
-    story
-}
-
-fn history_sentence(history: &BanHistory) -> String {
-    let times = |count: u32| match count {
-        1 => "once".to_owned(),
-        count => format!("{count} times"),
-    };
-    let name = short(history.prefix);
-    let doubled = match history.offences {
-        0 => "its next ban is as long as a first one".to_owned(),
-        count => format!("its next ban is doubled {}", times(count)),
-    };
-    let lifted = history.lifted.map_or_else(String::new, |at| {
-        format!(", and what was before its ban was lifted at {at} does not count")
-    });
-    format!(
-        "{name} was banned {} that is remembered, last at {}: {doubled}{lifted}.",
-        times(history.times_banned),
-        history.last
-    )
-}
-
-fn ban_sentence(ban: &Ban) -> String {
-    let until = match ban.expires {
-        Some(expires) => format!("until {expires}"),
-        None => "until the ban is lifted".to_owned(),
-    };
-    let by = match (&ban.detector, ban.evidence.rule.as_ref()) {
-        (Some(detector), _) => format!("by the detector {detector}"),
-        (None, Some(rule)) => format!("by the rule \"{rule}\""),
-        (None, None) => format!(
-            "by {}",
-            if ban.origin == "manual" {
-                "hand"
-            } else {
-                &ban.origin
-            }
-        ),
-    };
-    let times = match ban.times_banned {
-        1 => String::new(),
-        times => format!(", the {times}. time"),
-    };
-    format!(
-        "{} is banned since {} {until}, {by}{times}: {}.",
-        short(ban.prefix),
-        ban.since,
-        ban.reason
-    )
-}
-
-fn reason(decided: &Decided) -> &str {
-    &decided.text
-}
-
-/// An event in one sentence.
-fn sentence(event: &Value) -> String {
-    let text = |pointer: &str| {
-        event
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let at = text("/timestamp");
-    let packet = || {
-        let end = |address: &str, port: &str| match event[port].as_u64() {
-            Some(port) => format!("{} port {port}", text(address)),
-            None => text(address).to_owned(),
-        };
-        format!(
-            "{} from {} to {}",
-            text("/proto"),
-            end("/src_ip", "src_port"),
-            end("/dest_ip", "dest_port")
-        )
-    };
-    let decided = text("/metadata/pktvars/0/text");
-    match text("/event_type") {
-        "drop" => {
-            let enforced = event
-                .pointer("/metadata/pktvars/0/enforced")
-                .and_then(Value::as_bool);
-            let verdict = match (text("/metadata/pktvars/0/verdict"), enforced) {
-                ("reject", Some(false)) => "would have been rejected",
-                ("reject", _) => "was rejected",
-                (_, Some(false)) => "would have been dropped",
-                _ => "was dropped",
-            };
-            format!("At {at}, a packet, {}, {verdict}: {decided}.", packet())
-        }
-        "firewall" => format!("At {at}, a packet, {}, passed: {decided}.", packet()),
-        "dns" => format!("At {at}, a question, {}: {decided}.", packet()),
-        "alert" => format!("At {at}, {}: {}.", packet(), text("/alert/signature")),
-        "anomaly" => format!(
-            "At {at}, a broken or impossible packet, {}: {}.",
-            packet(),
-            text("/anomaly/event")
-        ),
-        "flow" => format!(
-            "At {at}, a flow, {}, ended ({}).",
-            packet(),
-            text("/flow/reason")
-        ),
-        "ban" => format!(
-            "At {at}, {} was banned: {}.",
-            text("/ban/prefix"),
-            text("/ban/reason")
-        ),
-        "unban" => format!(
-            "At {at}, the ban of {} ended ({}).",
-            text("/ban/prefix"),
-            text("/ban/ended")
-        ),
-        "ban-refused" => format!("At {at}, a ban was refused: {}.", text("/ban/refused")),
-        _ => format!("At {at}: {}.", text("/engine/message")),
-    }
 }

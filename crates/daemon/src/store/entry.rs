@@ -43,6 +43,22 @@ pub struct Range {
     pub last: u128,
 }
 
+impl Range {
+    /// What a source in it is banned by: the range itself, and for an IPv6 range of less than that a `/64`.
+    pub(crate) fn banned_by(self) -> Self {
+        const REST: u128 = (1 << 64) - 1;
+        let is_v6 = policy::key_address(self.first).is_ipv6();
+        if is_v6 && self.first & !REST == self.last & !REST {
+            Self {
+                first: self.first & !REST,
+                last: self.last | REST,
+            }
+        } else {
+            self
+        }
+    }
+}
+
 impl From<IpNet> for Range {
     fn from(prefix: IpNet) -> Self {
         let (first, last) = prefix_range(prefix);
@@ -73,7 +89,7 @@ impl Entry {
             }
             EventBody::Flow(flow) => (Verdict::Allow, Some(flow.reason)),
             EventBody::Alert(Alert::Detector { .. })
-            // A blocked one is told as a drop as well, which is what counts.
+            // What asks for a blocked name is answered, not denied: it makes nobody a denied source.
             | EventBody::Dns(_)
             | EventBody::Anomaly { .. }
             | EventBody::Ban(_)

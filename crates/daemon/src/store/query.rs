@@ -58,8 +58,19 @@ pub struct Denied {
     pub last: Timestamp,
 }
 
-/// Source in the range, destination in the range, or a ban's prefix over it.
-const IN_RANGE: &str = "(src BETWEEN ? AND ? OR dst BETWEEN ? AND ? OR (kind IN ('ban','unban','ban-refused') AND src <= ? AND src_last >= ?))";
+/// Source in the range, destination in the range, a ban's prefix over it, or a refused ban of what it would be banned by: that
+/// somebody asked in vain for all of the Internet is not about each of its addresses.
+const IN_RANGE: &str = "((src BETWEEN ? AND ? AND (kind != 'ban-refused' OR coalesce(src_last, src) <= ?)) OR dst BETWEEN ? AND ? OR (kind IN ('ban','unban') AND src <= ? AND src_last >= ?)
+    OR (kind = 'ban-refused' AND src BETWEEN ? AND ? AND coalesce(src_last, src) <= ?))";
+
+/// What a person should know of a source, as against single packets and flows.
+const TOLD: &str = "kind IN ('ban','unban','ban-refused','alert')";
+/// What a banned source sends is counted, and buries what it was banned for.
+const NOT_OF_THE_BANNED: &str =
+    "(decision IS NULL OR decision NOT IN (SELECT id FROM decisions WHERE reason = 'banned'))";
+/// What bans and feeds drop says nothing about the service that was asked for.
+const DECIDED_BY_POLICY: &str =
+    "decision NOT IN (SELECT id FROM decisions WHERE reason IN ('banned', 'feed'))";
 
 impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
@@ -113,6 +124,41 @@ impl Reader {
         })
     }
 
+    /// The story of the range in events, newest first: at most `told` bans, unbans, refused bans and alerts, and at most `others`,
+    /// without drops for a ban. `up_to`: nothing after the event of this number.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn story(
+        &self,
+        range: Range,
+        up_to: Option<u64>,
+        told: u32,
+        others: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let select = |which: &str, limit: u32| {
+            let sql = format!(
+                "SELECT id, json FROM events WHERE id <= ? AND {which} AND {IN_RANGE} ORDER BY id DESC LIMIT ?"
+            );
+            let last = up_to.map_or(i64::MAX, |id| i64::try_from(id).unwrap_or(i64::MAX));
+            let mut values = vec![last.into()];
+            values.extend(range_values(range));
+            values.push(i64::from(limit).into());
+            self.rows(&sql, values, |row| {
+                Ok(StoredEvent {
+                    id: row.get::<_, i64>(0)? as u64,
+                    json: row.get(1)?,
+                })
+            })
+        };
+        let mut events = select(TOLD, told)?;
+        let rest = format!("NOT {TOLD} AND {NOT_OF_THE_BANNED}");
+        events.extend(select(&rest, others)?);
+        events.sort_by_key(|event| std::cmp::Reverse(event.id));
+        Ok(events)
+    }
+
     /// The event of a number.
     ///
     /// # Errors
@@ -132,6 +178,17 @@ impl Reader {
             )
             .optional()
             .map_err(StoreError::sqlite(&self.path))
+    }
+
+    /// Whether an event of a rule of this name is on record.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn knows_rule(&self, name: &str) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM decisions WHERE rule = ? LIMIT 1";
+        let rows = self.rows(sql, vec![name.to_owned().into()], |_| Ok(()))?;
+        Ok(!rows.is_empty())
     }
 
     /// Why packets from or to the range were denied, most frequent first.
@@ -234,21 +291,39 @@ impl Reader {
         })
     }
 
-    /// Destination ports with most denied packets from `since` on, as `tcp/22`.
+    /// Destination ports with most packets that rules, defaults and checks denied from `since` on, as `tcp/22`.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
     pub fn top_ports(&self, since: Timestamp) -> Result<Vec<(String, u64)>, StoreError> {
-        let sql = "SELECT proto, port, count(*) FROM events WHERE kind = 'drop' AND at >= ? AND port IS NOT NULL
-                   GROUP BY proto, port ORDER BY 3 DESC LIMIT 20";
-        self.rows(sql, vec![nanos(since).into()], |row| {
+        let sql = format!(
+            "SELECT proto, port, count(*) FROM events WHERE kind = 'drop' AND at >= ? AND port IS NOT NULL AND {DECIDED_BY_POLICY}
+             GROUP BY proto, port ORDER BY 3 DESC, proto, port LIMIT 20"
+        );
+        self.rows(&sql, vec![nanos(since).into()], |row| {
             let protocol: u8 = row.get(0)?;
             let port: u16 = row.get(1)?;
             let name = policy::protocol::name(protocol)
                 .map_or_else(|| protocol.to_string(), str::to_owned);
             Ok((format!("{name}/{port}"), row.get::<_, i64>(2)? as u64))
         })
+    }
+
+    /// How many destination ports [`Reader::top_ports`] chooses from, and their packets together.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn denied_ports(&self, since: Timestamp) -> Result<(u64, u64), StoreError> {
+        let sql = format!(
+            "SELECT count(*), coalesce(sum(packets), 0) FROM (SELECT count(*) AS packets FROM events
+             WHERE kind = 'drop' AND at >= ? AND port IS NOT NULL AND {DECIDED_BY_POLICY} GROUP BY proto, port)"
+        );
+        let rows = self.rows(&sql, vec![nanos(since).into()], |row| {
+            Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
+        })?;
+        Ok(rows.first().copied().unwrap_or_default())
     }
 
     /// Policies that were in force, newest first.
@@ -298,12 +373,18 @@ pub(super) fn last_event(file: &Connection) -> rusqlite::Result<u64> {
 fn range_values(range: Range) -> Vec<Value> {
     let blob = |key: u128| Value::Blob(key.to_be_bytes().to_vec());
     let (first, last) = (blob(range.first), blob(range.last));
+    let source = range.banned_by();
+    let (source_first, source_last) = (blob(source.first), blob(source.last));
     vec![
         first.clone(),
         last.clone(),
+        source_last.clone(),
         first.clone(),
         last.clone(),
         last,
         first,
+        source_first,
+        source_last.clone(),
+        source_last,
     ]
 }

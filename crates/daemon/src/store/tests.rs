@@ -106,7 +106,14 @@ fn events_come_back_by_what_they_are_looked_up_by() {
         let overlaps = |range: Option<Range>| {
             range.is_some_and(|range| range.first <= wanted.last && range.last >= wanted.first)
         };
-        let expected = expected(&|entry| overlaps(entry.source) || overlaps(entry.destination));
+        // A refused ban of more than the range is not about it.
+        let holds = |range: Option<Range>| {
+            range.is_some_and(|range| range.first >= wanted.first && range.last <= wanted.last)
+        };
+        let expected = expected(&|entry| match entry.kind {
+            "ban-refused" => holds(entry.source) || overlaps(entry.destination),
+            _ => overlaps(entry.source) || overlaps(entry.destination),
+        });
         assert_eq!(
             found(EventFilter {
                 range: Some(wanted),
@@ -551,6 +558,82 @@ fn offenders_survive_and_those_who_offended_least_go_first() {
     assert_eq!(kept, offender(n));
     third.store.stop();
     third.thread.join().unwrap();
+}
+
+/// The story of a banned source is what led to the ban, not what the ban dropped; and a refused ban of everything is not about it.
+#[test]
+fn the_story_of_a_source_is_not_buried_by_its_ban() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Store::open(&folder.path().join("store.db"), &LogSettings::default()).unwrap();
+    let source = Some(range("203.0.113.7/32"));
+    let decided = |reason: &str| {
+        Some(crate::api::Decided {
+            verdict: "drop".to_owned(),
+            reason: reason.to_owned(),
+            ..crate::api::Decided::default()
+        })
+    };
+    let entry = |id: u64, kind: &'static str, reason: &str, port: u16| Entry {
+        id,
+        at: now(),
+        kind,
+        source,
+        destination: None,
+        protocol: Some(policy::protocol::TCP),
+        port: Some(port),
+        decided: decided(reason),
+        json: format!("{{\"id\":{id}}}"),
+    };
+    for id in 1..=5 {
+        opened
+            .store
+            .event(entry(id, "drop", "default-in", 20 + id as u16));
+    }
+    opened.store.event(Entry {
+        decided: None,
+        ..entry(6, "alert", "", 25)
+    });
+    opened.store.event(Entry {
+        decided: None,
+        ..entry(7, "ban", "", 25)
+    });
+    for id in 8..=60 {
+        opened.store.event(entry(id, "drop", "banned", id as u16));
+    }
+    let everything = Some(range("0.0.0.0/0"));
+    opened.store.event(Entry {
+        source: everything,
+        decided: None,
+        ..entry(61, "ban-refused", "", 0)
+    });
+    opened.store.event(Entry {
+        decided: None,
+        ..entry(62, "ban-refused", "", 0)
+    });
+    opened.store.event(Entry {
+        source: Some(range("2001:db8::/64")),
+        decided: None,
+        ..entry(63, "ban-refused", "", 0)
+    });
+    opened.store.event(entry(64, "drop", "feed", 4));
+    assert!(opened.store.flush(PATIENCE));
+    let reader = opened.store.reader().unwrap();
+    let ids = |prefix: &str, up_to: Option<u64>, told: u32, others: u32| -> Vec<u64> {
+        let events = reader.story(range(prefix), up_to, told, others).unwrap();
+        events.iter().map(|event| event.id).collect()
+    };
+    assert_eq!(
+        ids("203.0.113.7/32", None, 20, 30),
+        [64, 62, 7, 6, 5, 4, 3, 2, 1]
+    );
+    assert_eq!(ids("203.0.113.7/32", None, 2, 3), [64, 62, 7, 5, 4]);
+    assert_eq!(ids("203.0.113.7/32", Some(6), 20, 2), [6, 5, 4]);
+    assert_eq!(ids("2001:db8::9/128", None, 20, 30), [63]);
+    assert_eq!(ids("0.0.0.0/0", None, 20, 1), [64, 62, 61, 7, 6]);
+    // Neither the ban's drops nor the feed's are about a service.
+    let since = Timestamp::from_secs(0);
+    assert_eq!(reader.denied_ports(since).unwrap(), (5, 5));
+    assert_eq!(reader.top_ports(since).unwrap().len(), 5);
 }
 
 /// Written by a clock that was set since, into a file that nobody can write to any more.

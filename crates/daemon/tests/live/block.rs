@@ -350,7 +350,7 @@ pub(crate) fn flush_takes_everything_out_and_apply_puts_it_back() {
     assert!(status["warnings"].to_string().contains("flush"), "{status}");
     // A change of the policy, or of a list of it, is no wish to enforce again; nor is reading it again.
     scene.write("policy.toml", OTHER);
-    scene.log_line(&["POLICY: ", "1 rules", "(reload)"]);
+    scene.log_line(&["POLICY: ", "1 rule,", "(reload)"]);
     scene.post("policy/reload", Value::Null);
     assert_eq!(scene.table(), "");
     assert_eq!(scene.get("status")["mode"], "observe");

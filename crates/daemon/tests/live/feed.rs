@@ -113,7 +113,7 @@ pub(crate) fn a_feed_follows_its_file_and_outlives_it() {
     std::fs::write(&path, "198.51.100.0/24\n0.0.0.0/0\n").unwrap();
     soon("there again", becomes(&scene, true));
     scene.log_line(&["feed bad: the list", "is good again"]);
-    scene.log_line(&["1 lines are skipped", "wider than /8"]);
+    scene.log_line(&["1 line is skipped", "wider than /8"]);
     let told = list(&scene);
     assert_eq!(
         (&told["stale"], told["bad_lines"].as_u64()),

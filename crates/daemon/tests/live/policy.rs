@@ -12,7 +12,7 @@ pub(crate) fn a_changed_file_comes_into_force_and_a_wrong_one_does_not() {
     scene.start("", &config);
     let held = connect(&scene.net.client, SERVER_FOR_CLIENT, 8080).unwrap();
     scene.write("policy.toml", OTHER);
-    scene.log_line(&["POLICY: ", "1 rules", "(reload)"]);
+    scene.log_line(&["POLICY: ", "1 rule,", "(reload)"]);
     assert!(reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222));
     assert!(
         !connects(&scene.net.client, SERVER_FOR_CLIENT, 8080),

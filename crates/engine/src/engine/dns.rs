@@ -230,10 +230,10 @@ impl Engine {
             && (self.flows.get(flow)).is_some_and(|flow| flow.reason == Reason::Established)
     }
 
-    /// Whether the policy wants no record of packets that are refused for this reason.
-    pub(super) fn is_kept_quiet(&self, reason: Reason) -> bool {
+    /// Whether nothing is told of a packet that is refused for this reason: a blocked question is told as the question it is, with
+    /// its name, or not at all if the policy wants no record.
+    pub(super) const fn is_kept_quiet(reason: Reason) -> bool {
         matches!(reason, Reason::Dns(DnsRefusal::Blocked(_)))
-            && (self.plan.dns.as_ref()).is_some_and(|filter| filter.log == DnsLog::None)
     }
 
     /// What is to be answered in the name server's place. Of a stream nothing: it is reset.

@@ -72,7 +72,7 @@ impl Engine {
                 },
             );
         }
-        if !self.is_kept_quiet(reason) {
+        if !Self::is_kept_quiet(reason) {
             self.push_limited(
                 facts,
                 flow,

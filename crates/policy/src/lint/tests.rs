@@ -11,6 +11,7 @@ use super::*;
 use crate::evaluate::rule_matches;
 use crate::load::{Format, load_text};
 use crate::plan::RuleId;
+use crate::protocol;
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -70,7 +71,48 @@ fn check_witness(plan: &Plan, finding: &Diagnostic) {
             assert!(!same, "{finding}");
         }
         "redundant" | "bans-own-host" => assert!(first <= rule.id, "{finding}"),
+        "cuts-ipv6" => assert!(
+            first == rule.id && witness.protocol == protocol::ICMPV6,
+            "{finding}"
+        ),
         other => panic!("unknown code {other}"),
+    }
+}
+
+#[test]
+fn rules_that_cut_neighbour_discovery_by_the_way() {
+    let cut = |line| vec![("cuts-ipv6", line)];
+    for (text, expected) in [
+        ("reject in from fd20::/64", cut(1)),
+        (
+            "set guests 192.0.2.0/24 fd20::/64\nreject in from @guests",
+            cut(2),
+        ),
+        ("deny in from fe80::/10", cut(1)),
+        ("ban in from ::/0", cut(1)),
+        ("deny in to fd20::1", cut(1)),
+        ("deny out to fd20::/64", cut(1)),
+        ("deny in from fd20::/64 on eth*", cut(1)),
+        ("deny in", cut(1)),
+        (
+            "allow in tcp from fd20::/64 port 22\ndeny in from fd20::/64",
+            cut(2),
+        ),
+        // It names a protocol, another family, nobody on a link, what is no packet of a link, or somebody said so before.
+        ("reject in tcp,udp from fd20::/64", vec![]),
+        ("deny in icmpv6 from fd20::/64", vec![]),
+        ("deny in from 192.0.2.0/24", vec![]),
+        ("deny in from 2001:db8::/48", vec![]),
+        ("deny forward from fd20::/64", vec![]),
+        ("deny in from fd20::/64 on lo", vec![]),
+        ("allow in icmpv6\ndeny in from fd20::/64", vec![]),
+        ("default in allow\nlimit in from fd20::/64 rate 5/s", vec![]),
+        (
+            "essentials off\ndefault in allow\ndeny in from fd20::/64",
+            vec![],
+        ),
+    ] {
+        assert_eq!(codes(text), expected, "{text}");
     }
 }
 
@@ -97,7 +139,7 @@ fn single_rules() {
             "allow in tcp from 192.0.2.0/24\ndeny in tcp from 192.0.0.0/16 port 22",
             vec![],
         ),
-        ("allow in\ndeny in,out", vec![]),
+        ("allow in\ndeny in,out", vec![("cuts-ipv6", 2)]),
         ("allow\ndeny in,out", vec![("shadowed", 2)]),
         ("deny in tcp\ndeny in tcp port 22", vec![("redundant", 2)]),
         // Names: a wider one takes all of a narrower one, and never a rule without names.

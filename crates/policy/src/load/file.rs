@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::diagnostic::Severity;
 use crate::plan::Position;
 use crate::report::Report;
+use crate::time::Timestamp;
 use crate::tree::Span;
 
 /// How often a file that changes while it is read is read again.
@@ -30,6 +31,15 @@ impl Stamp {
     /// Of the file or folder as it is now; `None` when there is none that can be asked.
     pub fn of(path: &Path) -> Option<Self> {
         Some(Self::from(&path.metadata().ok()?))
+    }
+
+    /// When its content was changed, as far as its owner tells the truth; before 1970 is 1970.
+    pub fn modified(self) -> Timestamp {
+        let (seconds, nanos) = self.modified;
+        let seconds = u64::try_from(seconds)
+            .unwrap_or(0)
+            .saturating_mul(1_000_000_000);
+        Timestamp::from_nanos(seconds.saturating_add(u64::try_from(nanos).unwrap_or(0)))
     }
 }
 

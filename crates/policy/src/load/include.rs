@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{DEEPEST_INCLUDE, Format, Loader, Unreadable};
 use crate::diagnostic::quoted;
 use crate::fields::{Fields, wrong_type};
-use crate::tree::{Entry, Node, Span, Table, Value, duplicate_key};
+use crate::tree::{Entry, Node, Span, Table, Value};
 
 impl Loader {
     /// Takes in the table of one file, and first what it includes.
@@ -24,7 +24,7 @@ impl Loader {
             match entry.key.as_str() {
                 "rule" | "rules" => {
                     if let Some(first) = rules.replace(entry.key_span) {
-                        duplicate_key(&entry.key, entry.key_span, first, &mut self.report);
+                        self.two_words(&entry, first);
                     }
                     self.rules(entry.value);
                 }
@@ -39,6 +39,18 @@ impl Loader {
                 }
             }
         }
+    }
+
+    /// The list of rules has two names, and a file uses one of them.
+    fn two_words(&mut self, entry: &Entry, first: Span) {
+        let first = self.report.place(first, entry.key_span.file);
+        self.report
+            .error(
+                entry.key_span,
+                "duplicate-key",
+                format!("rule and rules are one list, and the other word is used at {first}"),
+            )
+            .expected("one word in all places: [[rule]] in TOML, \"rules\" in JSON");
     }
 
     fn sets(&mut self, entry: Entry) {

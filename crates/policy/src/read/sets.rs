@@ -130,6 +130,9 @@ fn content(entry: &Entry, report: &mut Report) -> (Vec<(u128, u128)>, Option<Lis
         Some(addresses) => inline(addresses, "addresses", report),
         None => Vec::new(),
     };
+    if fields.names_what_is_fetched(report) {
+        return (ranges, None);
+    }
     let file = fields.text("file", report);
     let format = fields.word("format", ListFormat::WORDS, report);
     let list = file.map(|path| ListFile {
@@ -158,6 +161,23 @@ fn content(entry: &Entry, report: &mut Report) -> (Vec<(u128, u128)>, Option<Lis
     }
     fields.finish(report);
     (ranges, list)
+}
+
+impl Fields<'_> {
+    /// Reports an address in the network in the place of a file. A firewall that fetches lists would need a network to have a policy.
+    fn names_what_is_fetched(&mut self, report: &mut Report) -> bool {
+        let Some(key) = ["url", "urls", "uri"]
+            .into_iter()
+            .find(|key| self.get(key).is_some())
+        else {
+            return false;
+        };
+        let message = format!("{key}: nothing is fetched, a list is a file");
+        report
+            .error(self.key_span(key), "unknown-key", message)
+            .expected("file = \"PATH\", and something that downloads it there, such as a timer with curl; a new file is taken over by itself");
+        true
+    }
 }
 
 fn inline(node: &crate::tree::Node, key: &str, report: &mut Report) -> Vec<(u128, u128)> {

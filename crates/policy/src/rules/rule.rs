@@ -1,5 +1,6 @@
 //! `ACTION [DIRECTION] [PROTOCOL] clauses…`: one rule.
 
+use super::elsewhere;
 use super::word::{Line, Word};
 use super::{Statements, typed};
 use crate::diagnostic::quoted;
@@ -80,7 +81,7 @@ impl Statements<'_> {
                 let value = Node::verbatim(word.span, &word.text);
                 self.put_in(&mut draft.rule, "direction", word.span, value);
             } else if !clause_seen && !word.is_quoted && draft.rule.get("protocol").is_none() {
-                self.protocol(&word, &mut line, &mut draft);
+                self.protocol(action, &word, &mut line, &mut draft);
             } else {
                 self.stray(&word, &mut line);
                 draft.rule.damaged = true;
@@ -101,7 +102,22 @@ impl Statements<'_> {
     }
 
     /// The first word that is no clause is the protocol; one that resembles a clause is that clause, mistyped.
-    fn protocol(&mut self, word: &Word, line: &mut Line, draft: &mut Draft) {
+    fn protocol(&mut self, action: &Word, word: &Word, line: &mut Line, draft: &mut Draft) {
+        let direction = draft
+            .rule
+            .get("direction")
+            .and_then(|entry| entry.value.text());
+        if let Some(foreign) = elsewhere::protocol(&action.text, direction, &word.text) {
+            self.syntax(word.span, foreign.message)
+                .expected(format!("{}, for example", foreign.example));
+            draft.rule.damaged = true;
+            draft.payload.damaged = true;
+            // What follows is perhaps good; a protocol is not missing any more.
+            let lost = Node::new(word.span, Value::Damaged);
+            draft.rule.push("protocol".to_owned(), word.span, lost);
+            return;
+        }
+        elsewhere::number(&action.text, &word.text, word.span, self.report);
         let protocols = crate::protocol::NAMES.iter().map(|(name, _)| *name);
         let is_protocol = protocols.clone().any(|name| name == word.text);
         let resembles_protocol =

@@ -713,6 +713,8 @@ fn the_reference_lists_every_code() {
         "contradictory",
         "never-matches",
         "bans-own-host",
+        "cuts-ipv6",
+        "protocol-number",
     ];
     for code in known.chain(more) {
         assert!(

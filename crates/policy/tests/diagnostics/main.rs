@@ -5,6 +5,7 @@
 )]
 
 mod codes;
+mod elsewhere;
 mod files;
 mod forty;
 mod kept;

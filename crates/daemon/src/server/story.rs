@@ -1,0 +1,303 @@
+//! The story of an address in sentences: how it is now, then what happened.
+
+use ipnet::IpNet;
+use serde_json::Value;
+
+use crate::api::{Ban, BanHistory, Evidence, Why, WhyFeed};
+use crate::guard::{Standing, feed_text};
+use crate::record::explain::short;
+
+/// What holds now, then what happened.
+pub(super) fn of_prefix(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<String> {
+    let mut story = vec![now(why, standing, prefix)];
+    let dropping = why.ban.iter().chain(&why.around);
+    for (place, ban) in dropping.enumerate() {
+        if place > 0 || why.protected.is_some() {
+            story.push(ban_sentence(ban));
+        }
+        story.extend(about(ban));
+    }
+    let is_dropped_by_feed = why.protected.is_none() && why.ban.is_none();
+    for feed in why.feeds.iter().skip(usize::from(is_dropped_by_feed)) {
+        let however = match (&why.protected, &why.ban) {
+            (Some(_), _) => ", which changes nothing while it is protected",
+            (None, Some(_)) => ", which drops it when the ban ends",
+            (None, None) => "",
+        };
+        story.push(format!("{} too{however}.", held(feed, prefix)));
+    }
+    story.extend(why.history.as_ref().map(history_sentence));
+    for denied in &why.denied {
+        let when = match denied.first == denied.last {
+            true => format!("at {}", denied.first),
+            false => format!("from {} to {}", denied.first, denied.last),
+        };
+        story.push(format!(
+            "{} {} {}, {when}: {}.",
+            denied.count,
+            if denied.count == 1 {
+                "packet was"
+            } else {
+                "packets were"
+            },
+            if denied.decided.verdict == "reject" {
+                "rejected"
+            } else {
+                "dropped"
+            },
+            denied.decided.text,
+        ));
+    }
+    for ban in &why.past_bans {
+        let by = ban.detector.as_ref().unwrap_or(&ban.origin);
+        story.push(format!(
+            "{} was banned from {} on ({by}): {}.",
+            short(ban.prefix),
+            ban.since,
+            ban.reason
+        ));
+    }
+    match (why.first_seen, why.last_seen) {
+        (Some(first), Some(last)) if first == last => {
+            story.push(format!("It is on record once, at {first}."));
+        }
+        (Some(first), Some(last)) => story.push(format!("It is on record from {first} to {last}.")),
+        _ => story.push("Nothing of it is on record.".to_owned()),
+    }
+    story
+}
+
+/// What becomes of its packets at this moment.
+fn now(why: &Why, standing: &Standing, prefix: IpNet) -> String {
+    let name = short(prefix);
+    let dropped = |whole: bool| match (standing.enforced, whole) {
+        (true, true) => "Dropped now:",
+        (true, false) => "Dropped now, in part:",
+        (false, true) => "It would be dropped now, if this were enforced:",
+        (false, false) => "A part of it would be dropped now, if this were enforced:",
+    };
+    if let Some(why) = &why.protected {
+        return format!(
+            "{name} is protected ({why}): no ban, feed or detector drops it, rules still do."
+        );
+    }
+    if let Some(ban) = &why.ban {
+        let whole = ban.prefix.contains(&prefix);
+        return format!("{} {}", dropped(whole), ban_sentence(ban));
+    }
+    if let Some(feed) = why.feeds.first() {
+        return format!(
+            "{} {}; `portcullis allow {name}` lets it past.",
+            dropped(feed.whole),
+            held(feed, prefix)
+        );
+    }
+    let rules = match standing.rules.as_slice() {
+        [] => "the rules decide about it as about anybody".to_owned(),
+        [one] => format!("the rules decide, and it is named in {one}"),
+        many => format!("the rules decide, and it is named in {}", many.join(", ")),
+    };
+    format!("{name} is neither banned nor in a feed: {rules}.")
+}
+
+fn held(feed: &WhyFeed, prefix: IpNet) -> String {
+    let part = if feed.whole { "" } else { "a part of " };
+    format!("{part}{} is in {}", short(prefix), feed_text(feed))
+}
+
+/// The first and the last packet that counted.
+fn packets(evidence: &Evidence) -> Option<String> {
+    let (first, last) = (
+        evidence.first_packet.as_ref()?,
+        evidence.last_packet.as_ref()?,
+    );
+    let at = |time: Option<crate::api::Time>| {
+        time.map_or_else(String::new, |time| format!(" at {time}"))
+    };
+    Some(
+        if evidence.first == evidence.last && evidence.first_packet == evidence.last_packet {
+            format!("The packet that counted: {first}{}.", at(evidence.first))
+        } else {
+            format!(
+                "The first packet that counted: {first}{}; the last: {last}{}.",
+                at(evidence.first),
+                at(evidence.last)
+            )
+        },
+    )
+}
+
+/// `2nd`, `11th`, `23rd`.
+fn ordinal(number: u32) -> String {
+    let ending = match (number % 100, number % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
+}
+
+/// What a ban rests on beside its reason.
+fn about(ban: &Ban) -> Vec<String> {
+    let mut story: Vec<String> = packets(&ban.evidence).into_iter().collect();
+    if !ban.grew_from.is_empty() {
+        let names: Vec<String> = ban.grew_from.iter().map(|net| short(*net)).collect();
+        story.push(format!(
+            "It was widened to {} because of the bans of {}, which stay as they are.",
+            short(ban.prefix),
+            names.join(", ")
+        ));
+    }
+    if ban.evidence.proven == Some(false) {
+        story.push(
+            "Somebody else could have sent these packets in its name, so that this ban makes no other longer or wider."
+                .to_owned(),
+        );
+    }
+    story
+}
+
+fn history_sentence(history: &BanHistory) -> String {
+    let times = |count: u32| match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    };
+    let name = short(history.prefix);
+    let doubled = match history.offences {
+        0 => "its next ban is as long as a first one".to_owned(),
+        count => format!("its next ban is doubled {}", times(count)),
+    };
+    let lifted = history.lifted.map_or_else(String::new, |at| {
+        format!(", and what was before its ban was lifted at {at} does not count")
+    });
+    format!(
+        "{name} was banned {} that is remembered, last at {}: {doubled}{lifted}.",
+        times(history.times_banned),
+        history.last
+    )
+}
+
+fn ban_sentence(ban: &Ban) -> String {
+    let until = match ban.expires {
+        Some(expires) => format!("until {expires}"),
+        None => "until the ban is lifted".to_owned(),
+    };
+    let by = match (&ban.detector, ban.evidence.rule.as_ref()) {
+        (Some(detector), _) => format!("by the detector {detector}"),
+        (None, Some(rule)) => format!("by the rule \"{rule}\""),
+        (None, None) => format!(
+            "by {}",
+            if ban.origin == "manual" {
+                "hand"
+            } else {
+                &ban.origin
+            }
+        ),
+    };
+    let times = match ban.times_banned {
+        1 => String::new(),
+        times => format!(", for the {} time", ordinal(times)),
+    };
+    format!(
+        "{} is banned since {} {until}, {by}{times}: {}.",
+        short(ban.prefix),
+        ban.since,
+        ban.reason
+    )
+}
+
+/// An event in one sentence, and of a ban or an alert the packets that led to it.
+pub(super) fn of_event(event: &Value) -> Vec<String> {
+    let evidence = ["/ban/evidence", "/alert/context/evidence"]
+        .iter()
+        .find_map(|pointer| event.pointer(pointer))
+        .and_then(|evidence| serde_json::from_value::<Evidence>(evidence.clone()).ok());
+    let mut story = vec![sentence(event)];
+    story.extend(evidence.as_ref().and_then(packets));
+    story
+}
+
+/// An event in one sentence.
+fn sentence(event: &Value) -> String {
+    let text = |pointer: &str| {
+        event
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let at = text("/timestamp");
+    let packet = || {
+        let end = |address: &str, port: &str| match event[port].as_u64() {
+            Some(port) => format!("{} port {port}", text(address)),
+            None => text(address).to_owned(),
+        };
+        format!(
+            "{} from {} to {}",
+            text("/proto"),
+            end("/src_ip", "src_port"),
+            end("/dest_ip", "dest_port")
+        )
+    };
+    let decided = text("/metadata/pktvars/0/text");
+    match text("/event_type") {
+        "drop" => {
+            let enforced = event
+                .pointer("/metadata/pktvars/0/enforced")
+                .and_then(Value::as_bool);
+            let verdict = match (text("/metadata/pktvars/0/verdict"), enforced) {
+                ("reject", Some(false)) => "would have been rejected",
+                ("reject", _) => "was rejected",
+                (_, Some(false)) => "would have been dropped",
+                _ => "was dropped",
+            };
+            format!("At {at}, a packet, {}, {verdict}: {decided}.", packet())
+        }
+        "firewall" => format!("At {at}, a packet, {}, passed: {decided}.", packet()),
+        "dns" => format!("At {at}, a question, {}: {decided}.", packet()),
+        "alert" => format!("At {at}, {}: {}.", packet(), text("/alert/signature")),
+        "anomaly" => format!(
+            "At {at}, a broken or impossible packet, {}: {}.",
+            packet(),
+            text("/anomaly/event")
+        ),
+        "flow" => format!(
+            "At {at}, a flow, {}, ended ({}).",
+            packet(),
+            text("/flow/reason")
+        ),
+        "ban" => format!(
+            "At {at}, {} was banned: {}.",
+            text("/ban/prefix"),
+            text("/ban/reason")
+        ),
+        "unban" => format!(
+            "At {at}, the ban of {} ended ({}).",
+            text("/ban/prefix"),
+            text("/ban/ended")
+        ),
+        "ban-refused" => format!("At {at}, a ban was refused: {}.", text("/ban/refused")),
+        _ => format!("At {at}: {}.", text("/engine/message")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinals() {
+        for (number, text) in [
+            (2, "2nd"),
+            (3, "3rd"),
+            (4, "4th"),
+            (11, "11th"),
+            (12, "12th"),
+            (21, "21st"),
+            (112, "112th"),
+        ] {
+            assert_eq!(ordinal(number), text);
+        }
+    }
+}
