@@ -342,8 +342,22 @@ fn streams_that_two_could_read_differently_do_not_pass() {
         let mut stream = Stream::open(known);
         assert_eq!(refusal(&stream.raw(ACK, 95, &bad, true)), ambiguous);
         assert_eq!(refusal(&stream.raw(ACK, 105, &bad, true)), ambiguous);
-        assert_eq!(stream.raw(ACK, 99, &[0], true).verdict, Allow, "keep-alive");
+        assert_eq!(refusal(&stream.raw(ACK, 99, &[0], true)), ambiguous);
+        assert_eq!(stream.send(&fine).verdict, Allow);
+        let last = stream.at - 1;
+        assert_eq!(
+            stream.raw(ACK, last, &[0], true).verdict,
+            Allow,
+            "keep-alive"
+        );
         assert_eq!(stream.send(&bad).verdict, Reject);
+        // A second begin, of what nobody has answered yet, would move the frame.
+        for other in [60, 98, 100] {
+            let mut stream = Stream::open(known);
+            assert_eq!(stream.raw(SYN, other, b"", false).verdict, Drop);
+            assert_eq!(stream.raw(SYN, 99, b"", false).verdict, Allow);
+            assert_eq!(stream.send(&bad).verdict, Reject);
+        }
         // Older than is kept.
         let mut stream = Stream::open(known);
         for _ in 0..2_000 {

@@ -54,8 +54,22 @@ impl Connection {
         assert_eq!(self.bench.asked(Known::New, &packet).verdict, Allow);
     }
 
+    /// Another SYN, of a connection that the kernel calls new.
+    fn again(&mut self, sequence: u32) -> Reason {
+        let packet = tcp(CLIENT, self.port, HOST, PORT, SYN, sequence, b"");
+        self.bench.asked(Known::New, &packet).reason
+    }
+
     fn flags(&mut self, flags: u8, offset: u32, payload: &[u8]) -> Decision {
-        let packet = tcp(CLIENT, self.port, HOST, PORT, flags, 100 + offset, payload);
+        let packet = tcp(
+            CLIENT,
+            self.port,
+            HOST,
+            PORT,
+            flags,
+            100_u32.wrapping_add(offset),
+            payload,
+        );
         self.bench.asked(Known::Established, &packet)
     }
 
@@ -204,6 +218,72 @@ fn another_connection_from_the_same_port_is_looked_at_too() {
         let decision = connection.bench.asked(Known::Established, &bad);
         assert_eq!(decision.reason, Reason::Rule(RuleId(0)), "{filling}");
     }
+}
+
+#[test]
+fn a_second_begin_of_what_nobody_has_answered_moves_nothing() {
+    let begun = Reason::Rule(RuleId(1));
+    let mut connection = Connection::open();
+    assert_eq!(connection.again(99_u32.wrapping_sub(DEPTH)), AMBIGUOUS);
+    assert_eq!(connection.again(99 + 4), AMBIGUOUS);
+    assert_eq!(connection.again(99), begun, "a retransmission");
+    // What the server has not asked for uses up nothing.
+    let junk = vec![b'.'; DEPTH as usize];
+    let before = 0_u32.wrapping_sub(DEPTH);
+    assert_eq!(connection.send(before, &junk).reason, AMBIGUOUS);
+    assert_eq!(connection.send(u32::MAX, &[0]).reason, AMBIGUOUS);
+    assert_eq!(connection.send(u32::MAX, b".EVIL").reason, AMBIGUOUS);
+    assert_eq!(connection.send(0, b"EVIL").reason, Reason::Rule(RuleId(0)));
+    // Nobody answered for so long that another attempt is one.
+    let mut connection = Connection::open();
+    connection.bench.pass(30_000);
+    assert_eq!(connection.again(5_099), begun);
+    assert_eq!(
+        connection.send(5_000, b"EVIL").reason,
+        Reason::Rule(RuleId(0))
+    );
+}
+
+#[test]
+fn a_second_begin_in_a_capture_moves_nothing() {
+    let mut bench = Bench::new(no_evil());
+    let client = |flags, sequence, payload: &[u8]| {
+        let bytes = tcp(CLIENT, 5, HOST, PORT, flags, sequence, payload);
+        (policy::Direction::In, bytes)
+    };
+    let server = tcp(HOST, PORT, CLIENT, 5, SYN_ACK, 7, b"");
+    let expected = Reason::Rule(RuleId(0));
+    for ((direction, packet), reason) in [
+        (client(SYN, 50_000, b""), Reason::Rule(RuleId(1))),
+        (client(SYN, 50_000 - DEPTH, b""), AMBIGUOUS),
+        ((policy::Direction::Out, server), Reason::Established),
+        (client(ACK, 50_001, b""), Reason::Established),
+        (client(ACK, 50_001, b"EVIL"), expected),
+    ] {
+        assert_eq!(bench.packet(direction, &packet).reason, reason);
+    }
+}
+
+#[test]
+fn a_signature_ends_and_begins_nothing() {
+    let signed = |reset: bool| {
+        let mut raw = [1; 20];
+        raw[..2].copy_from_slice(&[19, 18]);
+        let step = ip(CLIENT, HOST).tcp(40_000, PORT, 100, 1_000);
+        let step = if reset { step.rst() } else { step.syn() };
+        let mut bytes = Vec::new();
+        let step = step.options_raw(&raw).unwrap();
+        step.write(&mut bytes, b"").unwrap();
+        bytes
+    };
+    let mut connection = Connection::open();
+    let bench = &mut connection.bench;
+    assert_eq!(
+        bench.asked(Known::Established, &signed(true)).reason,
+        AMBIGUOUS
+    );
+    let mut bench = Bench::new(no_evil());
+    assert_eq!(bench.asked(Known::New, &signed(false)).reason, AMBIGUOUS);
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Engine {
         let held = questions.memory();
         let side = &mut questions.sides[usize::from(is_reply)];
         if begins {
-            *side = Some(Messages::default());
+            side.get_or_insert_default();
         }
         let messages = side.get_or_insert_with(Messages::unseen);
         let is_cut = case.facts.payload.len() < case.facts.payload_len as usize;

@@ -364,6 +364,7 @@ pub(super) fn facts_of(tuple: FiveTuple, direction: Direction) -> Facts<'static>
         source_port: tuple.source_port,
         port: tuple.destination_port,
         tcp_flags: None,
+        sequence: None,
         icmp: None,
         hop_limit: 0,
         len: 0,

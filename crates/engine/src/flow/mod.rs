@@ -12,7 +12,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use policy::{Direction, RuleId, Timestamp};
 use std::hash::BuildHasher;
-use wire::{FiveTuple, Packet, Transport};
+use wire::{FiveTuple, Packet, TcpFlags, Transport};
 
 use crate::event::{FlowEnd, FlowRecord};
 use crate::facts::Facts;
@@ -51,6 +51,8 @@ pub(crate) struct Flow {
     by_kernel: bool,
     /// TCP only: its first packet here was a SYN. Else it was picked up under way.
     pub(crate) by_syn: bool,
+    /// TCP only: the number of its first packet here.
+    first_sequence: Option<u32>,
     /// ICMP only: type and code of its first packet.
     pub(crate) icmp: Option<(u8, u8)>,
     /// Whether it was told that it was refused, or that nobody answers.
@@ -91,6 +93,23 @@ impl Flow {
     /// Whether nobody answers: asked at least so long ago, and not told before.
     fn is_silent(&self, now: Timestamp) -> bool {
         !self.answered && !self.failure_told && now.since(self.start) >= PATIENCE
+    }
+
+    /// Whether a segment is another begin of what nobody has answered yet. Which of two SYNs a receiver has taken is not to be
+    /// seen from here, and with it where the stream begins; a retransmission is the same SYN.
+    fn is_contradicted_by(&self, facts: &Facts<'_>, now: Timestamp) -> bool {
+        self.may_begin_anew(facts) && now.since(self.last) < ANSWER_UNDER_WAY
+    }
+
+    /// Whether a segment is a SYN with another number than the one that began this flow, unanswered and looked at.
+    fn may_begin_anew(&self, facts: &Facts<'_>) -> bool {
+        let is_looked_at = self.inspection.is_some() || self.questions.is_some();
+        let is_begin = |flags: TcpFlags| flags.syn() && !flags.ack();
+        is_looked_at
+            && self.by_syn
+            && !self.answered
+            && facts.tcp_flags.is_some_and(is_begin)
+            && facts.sequence != self.first_sequence
     }
 
     fn timeout(&self) -> Duration {
@@ -186,6 +205,9 @@ pub(crate) struct FlowTable {
 /// How long an answer is waited for before a flow counts as one that nobody answers: longer than the first two
 /// retransmissions of a SYN (RFC 6298 §2: 1 s, doubled).
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server that took a SYN tries to answer it, at least: with the SYN-ACK sent five times (RFC 6298: after 1, 3, 7 and
+/// 15 s again). Whoever begins anew with another number waits so long, unless the first SYN was answered.
+const ANSWER_UNDER_WAY: Duration = Duration::from_secs(20);
 /// How long a flow is kept that the kernel tracks and that needs no more inspection.
 const SETTLED_TIMEOUT: Duration = Duration::from_secs(120);
 /// Slots looked at for expired flows at each packet.
@@ -342,6 +364,13 @@ impl FlowTable {
             let Some(flow) = self.get_mut(slot) else {
                 return State::New { flow: None };
             };
+            if !reply && flow.is_contradicted_by(facts, now) {
+                return State::Invalid(Invalid::StreamAmbiguous);
+            }
+            if !reply && flow.may_begin_anew(facts) {
+                self.remove(slot, FlowEnd::TimedOut, ended);
+                return State::New { flow: None };
+            }
             let state = flow.tcp.unwrap_or(TcpState::None);
             match tcp::step(state, segment.flags(), reply) {
                 Step::Invalid => return State::Invalid(Invalid::TcpState),
@@ -447,6 +476,7 @@ impl FlowTable {
             inspection_begun: false,
             by_kernel: false,
             by_syn: facts.tcp_flags.is_some_and(|flags| flags.syn()),
+            first_sequence: facts.sequence,
             icmp: facts.icmp,
             failure_told: false,
         };
@@ -504,7 +534,15 @@ impl FlowTable {
         if !established {
             // A SYN under a known 5-tuple is another connection, with other bytes. What else is new was picked up under way,
             // and not answered yet: more of the same bytes.
-            if facts.tcp_flags.is_some_and(|flags| flags.syn()) {
+            if let Some(flow) = self.get(slot)
+                && facts.tcp_flags.is_some_and(|flags| flags.syn())
+            {
+                if flow.is_contradicted_by(facts, now) {
+                    return State::Invalid(Invalid::StreamAmbiguous);
+                }
+                if !flow.answered && flow.by_syn && flow.first_sequence == facts.sequence {
+                    return State::New { flow: Some(slot) };
+                }
                 self.remove(slot, FlowEnd::Closed, ended);
                 return State::New { flow: None };
             }

@@ -133,14 +133,13 @@ impl Messages {
                 return Err(refused);
             }
             // Whether a byte before the first one, or one behind a gap at the begin, is what the receiver will take depends on
-            // which of several SYNs it has taken. A keep-alive is one byte that was there before (RFC 9293 section 3.8.4).
+            // which of several SYNs it has taken.
             let offset = self.stream.offset(segment);
-            let is_keep_alive = payload == [0] && offset == Some(u32::MAX);
             let follows = offset.is_none_or(|offset| match self.stream.contiguous(1) {
                 [] => offset == 0,
                 _ => offset <= u32::MAX / 2,
             });
-            if !follows && !is_keep_alive {
+            if !follows {
                 return Err(DnsRefusal::Ambiguous);
             }
         }

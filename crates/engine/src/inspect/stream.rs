@@ -16,6 +16,8 @@ const PIECE: usize = 96;
 pub(crate) struct Stream {
     /// Sequence number of the first byte.
     base: Option<u32>,
+    /// A SYN said so: no honest byte lies before it.
+    is_whole: bool,
     bytes: Vec<u8>,
     /// By offset from the base; all beyond `bytes`.
     waiting: BTreeMap<u32, Vec<u8>>,
@@ -28,24 +30,26 @@ impl Stream {
     /// Takes in a segment, up to `depth` bytes of stream; gives the range by which the bytes in order grew, and nothing when
     /// its receiver may take it for other bytes than these.
     pub(crate) fn take(&mut self, segment: &Tcp<'_>, depth: u32) -> Option<Range<usize>> {
-        if segment.payload().is_empty() {
-            if segment.flags().syn() {
-                self.base.get_or_insert(segment.sequence().wrapping_add(1));
+        let mut clock = None;
+        for option in segment.options() {
+            match option {
+                TcpOption::Timestamps { value, .. } => clock = Some(value),
+                // Segments signed by a key that was not agreed upon are dropped (RFC 2385, RFC 5925): a SYN or a RST among them
+                // begins or ends nothing but the connection that connection tracking sees.
+                TcpOption::Other { kind: 19 | 29, .. } | TcpOption::Malformed => return None,
+                _ => {}
             }
+        }
+        if segment.flags().syn() && self.base.is_none() {
+            self.base = Some(segment.sequence().wrapping_add(1));
+            self.is_whole = true;
+        }
+        if segment.payload().is_empty() {
             return Some(self.bytes.len()..self.bytes.len());
         }
         // Urgent data may be left out of the stream (RFC 6093 section 3).
         if segment.flags().urg() {
             return None;
-        }
-        let mut clock = None;
-        for option in segment.options() {
-            match option {
-                TcpOption::Timestamps { value, .. } => clock = Some(value),
-                // Segments signed by a key that was not agreed upon are dropped (RFC 2385, RFC 5925).
-                TcpOption::Other { kind: 19 | 29, .. } | TcpOption::Malformed => return None,
-                _ => {}
-            }
         }
         // Older than what was seen in order is not accepted (PAWS, RFC 7323 section 5.3; `TCP_PAWS_WINDOW` of Linux is 1).
         if let (Some(newest), Some(clock)) = (self.clock, clock)
@@ -101,8 +105,11 @@ impl Stream {
         };
         let base = *self.base.get_or_insert(first_byte);
         let offset = first_byte.wrapping_sub(base);
-        // Half of the sequence space lies behind the base: keep-alives and segments from before the capture began.
+        // Half of the sequence space lies behind the base: segments from before the capture began.
         let (offset, payload) = if offset > u32::MAX / 2 {
+            if self.is_whole {
+                return None;
+            }
             let behind = base.wrapping_sub(first_byte) as usize;
             (0, payload.get(behind..).unwrap_or_default())
         } else {
