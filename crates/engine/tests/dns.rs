@@ -172,10 +172,55 @@ fn answers_and_other_ports_are_left_alone() {
         Allow
     );
     // A client whose port is a server's: the answers go to port 53.
-    let open = udp(CLIENT, 53, HOST, 99, b"x");
+    let open = udp(CLIENT, 53, HOST, 53, &query("other.example"));
     assert_eq!(bench.verdict(Direction::In, &open), Allow);
-    let answer = udp(HOST, 99, CLIENT, 53, b"not DNS");
+    let mut response = query("ads.example");
+    response[2] |= 0x80;
+    let answer = udp(HOST, 53, CLIENT, 53, &response);
     assert_eq!(bench.verdict(Direction::Out, &answer), Allow);
+    let connect = tcp(CLIENT, 53, HOST, 53, SYN, 99, b"");
+    assert_eq!(bench.verdict(Direction::In, &connect), Allow);
+    for (direction, packet) in [
+        (Direction::Out, tcp(HOST, 53, CLIENT, 53, SYN_ACK, 7, b"")),
+        (
+            Direction::In,
+            tcp(
+                CLIENT,
+                53,
+                HOST,
+                53,
+                ACK,
+                100,
+                &framed(&query("other.example")),
+            ),
+        ),
+        (
+            Direction::Out,
+            tcp(HOST, 53, CLIENT, 53, ACK, 8, &framed(&response)),
+        ),
+    ] {
+        assert_eq!(bench.verdict(direction, &packet), Allow);
+    }
+}
+
+/// An answer that comes so late that its question is forgotten looks like the begin of a flow.
+#[test]
+fn who_seems_to_have_begun_says_nothing() {
+    let mut bench = bench();
+    let mut response = query("slow.example");
+    response[2] |= 0x80;
+    let late = udp(HOST, 53, CLIENT, 5_353, &response);
+    assert_eq!(bench.verdict(Direction::Out, &late), Allow);
+    let asked = udp(CLIENT, 5_353, HOST, 53, &query("ads.example"));
+    assert_eq!(bench.verdict(Direction::In, &asked), Drop);
+    // A connection that goes on by the server's word.
+    let more = tcp(HOST, 53, CLIENT, 5_353, ACK, 7, &framed(&response));
+    assert_eq!(bench.verdict(Direction::Out, &more), Allow);
+    for name in ["ads.example", "other.example"] {
+        let asked = tcp(CLIENT, 5_353, HOST, 53, ACK, 100, &framed(&query(name)));
+        let decision = bench.packet(Direction::In, &asked);
+        assert_eq!(refusal(&decision), Some(DnsRefusal::BeginUnseen));
+    }
 }
 
 #[test]

@@ -74,7 +74,6 @@ impl Engine {
             State::Established { flow, reply } => {
                 let decided = self.decide_established(case, flow, reply);
                 if decided.verdict == Verdict::Allow
-                    && (!reply || self.is_picked_up(case, flow))
                     && let Some(refused) =
                         self.judge_datagram(&case.facts, Some(flow), case.arrival.now)
                 {

@@ -56,7 +56,8 @@ impl Engine {
         })
     }
 
-    /// Judges a segment that would pass. `is_reply`: it goes to the side that began the connection.
+    /// Judges a segment that would pass. `is_reply`: it goes to the side whose packet was seen first. That may not be the side that
+    /// asks, where a connection was picked up under way, so both are judged.
     pub(super) fn judge_segment(
         &mut self,
         case: &Case<'_>,
@@ -72,14 +73,13 @@ impl Engine {
         let Some(plan) = self.asks_names(&case.facts) else {
             return decided;
         };
-        if is_reply && !self.is_picked_up(case, slot) {
-            return decided;
-        }
         let (Some(filter), Some(flow)) = (plan.dns.as_ref(), self.flows.get_mut(slot)) else {
             return decided;
         };
         // A SYN under way is no begin: its receiver does not take it (RFC 5961 section 4).
-        let begins = is_new && segment.flags().syn();
+        let is_asked = filter.ports.matches(flow.tuple.destination_port);
+        let answers_syn = is_reply && flow.by_syn && is_asked && segment.flags().ack();
+        let begins = segment.flags().syn() && (is_new || answers_syn);
         if segment.payload().is_empty() && !begins && flow.questions.is_none() {
             return decided;
         }
@@ -219,12 +219,6 @@ impl Engine {
         }
     }
 
-    /// Whether the flow was known to the kernel before it was here: which side began it is not known.
-    pub(super) fn is_picked_up(&self, case: &Case<'_>, flow: FlowSlot) -> bool {
-        case.arrival.known.is_some()
-            && (self.flows.get(flow)).is_some_and(|flow| flow.reason == Reason::Established)
-    }
-
     /// Whether the policy wants no record of packets that are refused for this reason.
     pub(super) fn is_kept_quiet(&self, reason: Reason) -> bool {
         matches!(reason, Reason::Dns(DnsRefusal::Blocked(_)))
@@ -254,10 +248,10 @@ impl Engine {
         let state = self
             .flows
             .track_known(&case.facts, located, established, now, ended);
-        let (flow, is_new) = match state {
+        let (flow, is_new, is_reply) = match state {
             State::Invalid(invalid) => return Decided::drop(Reason::Invalid(invalid)),
-            State::New { flow } => (flow, true),
-            State::Established { flow, .. } => (Some(flow), false),
+            State::New { flow } => (flow, true, false),
+            State::Established { flow, reply } => (Some(flow), false, reply),
             State::Related { .. } | State::Untracked => return pass,
         };
         let ended = &mut self.ended;
@@ -269,7 +263,7 @@ impl Engine {
             (false, flow) => Ok(flow),
         };
         match entered {
-            Ok(flow) => self.judge_segment(case, Decided { flow, ..pass }, is_new, false),
+            Ok(flow) => self.judge_segment(case, Decided { flow, ..pass }, is_new, is_reply),
             Err(invalid) => Decided::drop(Reason::Invalid(invalid)),
         }
     }

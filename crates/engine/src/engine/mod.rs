@@ -68,8 +68,7 @@ pub enum Known {
     New,
     /// Its flow was answered.
     Established,
-    /// The kernel's rules have accepted it, and it goes to a name server from the side that began the flow: only `[dns]` is still
-    /// to be asked.
+    /// The kernel's rules have accepted it, and it goes to a port of name servers: only `[dns]` is still to be asked.
     Accepted {
         /// Whether its flow was answered.
         established: bool,

@@ -475,7 +475,7 @@ impl FlowTable {
             questions: None,
             inspection_begun: false,
             by_kernel: false,
-            by_syn: facts.tcp_flags.is_some_and(|flags| flags.syn()),
+            by_syn: (facts.tcp_flags).is_some_and(|flags| flags.syn() && !flags.ack()),
             first_sequence: facts.sequence,
             icmp: facts.icmp,
             failure_told: false,

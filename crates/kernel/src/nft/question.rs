@@ -2,7 +2,8 @@
 //!
 //! They are marked before flow state and rules are asked, and queued behind all of that: by the NFQUEUE rule of iptables, or by
 //! chains of our own where nf_tables can queue. So the rules decide first, and only what they accept waits for user space.
-//! Each question is looked at: the mark that settles a flow for content rules says nothing here.
+//! Each question is looked at: the mark that settles a flow for content rules says nothing here. Nor does the direction of a flow,
+//! which is that of the packet by which connection tracking came to know it: a client can bring about that this is an answer.
 
 use policy::{Direction, DnsFilter, PortSet};
 
@@ -62,11 +63,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     if filter(writer).is_none() {
         return;
     }
-    let mut rules = vec![
-        "meta l4proto != { tcp, udp } return".to_owned(),
-        // Answers to a client whose port is one of these. What is not tracked has no direction, and is looked at.
-        "ct direction reply return".to_owned(),
-    ];
+    let mut rules = vec!["meta l4proto != { tcp, udp } return".to_owned()];
     let Some(queues) = writer.context.queues else {
         // Nobody looks, and the policy says what then.
         rules.push(writer.drop());
