@@ -205,6 +205,63 @@ fn one_source_does_not_use_up_the_memory_of_all() {
     }
 }
 
+/// Sources that fill the memory for streams, each within its share: behind gaps, or in order just short of the depth.
+fn fill(bench: &mut Bench, known: Known, source: impl Fn(u16) -> String, gap: u32) {
+    let filling = vec![b'.'; DEPTH as usize - 16];
+    for number in 0..40 {
+        let source = source(number);
+        let target = if source.contains(':') { HOST6 } else { HOST };
+        for port in 1..=7 {
+            let syn = tcp(&source, port, target, PORT, SYN, 99, b"");
+            bench.asked(Known::New, &syn);
+            let data = tcp(&source, port, target, PORT, ACK, 100 + gap, &filling);
+            bench.asked(known, &data);
+        }
+    }
+}
+
+#[test]
+fn many_sources_do_not_use_up_the_memory_of_all() {
+    let site = |number: u16| format!("2001:db8:77:{number:x}::1");
+    let host = |number: u16| format!("198.51.100.{number}");
+    for gap in [0, 8] {
+        for (known, source) in [
+            (Known::Established, &host as &dyn Fn(u16) -> String),
+            (Known::Established, &site),
+            (Known::New, &host),
+        ] {
+            let mut policy = no_evil();
+            policy.limits.stream_bytes = 1 << 20;
+            let mut bench = Bench::new(policy);
+            let ours = |source: &str, offset: u32, payload: &[u8]| {
+                tcp(source, 500, HOST, PORT, ACK, 100 + offset, payload)
+            };
+            // One that was there before, and one that comes after.
+            let begin = |bench: &mut Bench, source| {
+                let syn = tcp(source, 500, HOST, PORT, SYN, 99, b"");
+                bench.asked(Known::New, &syn);
+                let begin = vec![b'x'; 2_000];
+                let data = ours(source, 0, &begin);
+                let decision = bench.asked(Known::Established, &data);
+                assert_eq!(decision.verdict, Allow, "{source} {gap}");
+                let data = ours(source, 2_000, b"EV");
+                let decision = bench.asked(Known::Established, &data);
+                assert_eq!(decision.verdict, Allow, "{source} {gap}");
+            };
+            begin(&mut bench, CLIENT);
+            fill(&mut bench, known, source, gap);
+            begin(&mut bench, "192.0.2.77");
+            fill(&mut bench, known, source, gap);
+            for source in [CLIENT, "192.0.2.77"] {
+                let data = ours(source, 2_002, b"IL, and more");
+                let decision = bench.asked(Known::Established, &data);
+                let expected = Reason::Rule(RuleId(0));
+                assert_eq!(decision.reason, expected, "{source} {gap}");
+            }
+        }
+    }
+}
+
 #[test]
 fn another_connection_from_the_same_port_is_looked_at_too() {
     for filling in [3, 20_000] {

@@ -13,7 +13,7 @@ use crate::event::{Alert, EventBody};
 use crate::facts::{Facts, Probe};
 use crate::flow::{FlowSlot, Located, State};
 use crate::impossible::impossible;
-use crate::inspect::Finding;
+use crate::inspect::{Finding, Standing};
 use crate::verdict::{Invalid, Reason, Verdict};
 
 impl Engine {
@@ -167,28 +167,35 @@ impl Engine {
         if state.inspection.is_none() {
             return Decided::allow(Reason::Established, Some(flow));
         }
-        let inspect = match self
-            .inspector
-            .inspect(state, packet, facts, reply, &plan, now)
-        {
-            Finding::Match(id) => {
-                return self.apply_content(id, facts, Some(flow), handshake, now);
-            }
-            Finding::Again(id) => {
-                let (verdict, reason) = self.rules.act(id, facts, now);
-                let flow = Some(flow);
-                return Decided {
-                    verdict,
-                    reason,
-                    flow,
-                    inspect: more_to_see(verdict),
-                };
-            }
-            Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
-            Finding::Ambiguous => return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous)),
-            Finding::Nothing => Inspect::More,
-            Finding::Settled => Inspect::Settled,
+        let standing = Standing {
+            reply,
+            is_proven: handshake,
         };
+        let inspect =
+            match self
+                .inspector
+                .inspect((flow, state), packet, facts, standing, &plan, now)
+            {
+                Finding::Match(id) => {
+                    return self.apply_content(id, facts, Some(flow), handshake, now);
+                }
+                Finding::Again(id) => {
+                    let (verdict, reason) = self.rules.act(id, facts, now);
+                    let flow = Some(flow);
+                    return Decided {
+                        verdict,
+                        reason,
+                        flow,
+                        inspect: more_to_see(verdict),
+                    };
+                }
+                Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
+                Finding::Ambiguous => {
+                    return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
+                }
+                Finding::Nothing => Inspect::More,
+                Finding::Settled => Inspect::Settled,
+            };
         Decided {
             inspect,
             ..Decided::allow(Reason::Established, Some(flow))
@@ -225,29 +232,36 @@ impl Engine {
         }
         let plan = Arc::clone(&self.plan);
         let mut inspect = Inspect::None;
-        if let Some(state) = slot.and_then(|slot| self.flows.get_mut(slot)) {
+        if let Some(slot) = slot
+            && let Some(state) = self.flows.get_mut(slot)
+        {
             if !known {
                 state.inspection_begun = true;
                 state.inspection = self.inspector.begin(facts, &plan, decided.reason.rule());
             }
             if state.inspection.is_some() {
                 // Its own payload was asked already; this puts it at the begin of the stream.
-                inspect = match self
-                    .inspector
-                    .inspect(state, packet, facts, false, &plan, now)
-                {
-                    Finding::Match(id) | Finding::Again(id) => {
-                        return self.apply_content(id, facts, slot, false, now);
-                    }
-                    Finding::NoMemory => {
-                        return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
-                    }
-                    Finding::Ambiguous => {
-                        return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
-                    }
-                    Finding::Nothing => Inspect::More,
-                    Finding::Settled => Inspect::Settled,
+                let standing = Standing {
+                    reply: false,
+                    is_proven: facts.tcp_flags.is_none(),
                 };
+                inspect =
+                    match self
+                        .inspector
+                        .inspect((slot, state), packet, facts, standing, &plan, now)
+                    {
+                        Finding::Match(id) | Finding::Again(id) => {
+                            return self.apply_content(id, facts, Some(slot), false, now);
+                        }
+                        Finding::NoMemory => {
+                            return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
+                        }
+                        Finding::Ambiguous => {
+                            return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
+                        }
+                        Finding::Nothing => Inspect::More,
+                        Finding::Settled => Inspect::Settled,
+                    };
             }
         }
         Decided {

@@ -84,13 +84,16 @@ impl Engine {
             return decided;
         }
         let source = counted(policy::address_key(flow.tuple.source));
+        let is_proven = !is_new;
+        let memory = &mut self.inspector.memory;
         let mut questions = flow.questions.take().unwrap_or_else(|| {
             Box::new(Questions {
                 source,
+                ticket: memory.ticket(),
                 sides: [None, None],
             })
         });
-        let held = questions.memory();
+        let held = questions.holding(slot, is_proven).bytes;
         let side = &mut questions.sides[usize::from(is_reply)];
         if begins {
             side.get_or_insert_default();
@@ -109,27 +112,21 @@ impl Engine {
                 Err(refusal)
             }
             Ok(()) => {
-                let now_held = questions.memory();
-                self.inspector.memory.account(source, held, now_held);
+                let holding = questions.holding(slot, is_proven);
+                let memory = &mut self.inspector.memory;
+                memory.hold(questions.ticket, holding);
                 let limit = plan.limits.stream_bytes as usize;
-                let short = self
-                    .inspector
-                    .memory
-                    .shortage(source, now_held > held, limit);
-                self.inspector.memory.account(source, now_held, held);
-                match short {
-                    None => Ok(()),
-                    Some(_) => {
-                        if let Some(messages) = &mut questions.sides[usize::from(is_reply)] {
-                            messages.refuse(DnsRefusal::Memory);
-                        }
-                        Err(DnsRefusal::Memory)
-                    }
+                let grew = holding.bytes > held;
+                if grew && memory.is_over_share(&holding, limit) {
+                    questions.refuse();
+                    Err(DnsRefusal::Memory)
+                } else {
+                    Ok(())
                 }
             }
         };
-        let now_held = questions.memory();
-        self.inspector.memory.account(source, held, now_held);
+        let holding = questions.holding(slot, is_proven);
+        self.inspector.memory.hold(questions.ticket, holding);
         if let Some(flow) = self.flows.get_mut(slot) {
             flow.questions = Some(questions);
         }

@@ -224,6 +224,7 @@ impl Engine {
             Err(malformed) => self.handle_malformed(arrival, malformed),
         };
         self.record_ended();
+        self.relieve();
         decision
     }
 
@@ -284,7 +285,7 @@ impl Engine {
         self.detectors.set_protected(&self.protected);
         self.hits = vec![0; plan.rules.len()];
         self.drop_shape = drop_shape(&plan);
-        for flow in self.flows.iter_mut() {
+        for (slot, flow) in self.flows.iter_mut() {
             // Rule numbers mean other rules now. What was allowed stays allowed, and what new content rules ask is asked.
             if flow.rule().is_some() {
                 flow.reason = Reason::Established;
@@ -294,9 +295,10 @@ impl Engine {
                     .begin(&facts_of(flow.tuple, flow.direction), &plan, None);
             // Where the messages of a stream begin is still known.
             flow.questions = flow.questions.take().filter(|_| plan.dns.is_some());
-            if let Some(questions) = &flow.questions {
+            if let Some(questions) = &mut flow.questions {
                 let memory = &mut self.inspector.memory;
-                memory.account(questions.source, 0, questions.memory());
+                questions.ticket = memory.ticket();
+                memory.hold(questions.ticket, questions.holding(slot, true));
             }
         }
         self.plan = plan;

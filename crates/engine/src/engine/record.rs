@@ -100,8 +100,7 @@ impl Engine {
                 self.inspector.forget(inspection);
             }
             if let Some(questions) = &flow.questions {
-                let memory = &mut self.inspector.memory;
-                memory.account(questions.source, questions.memory(), 0);
+                self.inspector.memory.release(questions.ticket);
             }
             self.events.push_back(Event {
                 at: flow.record(None).end,
@@ -111,6 +110,31 @@ impl Engine {
                 flow_id: Some(flow.id),
                 body: EventBody::Flow(flow.record(Some(end))),
             });
+        }
+    }
+
+    /// Has the flows that hold most give back memory until there is enough. After [`Engine::record_ended`]: what is held then is held
+    /// by flows that live.
+    pub(super) fn relieve(&mut self) {
+        let limit = self.plan.limits.stream_bytes as usize;
+        while let Some((ticket, holding)) = self.inspector.memory.heaviest(limit) {
+            let Some(flow) = self.flows.get_mut(holding.flow) else {
+                self.inspector.memory.release(ticket);
+                continue;
+            };
+            if let Some(inspection) = &mut flow.inspection
+                && inspection.ticket == ticket
+            {
+                self.inspector.shed(inspection, &holding);
+            } else if let Some(questions) = &mut flow.questions
+                && questions.ticket == ticket
+            {
+                questions.shed();
+                let left = questions.holding(holding.flow, holding.is_proven);
+                self.inspector.memory.hold(ticket, left);
+            } else {
+                self.inspector.memory.release(ticket);
+            }
         }
     }
 

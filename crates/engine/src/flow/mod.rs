@@ -663,8 +663,11 @@ impl FlowTable {
         self.slab.iter().flatten()
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
-        self.slab.iter_mut().flatten()
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (FlowSlot, &mut Flow)> {
+        (0..)
+            .map(FlowSlot)
+            .zip(&mut self.slab)
+            .filter_map(|(slot, flow)| Some((slot, flow.as_mut()?)))
     }
 }
 

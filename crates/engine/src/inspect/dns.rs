@@ -9,7 +9,9 @@ use policy::names::NameVerdict;
 use wire::Tcp;
 use wire::dns::{Framed, Message, Name, RecordType, framed};
 
+use super::memory::{Holding, Ticket};
 use super::stream::Stream;
+use crate::flow::FlowSlot;
 use crate::verdict::{DnsEntry, DnsRefusal};
 
 /// A longer question is refused: with the longest name, EDNS and the padding of RFC 8467 it takes less than a tenth.
@@ -70,14 +72,47 @@ pub(crate) fn judge(
 pub(crate) struct Questions {
     /// Who began it, as sources are counted.
     pub(crate) source: u128,
+    pub(crate) ticket: Ticket,
     /// By who sends: the side that began the connection, the other.
     pub(crate) sides: [Option<Messages>; 2],
 }
 
 impl Questions {
-    /// Bytes held.
-    pub(crate) fn memory(&self) -> usize {
-        self.sides.iter().flatten().map(Messages::memory).sum()
+    /// What it holds, as a flow in this place.
+    pub(crate) fn holding(&self, flow: FlowSlot, is_proven: bool) -> Holding {
+        let sides = self.sides.iter().flatten();
+        Holding {
+            flow,
+            source: self.source,
+            is_proven,
+            bytes: sides.clone().map(Messages::memory).sum(),
+            waits: sides.clone().any(|side| side.stream.waits()),
+        }
+    }
+
+    /// There is no memory for it: nothing that carries data passes any more.
+    pub(crate) fn refuse(&mut self) {
+        for side in self.sides.iter_mut().flatten() {
+            side.refuse(DnsRefusal::Memory);
+        }
+    }
+
+    /// Gives back some of what it holds: what was judged. If there is nothing of the kind, or some waits for what is before it, all
+    /// of it, and nothing passes any more.
+    pub(crate) fn shed(&mut self) {
+        let mut sides = self.sides.iter().flatten();
+        if sides.any(|side| side.stream.waits()) {
+            return self.refuse();
+        }
+        let mut judged = 0;
+        for side in self.sides.iter_mut().flatten() {
+            let read = std::mem::take(&mut side.read);
+            side.stream.forget(read);
+            judged += read;
+        }
+        if judged == 0 {
+            self.refuse();
+        }
     }
 }
 

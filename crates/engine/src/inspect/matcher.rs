@@ -10,6 +10,18 @@ pub(crate) struct Matchers {
     by_rule: Vec<Option<Matcher>>,
 }
 
+/// Bytes of the longest pattern whose length is known.
+pub(super) fn longest(plan: &Plan) -> usize {
+    let patterns = plan.rules.iter().filter_map(|rule| {
+        let content = rule.content.as_ref()?;
+        Some(match content.pattern.as_ref()? {
+            Pattern::At { bytes, .. } | Pattern::Contains { bytes, .. } => bytes.len(),
+            Pattern::Regex(_) => 0,
+        })
+    });
+    patterns.max().unwrap_or(0)
+}
+
 #[derive(Debug)]
 pub(super) enum Matcher {
     At {
@@ -41,11 +53,17 @@ impl Matchers {
         Self { by_rule }
     }
 
-    /// Whether the rule's pattern is in `bytes`, of which those before `known` were looked at before without a match.
-    /// A rule without a pattern asks only for lengths and matches here.
-    pub(crate) fn matches(&self, rule: RuleId, bytes: &[u8], known: usize) -> bool {
+    /// Whether the rule's pattern is in `bytes`, of which those before `known` were looked at before without a match, and before
+    /// which there were others that are `forgotten`. A rule without a pattern asks only for lengths and matches here.
+    pub(crate) fn matches(
+        &self,
+        rule: RuleId,
+        bytes: &[u8],
+        known: usize,
+        forgotten: usize,
+    ) -> bool {
         match self.by_rule.get(rule.0 as usize) {
-            Some(Some(matcher)) => matcher.matches(bytes, known),
+            Some(Some(matcher)) => matcher.matches(bytes, known, forgotten),
             Some(None) | None => true,
         }
     }
@@ -74,14 +92,16 @@ impl Matcher {
         }
     }
 
-    pub(super) fn matches(&self, bytes: &[u8], known: usize) -> bool {
+    pub(super) fn matches(&self, bytes: &[u8], known: usize, forgotten: usize) -> bool {
         match self {
             Self::At {
                 offset,
                 bytes: wanted,
                 mask,
             } => {
-                let Some(there) = bytes.get(*offset..*offset + wanted.len()) else {
+                let place = offset.checked_sub(forgotten);
+                let there = place.and_then(|at| bytes.get(at..at + wanted.len()));
+                let Some(there) = there else {
                     return false;
                 };
                 there
@@ -94,7 +114,8 @@ impl Matcher {
                 let from = known.saturating_sub(len - 1).min(bytes.len());
                 automaton.is_match(&bytes[from..])
             }
-            Self::Regex(regex) => regex.is_match(bytes),
+            // The first byte stands for those before it: the stream does not begin here.
+            Self::Regex(regex) => regex.is_match_at(bytes, forgotten.min(bytes.len()).min(1)),
             Self::Never => false,
         }
     }

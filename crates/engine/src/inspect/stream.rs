@@ -18,6 +18,8 @@ pub(crate) struct Stream {
     base: Option<u32>,
     /// A SYN said so: no honest byte lies before it.
     is_whole: bool,
+    /// Bytes before the base that were in order and are forgotten.
+    forgotten: u32,
     bytes: Vec<u8>,
     /// By offset from the base; all beyond `bytes`.
     waiting: BTreeMap<u32, Vec<u8>>,
@@ -84,6 +86,9 @@ impl Stream {
         self.bytes.drain(..count);
         self.bytes.shrink_to(self.bytes.len());
         let moved = count as u32;
+        self.forgotten = self.forgotten.saturating_add(moved);
+        // What is sent again of them may be anything.
+        self.is_whole |= moved > 0;
         self.base = self.base.map(|base| base.wrapping_add(moved));
         // All that waits lies behind the bytes in order.
         let waiting = std::mem::take(&mut self.waiting).into_iter();
@@ -146,6 +151,24 @@ impl Stream {
     /// The bytes in order, at most `depth` of them.
     pub(crate) fn contiguous(&self, depth: u32) -> &[u8] {
         &self.bytes[..self.bytes.len().min(depth as usize)]
+    }
+
+    /// How many bytes in order are forgotten.
+    pub(crate) const fn forgotten(&self) -> u32 {
+        self.forgotten
+    }
+
+    /// Whether something waits for bytes before it.
+    pub(crate) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Forgets half of what is in order, but not the last `keep` bytes. Whether that was anything.
+    pub(crate) fn shed(&mut self, keep: usize) -> bool {
+        let len = self.bytes.len();
+        let old = (len - len / 2).min(len.saturating_sub(keep));
+        self.forget(old);
+        old > 0
     }
 
     /// Bytes held, with what keeping segments apart costs: one-byte segments are no way around the bound.
