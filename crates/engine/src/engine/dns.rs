@@ -127,15 +127,21 @@ impl Engine {
         };
         let holding = questions.holding(slot, is_proven);
         self.inspector.memory.hold(questions.ticket, holding);
+        let side = &mut questions.sides[usize::from(is_reply)];
+        let is_told = match &outcome {
+            Ok(()) | Err(DnsRefusal::Ambiguous) => false,
+            Err(_) => side.as_mut().is_some_and(Messages::tells),
+        };
         if let Some(flow) = self.flows.get_mut(slot) {
             flow.questions = Some(questions);
         }
         match outcome {
             Ok(()) => decided,
             Err(refusal) => Decided {
-                verdict: match refusal {
-                    DnsRefusal::Ambiguous => Verdict::Drop,
-                    _ => Verdict::Reject,
+                verdict: if is_told {
+                    Verdict::Reject
+                } else {
+                    Verdict::Drop
                 },
                 flow: Some(slot),
                 ..Decided::drop(Reason::Dns(refusal))

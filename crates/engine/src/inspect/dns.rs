@@ -126,6 +126,8 @@ pub(crate) struct Messages {
     skip: usize,
     /// A message was refused: what the side sends from then on is refused too, as it is the same message again or one behind it.
     refused: Option<DnsRefusal>,
+    /// Segments that were refused.
+    refusals: u32,
     /// A capture holds the begins of packets alone: nothing can be said of this stream.
     is_cut: bool,
 }
@@ -229,6 +231,13 @@ impl Messages {
             return Err(DnsRefusal::Memory);
         }
         Ok(())
+    }
+
+    /// Whether the ends are to be told that a segment was refused: at the first, the second, the fourth and so on, as what was told may be
+    /// lost, and whoever goes on sending must not have us send twice as much.
+    pub(crate) fn tells(&mut self) -> bool {
+        self.refusals = self.refusals.saturating_add(1);
+        self.refusals.is_power_of_two()
     }
 
     /// From now on nothing of this side passes; nor does anything of it have to be kept.
