@@ -9,7 +9,7 @@ use super::gate::Charge;
 use super::{Arrival, Engine, Inspect};
 use crate::ban::{BanOrigin, Detector};
 use crate::ban_table::source_prefix;
-use crate::detect::{Offence, Over};
+use crate::detect::{Offence, Over, counted};
 use crate::event::{Alert, Event, EventBody};
 use crate::facts::Facts;
 use crate::verdict::{Reason, Verdict};
@@ -157,6 +157,9 @@ impl Engine {
         if verdict == Verdict::Allow {
             self.totals.flows += 1;
             self.watch_begin(&facts, arrival.now);
+        }
+        if matches!(reason, Reason::Invalid(_)) && facts.tcp_flags.is_some() {
+            self.doubts.note(counted(facts.source), arrival.now);
         }
         let decided = Decided {
             verdict,

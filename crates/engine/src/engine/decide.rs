@@ -160,6 +160,13 @@ impl Engine {
         let handshake = state.handshake
             || arrival.known.is_some_and(Known::is_established)
             || facts.tcp_flags.is_none();
+        let sender = match (handshake, facts.tcp_flags) {
+            (false, _) => Sender::Doubtful,
+            (true, None) => Sender::Claimed,
+            // Of what the kernel tracks one side may not be seen: it is the gate's affair who is doubted.
+            (true, Some(_)) if arrival.known.is_some() || state.is_proven => Sender::Proven,
+            (true, Some(_)) => Sender::Claimed,
+        };
         if !state.inspection_begun {
             state.inspection_begun = true;
             state.inspection = self.inspector.begin(facts, &plan, None);
@@ -177,7 +184,7 @@ impl Engine {
                 .inspect((flow, state), packet, facts, standing, &plan, now)
             {
                 Finding::Match(id) => {
-                    return self.apply_content(id, facts, Some(flow), handshake, now);
+                    return self.apply_content(id, facts, Some(flow), sender, now);
                 }
                 Finding::Again(id) => {
                     let (verdict, reason) = self.rules.act(id, facts, now);
@@ -251,7 +258,13 @@ impl Engine {
                         .inspect((slot, state), packet, facts, standing, &plan, now)
                     {
                         Finding::Match(id) | Finding::Again(id) => {
-                            return self.apply_content(id, facts, Some(slot), false, now);
+                            return self.apply_content(
+                                id,
+                                facts,
+                                Some(slot),
+                                Sender::Doubtful,
+                                now,
+                            );
                         }
                         Finding::NoMemory => {
                             return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
@@ -281,7 +294,11 @@ impl Engine {
         }
         if let Some(id) = self.first_match(&plan, facts, now) {
             if self.rules.brief(id).has_content {
-                return self.apply_content(id, facts, None, facts.tcp_flags.is_none(), now);
+                let sender = match facts.tcp_flags {
+                    Some(_) => Sender::Doubtful,
+                    None => Sender::Claimed,
+                };
+                return self.apply_content(id, facts, None, sender, now);
             }
             let (verdict, reason) = self.rules.act(id, facts, now);
             self.act_on_match(id, facts, Sender::Claimed, now);
@@ -323,16 +340,11 @@ impl Engine {
         rule: RuleId,
         facts: &Facts<'_>,
         flow: Option<FlowSlot>,
-        handshake: bool,
+        sender: Sender,
         now: Timestamp,
     ) -> Decided {
         let (verdict, reason) = self.rules.act(rule, facts, now);
         // Who has not completed a handshake may be somebody else: the packet is dropped, and its source left alone.
-        let sender = match (handshake, facts.tcp_flags) {
-            (false, _) => Sender::Doubtful,
-            (true, None) => Sender::Claimed,
-            (true, Some(_)) => Sender::Proven,
-        };
         self.act_on_match(rule, facts, sender, now);
         if verdict != Verdict::Allow {
             self.totals.alerts += 1;
@@ -343,7 +355,12 @@ impl Engine {
                 EventBody::Alert(Alert::Content { rule, verdict }),
             );
             let plan = Arc::clone(&self.plan);
-            if handshake && let Some(offence) = self.detectors.content_hit(&plan, facts, now) {
+            if sender != Sender::Doubtful
+                && let Some(mut offence) = self.detectors.content_hit(&plan, facts, now)
+            {
+                if let Some(evidence) = &mut offence.evidence {
+                    evidence.proven &= sender == Sender::Proven;
+                }
                 self.answer_offence(facts, offence, now);
             }
         }

@@ -12,6 +12,7 @@ use policy::{Timestamp, key_address};
 use super::Engine;
 use crate::ban::{Ban, BanOrigin, BanRefused, Evidence, GREW_FROM, NoSource};
 use crate::ban_table::place;
+use crate::detect::counted;
 use crate::event::EventBody;
 use crate::offender::{Offender, wider};
 
@@ -177,12 +178,28 @@ impl Engine {
     ) -> Result<Ban, BanRefused> {
         let prefix = canonical(prefix);
         self.pass(prefix, &charge.origin, now)?;
+        let charge = self.doubted(prefix, charge, now);
         let first = duration.unwrap_or(self.plan.ban.duration);
         let ban = self.put(prefix, first, Duration::ZERO, &charge, Vec::new(), now);
         if charge.proven && charge.is_automatic() {
             self.widen(prefix, first, &charge, &ban, now);
         }
         Ok(ban)
+    }
+
+    /// The charge, not proven where somebody may be guessing in the name of its source.
+    fn doubted(&mut self, prefix: IpNet, charge: Charge, now: Timestamp) -> Charge {
+        let source = counted(prefix_range(prefix).0);
+        let proven = charge.proven && !(charge.is_automatic() && self.doubts.doubts(source, now));
+        let evidence = charge.evidence.map(|evidence| Evidence {
+            proven: evidence.proven && proven,
+            ..evidence
+        });
+        Charge {
+            proven,
+            evidence,
+            ..charge
+        }
     }
 
     /// Puts an admitted ban in force, for at least `least`, and remembers it.

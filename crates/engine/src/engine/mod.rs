@@ -6,6 +6,7 @@
 mod answer;
 mod decide;
 mod dns;
+mod doubt;
 mod gate;
 mod record;
 mod watch;
@@ -113,6 +114,7 @@ pub struct Engine {
     bans: BanTable,
     offenders: Offenders,
     refusals: gate::Refusals,
+    doubts: doubt::Doubts,
     own: AddressSet,
     discovered: AddressSet,
     protected: AddressSet,
@@ -177,6 +179,7 @@ impl Engine {
             bans: BanTable::new(plan.ban.capacity, seed),
             offenders: Offenders::new(plan.ban.capacity),
             refusals: gate::Refusals::default(),
+            doubts: doubt::Doubts::new(seed),
             protected,
             own,
             discovered,

@@ -53,6 +53,10 @@ pub(crate) struct Flow {
     pub(crate) by_syn: bool,
     /// TCP only: the number of its first packet here.
     first_sequence: Option<u32>,
+    /// TCP only: what acknowledges the SYN-ACK, which only its receiver knows.
+    secret: Option<u32>,
+    /// TCP only: the side that began it has acknowledged exactly the SYN-ACK, and so has its address.
+    pub(crate) is_proven: bool,
     /// ICMP only: type and code of its first packet.
     pub(crate) icmp: Option<(u8, u8)>,
     /// Whether it was told that it was refused, or that nobody answers.
@@ -371,6 +375,12 @@ impl FlowTable {
                 self.remove(slot, FlowEnd::TimedOut, ended);
                 return State::New { flow: None };
             }
+            let flags = segment.flags();
+            if reply && flags.syn() && flags.ack() {
+                flow.secret = Some(segment.sequence().wrapping_add(1));
+            } else if !reply && flags.ack() {
+                flow.is_proven |= flow.secret == Some(segment.acknowledgement());
+            }
             let state = flow.tcp.unwrap_or(TcpState::None);
             match tcp::step(state, segment.flags(), reply) {
                 Step::Invalid => return State::Invalid(Invalid::TcpState),
@@ -477,6 +487,8 @@ impl FlowTable {
             by_kernel: false,
             by_syn: (facts.tcp_flags).is_some_and(|flags| flags.syn() && !flags.ack()),
             first_sequence: facts.sequence,
+            secret: None,
+            is_proven: false,
             icmp: facts.icmp,
             failure_told: false,
         };
