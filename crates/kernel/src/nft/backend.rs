@@ -409,7 +409,9 @@ impl Datapath for Nft {
                     bytes: number(attribute::COUNTER_BYTES),
                 };
                 let name = text(attribute::OBJECT_NAME);
-                if let Some(rule) = super::rule::handed_up_rule(name) {
+                if name == super::question::OVER {
+                    counters.questions_over = count;
+                } else if let Some(rule) = super::rule::handed_up_rule(name) {
                     counters.handed_up.insert(rule, count);
                 } else if let Some(cause) = Cause::from_counter(name) {
                     counters.causes.insert(cause, count);
