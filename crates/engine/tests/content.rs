@@ -372,3 +372,18 @@ fn a_rule_for_every_packet_holds_no_stream_and_never_ends() {
     let late = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 2_000_000, b"EVIL");
     assert_eq!(bench.verdict(In, &late), Drop);
 }
+
+#[test]
+fn an_expression_is_found_in_a_stream_of_single_bytes() {
+    let pattern = Pattern::Regex("a.{20}b".to_owned());
+    let mut bench = Bench::new(game(pattern, Scope::Stream { depth: 65_536 }));
+    open(&mut bench, CLIENT, 5_000);
+    let send = |bench: &mut Bench, at: u32, byte: &[u8]| {
+        let segment = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 100 + at, byte);
+        bench.verdict(In, &segment)
+    };
+    for at in 0..65_000 {
+        assert_eq!(send(&mut bench, at, b"a"), Allow);
+    }
+    assert_eq!(send(&mut bench, 65_000, b"b"), Drop);
+}

@@ -93,7 +93,10 @@ impl Question<'_> {
             (Scope::Stream { depth }, Some((stream, known))) => {
                 let forgotten = stream.forgotten();
                 let bytes = stream.contiguous(depth.saturating_sub(forgotten));
-                known < bytes.len() && matchers.matches(rule.id, bytes, known, forgotten as usize)
+                // A rule that asks for lengths was not asked about the segments of others.
+                let has_lengths = content.min_len > 1 || content.max_len.is_some();
+                let asked = if has_lengths { 0 } else { known };
+                known < bytes.len() && matchers.matches(rule.id, bytes, asked, forgotten as usize)
             }
             (Scope::Stream { .. }, None) | (Scope::Packet, _) => {
                 matchers.matches(rule.id, self.facts.payload, 0, 0)

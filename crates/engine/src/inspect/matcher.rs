@@ -3,6 +3,7 @@
 use aho_corasick::AhoCorasick;
 use policy::{Pattern, Plan, RuleId};
 use regex::bytes::Regex;
+use regex_syntax::ParserBuilder;
 
 /// One matcher for each rule with a pattern, by rule.
 #[derive(Debug)]
@@ -22,6 +23,12 @@ pub(super) fn longest(plan: &Plan) -> usize {
     patterns.max().unwrap_or(0)
 }
 
+/// Bytes of the longest text that an expression matches; nothing where it has no end.
+fn longest_match(expression: &str) -> Option<usize> {
+    let mut parser = ParserBuilder::new().utf8(false).unicode(false).build();
+    parser.parse(expression).ok()?.properties().maximum_len()
+}
+
 #[derive(Debug)]
 pub(super) enum Matcher {
     At {
@@ -33,7 +40,11 @@ pub(super) enum Matcher {
         automaton: AhoCorasick,
         len: usize,
     },
-    Regex(Regex),
+    Regex {
+        regex: Regex,
+        /// Bytes of the longest match, where there is one.
+        longest: Option<usize>,
+    },
     /// The pattern could not be compiled, which validation rules out; it matches nothing.
     Never,
 }
@@ -88,7 +99,12 @@ impl Matcher {
                     automaton,
                     len: bytes.len(),
                 }),
-            Pattern::Regex(text) => policy::compile_regex(text).map_or(Self::Never, Self::Regex),
+            Pattern::Regex(text) => {
+                policy::compile_regex(text).map_or(Self::Never, |regex| Self::Regex {
+                    regex,
+                    longest: longest_match(text),
+                })
+            }
         }
     }
 
@@ -114,9 +130,48 @@ impl Matcher {
                 let from = known.saturating_sub(len - 1).min(bytes.len());
                 automaton.is_match(&bytes[from..])
             }
-            // The first byte stands for those before it: the stream does not begin here.
-            Self::Regex(regex) => regex.is_match_at(bytes, forgotten.min(bytes.len()).min(1)),
+            Self::Regex { regex, longest } => {
+                // Whether a match ends at the last byte known may have hung on the next one, as of `\b`. So streams of small segments
+                // cost what their bytes cost, not the square of it.
+                let new = longest.map_or(0, |longest| known.saturating_sub(longest + 1));
+                // The first byte stands for those that are forgotten: the stream does not begin here.
+                regex.is_match_at(bytes, new.max(forgotten.min(1)).min(bytes.len()))
+            }
             Self::Never => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// A stream that grows is matched when it would be if all of it were looked at each time.
+        #[test]
+        fn looking_at_what_is_new_misses_nothing(
+            expression in prop::sample::select(vec![
+                "a.{3}b", "^ab", "b$", r"a\b", r"a\B", r"\bab", "(?m)^b", "(?m)a$", "a|bb", "a{2,5}x", "(?s)a.b", "a.*b", "",
+            ]),
+            text in prop::collection::vec(prop::sample::select(b"aabx \n".to_vec()), 0..60),
+            steps in prop::collection::vec(1usize..6, 60),
+        ) {
+            let matcher = Matcher::new(&Pattern::Regex(expression.to_owned()));
+            let Ok(whole) = policy::compile_regex(expression) else {
+                return Err(TestCaseError::fail("an expression"));
+            };
+            let mut known = 0;
+            for step in steps {
+                let len = (known + step).min(text.len());
+                let held = &text[..len];
+                let found = matcher.matches(held, known, 0);
+                prop_assert_eq!(found, whole.is_match(held), "{} of {:?}", known, held);
+                if found {
+                    break;
+                }
+                known = len;
+            }
         }
     }
 }
