@@ -7,7 +7,7 @@ use policy::{Action, DefaultAction, Direction, Plan, RuleId, Timestamp};
 use wire::Packet;
 
 use super::answer::Sender;
-use super::{Arrival, Decision, Engine, Inspect, Known};
+use super::{Arrival, Decision, Engine, Inspect, Known, facts_of};
 use crate::essential::essential;
 use crate::event::{Alert, EventBody};
 use crate::facts::{Facts, Probe};
@@ -34,6 +34,9 @@ impl Engine {
             facts: Facts::of(packet, direction, arrival.interface),
         };
         let decided = self.decide(&case);
+        if decided.verdict == Verdict::Reject && arrival.known.is_none() {
+            self.flows.reset(&case.located);
+        }
         self.settle(&case.facts, &decided, frames, arrival.now);
         Decision {
             verdict: decided.verdict,
@@ -46,7 +49,13 @@ impl Engine {
 
     /// The whole decision, in the order of the language.
     pub(super) fn decide(&mut self, case: &Case<'_>) -> Decided {
-        if let Some(reason) = self.shield(&case.facts, case.arrival.now) {
+        if let Some((reason, end)) = self.shield(&case.facts, case.arrival.now) {
+            if end == case.facts.destination && case.arrival.known.is_none() {
+                // The kernel looks at destinations behind connection tracking, which has followed the packet by then. What it
+                // tells of its flow is no news: nobody hears of the packet.
+                self.state(case);
+                self.flows.take_news();
+            }
             return Decided::drop(reason);
         }
         if let Some(kind) = impossible(&case.facts) {
@@ -83,33 +92,41 @@ impl Engine {
             }
             State::New { flow } => {
                 let decided = self.decide_new(case, flow);
-                self.judge_segment(case, decided, true, false)
+                let decided = self.judge_segment(case, decided, true, false);
+                let is_first = flow.is_none() && case.arrival.known.is_none();
+                if is_first && decided.verdict != Verdict::Allow {
+                    // A packet that does not arrive begins nothing (`nf_confirm`). What the kernel hands up it tracks itself.
+                    self.take_back(&case.located);
+                    return Decided {
+                        flow: None,
+                        ..decided
+                    };
+                }
+                decided
             }
             State::Untracked => self.decide_untracked(&case.facts, case.arrival.now),
         }
     }
 
-    /// Bans, then feeds; neither holds for protected addresses or this host's traffic with itself.
-    pub(super) fn shield(&self, facts: &Facts<'_>, now: Timestamp) -> Option<Reason> {
+    /// Bans, then feeds, of each remote end, with the end that is meant; neither holds for protected addresses or this host's
+    /// traffic with itself.
+    pub(super) fn shield(&self, facts: &Facts<'_>, now: Timestamp) -> Option<(Reason, u128)> {
         if facts.is_loopback() || (self.bans.is_empty() && self.plan.feeds.is_empty()) {
             return None;
         }
-        let remotes = facts.remotes();
-        let exposed = || {
-            remotes
-                .iter()
-                .flatten()
-                .filter(|&&key| !self.protected.contains_key(key))
-        };
-        if let Some(ban) = exposed().find_map(|&key| self.bans.covering(key, now)) {
+        let ends = facts.remotes().into_iter().flatten();
+        ends.filter(|&end| !self.protected.contains_key(end))
+            .find_map(|end| Some((self.shielded(end, now)?, end)))
+    }
+
+    fn shielded(&self, end: u128, now: Timestamp) -> Option<Reason> {
+        if let Some(ban) = self.bans.covering(end, now) {
             return Some(Reason::Banned(ban.prefix));
         }
-        let feeds = &self.plan.feeds;
-        let listed = |feed: &policy::SetId, key: u128| {
-            self.plan.sets[feed.0 as usize].addresses.contains_key(key)
-        };
-        exposed()
-            .find_map(|&key| feeds.iter().copied().find(|feed| listed(feed, key)))
+        let sets = &self.plan.sets;
+        let mut feeds = self.plan.feeds.iter().copied();
+        feeds
+            .find(|feed| sets[feed.0 as usize].addresses.contains_key(end))
             .map(Reason::Feed)
     }
 
@@ -157,19 +174,24 @@ impl Engine {
         let Some(state) = self.flows.get_mut(flow) else {
             return Decided::allow(Reason::Established, None);
         };
-        let handshake = state.handshake
-            || arrival.known.is_some_and(Known::is_established)
-            || facts.tcp_flags.is_none();
+        // That the kernel has seen an answer proves nothing yet: it takes any ACK for one, and any number in a wide window.
+        let is_proven_by_kernel =
+            arrival.known.is_some_and(Known::is_established) && state.began_in_order(reply);
+        // Nor does a connection that was picked up under way.
+        let has_opened = state.handshake && state.by_syn;
+        let handshake = has_opened || is_proven_by_kernel || facts.tcp_flags.is_none();
+        // Of what the kernel tracks one side may not be seen: it is the gate's affair who is doubted.
+        let is_proven = is_proven_by_kernel || state.is_proven || reply;
         let sender = match (handshake, facts.tcp_flags) {
             (false, _) => Sender::Doubtful,
-            (true, None) => Sender::Claimed,
-            // Of what the kernel tracks one side may not be seen: it is the gate's affair who is doubted.
-            (true, Some(_)) if arrival.known.is_some() || state.is_proven => Sender::Proven,
-            (true, Some(_)) => Sender::Claimed,
+            (true, Some(_)) if is_proven => Sender::Proven,
+            (true, _) => Sender::Claimed,
         };
         if !state.inspection_begun {
             state.inspection_begun = true;
-            state.inspection = self.inspector.begin(facts, &plan, None);
+            // As the flow's first packet had it: this one may be an answer.
+            let first = facts_of(state.tuple, state.direction);
+            state.inspection = self.inspector.begin(&first, &plan, None);
         }
         if state.inspection.is_none() {
             return Decided::allow(Reason::Established, Some(flow));
@@ -414,7 +436,7 @@ impl Engine {
     }
 
     fn test_headers(&self, now: Timestamp, facts: &Facts<'_>) -> (Verdict, Reason) {
-        if let Some(reason) = self.shield(facts, now) {
+        if let Some((reason, _)) = self.shield(facts, now) {
             return (Verdict::Drop, reason);
         }
         if let Some(kind) = impossible(facts) {

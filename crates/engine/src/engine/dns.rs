@@ -78,7 +78,7 @@ impl Engine {
         };
         // A SYN under way is no begin: its receiver does not take it (RFC 5961 section 4).
         let is_asked = filter.ports.matches(flow.tuple.destination_port);
-        let answers_syn = is_reply && flow.by_syn && is_asked && segment.flags().ack();
+        let answers_syn = is_reply && flow.syn.is_some() && is_asked && segment.flags().ack();
         let begins = segment.flags().syn() && (is_new || answers_syn);
         if segment.payload().is_empty() && !begins && flow.questions.is_none() {
             return decided;

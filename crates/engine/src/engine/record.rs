@@ -10,7 +10,7 @@ use super::decide::Decided;
 use super::{Arrival, Decision, Engine, Inspect};
 use crate::event::{Event, EventBody};
 use crate::facts::Facts;
-use crate::flow::FlowSlot;
+use crate::flow::{Flow, FlowSlot, Located};
 use crate::fragment::{GivenUp, Outcome};
 use crate::verdict::{FragmentFault, Reason, Verdict};
 
@@ -96,12 +96,7 @@ impl Engine {
     /// Turns flows that ended into events, and frees what was held for their inspection.
     pub(super) fn record_ended(&mut self) {
         for (flow, end) in std::mem::take(&mut self.ended) {
-            if let Some(inspection) = &flow.inspection {
-                self.inspector.forget(inspection);
-            }
-            if let Some(questions) = &flow.questions {
-                self.inspector.memory.release(questions.ticket);
-            }
+            self.forget(&flow);
             self.events.push_back(Event {
                 at: flow.record(None).end,
                 tuple: Some(flow.tuple),
@@ -135,6 +130,24 @@ impl Engine {
             } else {
                 self.inspector.memory.release(ticket);
             }
+        }
+    }
+
+    /// The flow that a packet has begun was none: the packet is refused.
+    pub(super) fn take_back(&mut self, located: &Located) {
+        if let Some(flow) = self.flows.take_back(located) {
+            self.forget(&flow);
+            self.totals.flows = self.totals.flows.saturating_sub(1);
+        }
+    }
+
+    /// What was held for a flow is not held any more.
+    fn forget(&mut self, flow: &Flow) {
+        if let Some(inspection) = &flow.inspection {
+            self.inspector.forget(inspection);
+        }
+        if let Some(questions) = &flow.questions {
+            self.inspector.memory.release(questions.ticket);
         }
     }
 
