@@ -9,7 +9,7 @@ use wire::Packet;
 use super::answer::Sender;
 use super::{Arrival, Decision, Engine, Inspect, Known, facts_of};
 use crate::essential::essential;
-use crate::event::{Alert, EventBody};
+use crate::event::{Alert, AskedHost, EventBody};
 use crate::facts::{Facts, Probe};
 use crate::flow::{FlowSlot, Located, State};
 use crate::impossible::impossible;
@@ -36,6 +36,9 @@ impl Engine {
         let decided = self.decide(&case);
         if decided.verdict == Verdict::Reject && arrival.known.is_none() {
             self.flows.reset(&case.located);
+        }
+        if decided.verdict == Verdict::Allow && case.located.answers() {
+            self.learn_answer(packet, arrival.now);
         }
         self.settle(&case.facts, &decided, frames, arrival.now);
         Decision {
@@ -187,6 +190,7 @@ impl Engine {
             (true, Some(_)) if is_proven => Sender::Proven,
             (true, _) => Sender::Claimed,
         };
+        let is_asked = arrival.known.is_some();
         if !state.inspection_begun {
             state.inspection_begun = true;
             // As the flow's first packet had it: this one may be an answer.
@@ -199,17 +203,26 @@ impl Engine {
         let standing = Standing {
             reply,
             is_proven: handshake,
+            is_asked,
         };
         let inspect =
             match self
                 .inspector
                 .inspect((flow, state), packet, facts, standing, &plan, now)
             {
-                Finding::Match(id) => {
-                    return self.apply_content(id, facts, Some(flow), sender, now);
+                Finding::Match(id, host) => {
+                    let decided = self.apply_content((id, host), facts, Some(flow), sender, now);
+                    self.condemn(flow, reply, decided);
+                    return decided;
                 }
                 Finding::Again(id) => {
                     let (verdict, reason) = self.rules.act(id, facts, now);
+                    if verdict == Verdict::Allow
+                        && let Some(state) = self.flows.get_mut(flow)
+                        && let Some(inspection) = &mut state.inspection
+                    {
+                        inspection.absolve(reply);
+                    }
                     let flow = Some(flow);
                     return Decided {
                         verdict,
@@ -273,20 +286,23 @@ impl Engine {
                 let standing = Standing {
                     reply: false,
                     is_proven: facts.tcp_flags.is_none(),
+                    is_asked: arrival.known.is_some(),
                 };
                 inspect =
                     match self
                         .inspector
                         .inspect((slot, state), packet, facts, standing, &plan, now)
                     {
-                        Finding::Match(id) | Finding::Again(id) => {
-                            return self.apply_content(
-                                id,
-                                facts,
-                                Some(slot),
-                                Sender::Doubtful,
-                                now,
-                            );
+                        Finding::Match(id, host) => {
+                            let sender = Sender::Doubtful;
+                            let decided =
+                                self.apply_content((id, host), facts, Some(slot), sender, now);
+                            self.condemn(slot, false, decided);
+                            return decided;
+                        }
+                        Finding::Again(id) => {
+                            let sender = Sender::Doubtful;
+                            return self.apply_content((id, None), facts, Some(slot), sender, now);
                         }
                         Finding::NoMemory => {
                             return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
@@ -314,13 +330,13 @@ impl Engine {
         {
             return decided;
         }
-        if let Some(id) = self.first_match(&plan, facts, now) {
+        if let Some((id, host)) = self.first_match(&plan, facts, now) {
             if self.rules.brief(id).has_content {
                 let sender = match facts.tcp_flags {
                     Some(_) => Sender::Doubtful,
                     None => Sender::Claimed,
                 };
-                return self.apply_content(id, facts, None, sender, now);
+                return self.apply_content((id, host), facts, None, sender, now);
             }
             let (verdict, reason) = self.rules.act(id, facts, now);
             self.act_on_match(id, facts, Sender::Claimed, now);
@@ -349,17 +365,22 @@ impl Engine {
         }
     }
 
-    /// The first rule that matches a packet by itself.
-    fn first_match(&self, plan: &Plan, facts: &Facts<'_>, now: Timestamp) -> Option<RuleId> {
+    /// The first rule that matches a packet by itself, with the host for which it does, if it names hosts.
+    fn first_match(
+        &self,
+        plan: &Plan,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> Option<(RuleId, Option<AskedHost>)> {
         let by_header = self.rules.first_match(plan, facts, now);
         let by_content = self.inspector.first_in_packet(facts, plan, by_header, now);
-        by_content.or(by_header)
+        by_content.or(by_header.map(|rule| (rule, None)))
     }
 
     /// A content rule matched: its action, an alert, and a hit for the detector when no third party can have sent it.
     pub(super) fn apply_content(
         &mut self,
-        rule: RuleId,
+        (rule, host): (RuleId, Option<AskedHost>),
         facts: &Facts<'_>,
         flow: Option<FlowSlot>,
         sender: Sender,
@@ -374,7 +395,11 @@ impl Engine {
                 facts,
                 flow,
                 now,
-                EventBody::Alert(Alert::Content { rule, verdict }),
+                EventBody::Alert(Alert::Content {
+                    rule,
+                    verdict,
+                    host,
+                }),
             );
             let plan = Arc::clone(&self.plan);
             if sender != Sender::Doubtful
@@ -391,6 +416,16 @@ impl Engine {
             reason,
             flow,
             inspect: more_to_see(verdict),
+        }
+    }
+
+    /// What a `limit` rule found over its rate does not pass when it comes again, unless it is within the rate then.
+    fn condemn(&mut self, flow: FlowSlot, reply: bool, decided: Decided) {
+        if let Reason::Limited(rule) = decided.reason
+            && let Some(state) = self.flows.get_mut(flow)
+            && let Some(inspection) = &mut state.inspection
+        {
+            inspection.condemn(reply, rule);
         }
     }
 
@@ -442,7 +477,7 @@ impl Engine {
         if let Some(kind) = impossible(facts) {
             return (Verdict::Drop, Reason::Impossible(kind));
         }
-        if let Some(id) = self.first_match(&self.plan, facts, now) {
+        if let Some((id, _)) = self.first_match(&self.plan, facts, now) {
             let verdict = match self.rules.brief(id).action {
                 Action::Allow | Action::Limit => Verdict::Allow,
                 Action::Deny | Action::Ban(_) => Verdict::Drop,

@@ -97,13 +97,15 @@ impl Engine {
     pub(super) fn record_ended(&mut self) {
         for (flow, end) in std::mem::take(&mut self.ended) {
             self.forget(&flow);
+            let mut record = flow.record(Some(end));
+            record.name = self.name_of(&flow.tuple, record.start);
             self.events.push_back(Event {
-                at: flow.record(None).end,
+                at: record.end,
                 tuple: Some(flow.tuple),
                 direction: Some(flow.direction),
                 interface: None,
                 flow_id: Some(flow.id),
-                body: EventBody::Flow(flow.record(Some(end))),
+                body: EventBody::Flow(record),
             });
         }
     }

@@ -170,6 +170,7 @@ impl Flow {
             tcp_state: self.tcp_state().map(TcpState::name),
             reason: self.reason,
             ended,
+            name: None,
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn longest(plan: &Plan) -> usize {
         let content = rule.content.as_ref()?;
         Some(match content.pattern.as_ref()? {
             Pattern::At { bytes, .. } | Pattern::Contains { bytes, .. } => bytes.len(),
-            Pattern::Regex(_) => 0,
+            Pattern::Regex(_) | Pattern::Host { .. } => 0,
         })
     });
     patterns.max().unwrap_or(0)
@@ -45,7 +45,7 @@ pub(super) enum Matcher {
         /// Bytes of the longest match, where there is one.
         longest: Option<usize>,
     },
-    /// The pattern could not be compiled, which validation rules out; it matches nothing.
+    /// No pattern of bytes, or one that could not be compiled, which validation rules out; it matches nothing.
     Never,
 }
 
@@ -99,6 +99,8 @@ impl Matcher {
                     automaton,
                     len: bytes.len(),
                 }),
+            // Looked up by name, not looked for in bytes.
+            Pattern::Host { .. } => Self::Never,
             Pattern::Regex(text) => {
                 policy::compile_regex(text).map_or(Self::Never, |regex| Self::Regex {
                     regex,

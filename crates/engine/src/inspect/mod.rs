@@ -3,10 +3,13 @@
 //! A flow is inspected only while a content rule could match it, and at most to that rule's depth in each direction; then it
 //! is settled and costs nothing more.
 
+mod asked;
 mod candidates;
 pub(crate) mod dns;
+mod hosts;
 mod matcher;
 mod memory;
+mod readings;
 mod sampler;
 mod signature;
 mod stream;
@@ -15,9 +18,12 @@ use policy::{Content, Plan, RuleId, Scope, Timestamp};
 use wire::{Packet, Transport};
 
 use crate::detect::counted;
+use crate::event::AskedHost;
 use crate::facts::Facts;
 use crate::flow::{Flow, FlowSlot, opposite};
+use asked::{Asked, Requests, Unread, asked_in};
 use candidates::{Candidates, Need, Question};
+use hosts::{HostRules, stops};
 use matcher::Matchers;
 pub(crate) use memory::{Holding, Memory, Ticket};
 use signature::Places;
@@ -35,6 +41,8 @@ pub(crate) struct Inspection {
     depth: [u32; 2],
     seen: [u32; 2],
     streams: [Option<Stream>; 2],
+    /// What each side asks for, where a rule names hosts.
+    requests: [Option<Requests>; 2],
     /// The rule that dropped a segment of the stream: what the same side sends from then on is dropped too, as it is the
     /// same segment again.
     condemned: [Option<RuleId>; 2],
@@ -53,6 +61,7 @@ impl Inspection {
     fn is_side_settled(&self, side: usize) -> bool {
         let depth = self.depth[side];
         self.seen[side] >= self.need[side]
+            && self.requests[side].as_ref().is_none_or(Requests::is_done)
             && self.condemned[side].is_none()
             && self.streams[side]
                 .as_ref()
@@ -62,10 +71,8 @@ impl Inspection {
     /// Gives back some of what it holds: of bytes in order the old half, but not the last `keep`. If there is nothing of the kind, or
     /// some wait for others, all of it, and no data passes any more.
     pub(crate) fn shed(&mut self, keep: usize) {
-        let mut streams = self.streams.iter_mut().flatten();
-        let waits = streams.any(|stream| stream.waits());
         let mut shed = false;
-        if !waits {
+        if !self.waits() {
             for stream in self.streams.iter_mut().flatten() {
                 shed |= stream.shed(keep);
             }
@@ -75,9 +82,14 @@ impl Inspection {
         }
     }
 
+    /// Whether something waits for bytes before it.
+    fn waits(&self) -> bool {
+        self.streams.iter().flatten().any(Stream::waits)
+            || self.requests.iter().flatten().any(Requests::waits)
+    }
+
     fn starve(&mut self) {
-        self.streams = [None, None];
-        self.depth = [0; 2];
+        self.let_go();
         self.starved = true;
     }
 
@@ -88,13 +100,52 @@ impl Inspection {
             source: self.source,
             is_proven,
             bytes: self.memory(),
-            waits: self.streams.iter().flatten().any(Stream::waits),
+            waits: self.waits(),
         }
     }
 
     /// Bytes held for this flow.
     fn memory(&self) -> usize {
-        self.streams.iter().flatten().map(Stream::memory).sum()
+        let streams = self.streams.iter().flatten().map(Stream::memory);
+        let requests = self.requests.iter().flatten().map(Requests::memory);
+        streams.chain(requests).sum()
+    }
+
+    /// What this side asks for in this packet.
+    fn asked(
+        &mut self,
+        side: usize,
+        packet: &Packet<'_>,
+        facts: &Facts<'_>,
+        is_asked: bool,
+    ) -> Result<Vec<Asked>, Unread> {
+        let (Some(requests), Transport::Tcp(segment)) =
+            (&mut self.requests[side], packet.transport())
+        else {
+            return Ok(Vec::new());
+        };
+        // Nothing can be said of a stream of which a capture holds parts alone.
+        if facts.payload.len() < facts.payload_len as usize {
+            requests.give_up();
+        }
+        requests.take(&segment, is_asked)
+    }
+
+    /// The rule did not let pass what this side sent.
+    pub(crate) fn condemn(&mut self, reply: bool, rule: RuleId) {
+        self.condemned[usize::from(reply)] = Some(rule);
+    }
+
+    /// It does now: what was over its rate came again.
+    pub(crate) fn absolve(&mut self, reply: bool) {
+        self.condemned[usize::from(reply)] = None;
+    }
+
+    /// Keeps nothing more of its streams.
+    fn let_go(&mut self) {
+        self.streams = [None, None];
+        self.depth = [0; 2];
+        self.requests = [None, None];
     }
 }
 
@@ -108,13 +159,15 @@ pub(crate) struct Standing {
     pub(crate) reply: bool,
     /// A handshake showed that the side which began it has its address.
     pub(crate) is_proven: bool,
+    /// The kernel holds it and asks.
+    pub(crate) is_asked: bool,
 }
 
 /// What inspection of one packet found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// This rule's content matched.
-    Match(RuleId),
+    /// This rule's content matched, for this host where it names hosts.
+    Match(RuleId, Option<AskedHost>),
     /// It matched before: this is the same segment, or one behind it.
     Again(RuleId),
     /// Nothing, and there is more to see.
@@ -131,6 +184,7 @@ pub(crate) enum Finding {
 #[derive(Debug)]
 pub(crate) struct Inspector {
     matchers: Matchers,
+    hosts: HostRules,
     /// By direction.
     candidates: [Candidates; 3],
     /// Scratch.
@@ -145,6 +199,7 @@ impl Inspector {
     pub(crate) fn new(plan: &Plan) -> Self {
         Self {
             matchers: Matchers::new(plan),
+            hosts: HostRules::new(plan),
             candidates: Candidates::of(plan),
             found: Places::default(),
             keep: matcher::longest(plan).max(KEEP),
@@ -152,7 +207,8 @@ impl Inspector {
         }
     }
 
-    /// The first rule before `before` that matches this packet by its own payload; streams are not asked.
+    /// The first rule before `before` that matches this packet by its own payload, and the host for which it does; streams are not
+    /// asked.
     #[inline]
     pub(crate) fn first_in_packet(
         &self,
@@ -160,7 +216,7 @@ impl Inspector {
         plan: &Plan,
         before: Option<RuleId>,
         now: Timestamp,
-    ) -> Option<RuleId> {
+    ) -> Option<(RuleId, Option<AskedHost>)> {
         let question = Question {
             facts,
             stream: None,
@@ -168,7 +224,14 @@ impl Inspector {
             now,
         };
         let candidates = &self.candidates[facts.direction as usize];
-        candidates.first(&question, plan, &self.matchers, &mut Places::default())
+        let found = candidates.first(&question, plan, &self.matchers, &mut Places::default());
+        if self.hosts.is_empty() || facts.payload.is_empty() {
+            return found.map(|rule| (rule, None));
+        }
+        let asked = asked_in(facts.payload);
+        let (found, host) =
+            (self.hosts).first(&asked, found, plan, |rule| question.reaches(rule, plan));
+        Some((found?, host.map(Asked::told)))
     }
 
     /// What of a flow that begins with this packet has to be inspected.
@@ -196,6 +259,7 @@ impl Inspector {
                 ticket: self.memory.ticket(),
                 need: sides.map(|need| need.bytes),
                 depth: sides.map(|need| need.depth),
+                requests: sides.map(|need| need.hosts.any().then(|| Requests::new(need.hosts))),
                 ..Inspection::default()
             })
         })
@@ -207,7 +271,11 @@ impl Inspector {
         (slot, flow): (FlowSlot, &mut Flow),
         packet: &Packet<'_>,
         facts: &Facts<'_>,
-        Standing { reply, is_proven }: Standing,
+        Standing {
+            reply,
+            is_proven,
+            is_asked,
+        }: Standing,
         plan: &Plan,
         now: Timestamp,
     ) -> Finding {
@@ -236,6 +304,11 @@ impl Inspector {
         let Some(grown) = grown else {
             return Finding::Ambiguous;
         };
+        let asked = match inspection.asked(side, packet, facts, is_asked) {
+            Ok(asked) => asked,
+            Err(Unread::Ambiguous) => return Finding::Ambiguous,
+            Err(Unread::Waiting) => return Finding::NoMemory,
+        };
         let holding = inspection.holding(slot, is_proven);
         self.memory.hold(inspection.ticket, holding);
         let limit = plan.limits.stream_bytes as usize;
@@ -253,17 +326,16 @@ impl Inspector {
         };
         let candidates = &self.candidates[facts.direction as usize];
         let found = candidates.first(&question, plan, &self.matchers, &mut self.found);
+        let (found, host) =
+            (self.hosts).first(&asked, found, plan, |rule| question.reaches(rule, plan));
         if let Some(rule) = found {
-            let in_stream = stream.is_some()
-                && plan.rules[rule.0 as usize]
-                    .content
-                    .as_ref()
-                    .is_some_and(|content| matches!(content.scope, Scope::Stream { .. }));
-            let drops = !matches!(
-                plan.rules[rule.0 as usize].action,
-                policy::Action::Allow | policy::Action::Limit
-            );
-            if in_stream && drops {
+            let in_stream = host.is_some()
+                || stream.is_some()
+                    && plan.rules[rule.0 as usize]
+                        .content
+                        .as_ref()
+                        .is_some_and(|content| matches!(content.scope, Scope::Stream { .. }));
+            if in_stream && stops(&plan.rules[rule.0 as usize]) {
                 inspection.condemned[side] = Some(rule);
             }
             // What is dropped comes again: the sender waits for it to be acknowledged.
@@ -272,7 +344,7 @@ impl Inspector {
             {
                 return Finding::Again(rule);
             }
-            return Finding::Match(rule);
+            return Finding::Match(rule, host.map(Asked::told));
         }
         if inspection.is_settled() {
             self.memory.release(inspection.ticket);

@@ -18,6 +18,8 @@ pub(crate) struct Stream {
     base: Option<u32>,
     /// A SYN said so: no honest byte lies before it.
     is_whole: bool,
+    /// Bytes before the base were left out unseen, and may still come.
+    has_jumped: bool,
     /// Bytes before the base that were in order and are forgotten.
     forgotten: u32,
     bytes: Vec<u8>,
@@ -95,6 +97,24 @@ impl Stream {
         self.waiting = waiting.map(|(at, piece)| (at - moved, piece)).collect();
     }
 
+    /// Leaves out the bytes in order, and so many behind them that need not be seen: at most 2³⁰. What waits behind those may be in
+    /// order then.
+    pub(crate) fn jump(&mut self, count: u32) {
+        let gone = self.bytes.len() as u32 + count;
+        self.bytes = Vec::new();
+        self.has_jumped = true;
+        self.base = self.base.map(|base| base.wrapping_add(gone));
+        for (at, mut piece) in std::mem::take(&mut self.waiting) {
+            let skip = (gone.saturating_sub(at) as usize).min(piece.len());
+            self.waiting_bytes -= skip;
+            piece.drain(..skip);
+            if !piece.is_empty() {
+                self.waiting.insert(at.saturating_sub(gone), piece);
+            }
+        }
+        self.join();
+    }
+
     fn take_bytes(
         &mut self,
         sequence: u32,
@@ -112,7 +132,7 @@ impl Stream {
         let offset = first_byte.wrapping_sub(base);
         // Half of the sequence space lies behind the base: segments from before the capture began.
         let (offset, payload) = if offset > u32::MAX / 2 {
-            if self.is_whole {
+            if self.is_whole && !self.has_jumped {
                 return None;
             }
             let behind = base.wrapping_sub(first_byte) as usize;
@@ -271,6 +291,29 @@ mod tests {
         take(998, b"..ab");
         take(u32::MAX, b"far away");
         assert_eq!(stream.contiguous(100), b"abc");
+    }
+
+    #[test]
+    fn what_is_jumped_is_not_waited_for() {
+        let mut stream = Stream::default();
+        let take = |stream: &mut Stream, sequence, text: &[u8]| {
+            stream.take_bytes(sequence, TcpFlags::ACK, text, u32::MAX / 2)
+        };
+        take(&mut stream, u32::MAX, b"ab");
+        take(&mut stream, 5, b"ghi");
+        take(&mut stream, 10, b"lm");
+        stream.jump(6);
+        assert_eq!(
+            stream.contiguous(9),
+            b"i",
+            "of what waited, what lies behind"
+        );
+        assert_eq!(stream.waiting_bytes, 2);
+        take(&mut stream, 1, b"cdefgh");
+        assert_eq!(stream.contiguous(9), b"i");
+        take(&mut stream, 6, b"hijk");
+        assert_eq!(stream.contiguous(9), b"ijklm");
+        assert_eq!(stream.waiting_bytes, 0);
     }
 
     proptest! {
