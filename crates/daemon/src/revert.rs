@@ -207,7 +207,7 @@ pub fn restore(snapshot: &Snapshot) -> io::Result<()> {
     }
     // Bans that came since the snapshot stay, where they can.
     let with_bans = kernel::nft::script_with_bans(snapshot);
-    if !with_bans.is_some_and(|script| load(&script).is_ok()) {
+    if with_bans.is_none_or(|script| load(&script).is_err()) {
         load(&snapshot.script)?;
     }
     for command in &snapshot.after {

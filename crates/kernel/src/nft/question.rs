@@ -120,7 +120,11 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     if filter(writer).is_none() {
         return;
     }
-    let mut rules = vec!["meta l4proto != { tcp, udp } return".to_owned()];
+    let mut rules = vec![
+        "meta l4proto != { tcp, udp } return".to_owned(),
+        // Asks nothing; and the kernel's own, by which a rejected packet is answered, cannot wait.
+        "ct direction reply tcp flags & (rst) == rst return".to_owned(),
+    ];
     let Some(queues) = writer.context.queues else {
         // Nobody looks, and the policy says what then.
         rules.push(writer.drop());

@@ -112,7 +112,7 @@ fn questions_to_name_servers_by_mark_and_by_queue() {
     assert!(!open.contains("questions"), "{open}");
     plan.on_failure = policy::OnFailure::Closed;
     let closed = script(&plan, HandUp::Mark, None, &none).text;
-    let drops = "\tchain questions {\n\t\tmeta l4proto != { tcp, udp } return\n\t\tdrop\n";
+    let drops = "\tchain questions {\n\t\tmeta l4proto != { tcp, udp } return\n\t\tct direction reply tcp flags & (rst) == rst return\n\t\tdrop\n";
     assert!(closed.contains(drops), "{closed}");
     plan.mode = policy::Mode::Observe;
     let observed = script(&plan, HandUp::Mark, None, &none).text;
