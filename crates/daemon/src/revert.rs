@@ -205,20 +205,29 @@ pub fn restore(snapshot: &Snapshot) -> io::Result<()> {
             return Err(io::Error::other(format!("{} failed", command.join(" "))));
         }
     }
+    // Bans that came since the snapshot stay, where they can.
+    let with_bans = kernel::nft::script_with_bans(snapshot);
+    if with_bans.is_none_or(|script| load(&script).is_err()) {
+        load(&snapshot.script)?;
+    }
+    for command in &snapshot.after {
+        // These may fail when there is nothing to do.
+        run(command)?;
+    }
+    Ok(())
+}
+
+fn load(script: &str) -> io::Result<()> {
     let mut nft = Command::new(program("nft"))
         .args(["-f", "-"])
         .stdin(Stdio::piped())
         .spawn()?;
     if let Some(mut input) = nft.stdin.take() {
-        input.write_all(snapshot.script.as_bytes())?;
+        input.write_all(script.as_bytes())?;
     }
     let status = nft.wait()?;
     if !status.success() {
         return Err(io::Error::other(format!("nft ended with {status}")));
-    }
-    for command in &snapshot.after {
-        // These may fail when there is nothing to do.
-        run(command)?;
     }
     Ok(())
 }

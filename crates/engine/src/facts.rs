@@ -19,6 +19,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) source_port: Option<u16>,
     pub(crate) port: Option<u16>,
     pub(crate) tcp_flags: Option<TcpFlags>,
+    /// Of a TCP segment.
+    pub(crate) sequence: Option<u32>,
     /// Type and code.
     pub(crate) icmp: Option<(u8, u8)>,
     pub(crate) hop_limit: u8,
@@ -40,8 +42,8 @@ impl<'a> Facts<'a> {
         // flow state knows what it carries (nft_set_pktinfo_ipv6, `IP6_FH_F_AUTH`).
         let sealed = packet.is_ipv6() && packet.has_authentication_header();
         let ports = packet.ports().filter(|_| !sealed);
-        let (tcp_flags, icmp) = match packet.transport() {
-            Transport::Tcp(tcp) if !sealed => (Some(tcp.flags()), None),
+        let (tcp, icmp) = match packet.transport() {
+            Transport::Tcp(tcp) if !sealed => (Some((tcp.flags(), tcp.sequence())), None),
             Transport::Icmp(icmp) if !sealed => (None, Some((icmp.kind(), icmp.code()))),
             Transport::Tcp(_)
             | Transport::Icmp(_)
@@ -63,7 +65,8 @@ impl<'a> Facts<'a> {
             },
             source_port: ports.map(|(source, _)| source),
             port: ports.map(|(_, destination)| destination),
-            tcp_flags,
+            tcp_flags: tcp.map(|(flags, _)| flags),
+            sequence: tcp.map(|(_, sequence)| sequence),
             icmp,
             hop_limit: packet.hop_limit(),
             len: packet.ip_len() as u32,
@@ -150,6 +153,7 @@ impl Probe {
                     TcpFlags::ACK
                 },
             ),
+            sequence: None,
             icmp: self.icmp.or(echo),
             hop_limit: 255,
             len: 40 + self.payload.len() as u32,

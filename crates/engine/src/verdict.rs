@@ -269,8 +269,7 @@ named! {
         SctpNoAssociation "sctp-no-association",
         /// GRE: a version or key that cannot be tracked.
         Gre "gre-untrackable",
-        /// The memory for streams under inspection is used up, and the policy says `on_failure = "closed"`; or the flows of its
-        /// source alone hold an eighth of it.
+        /// The memory for streams under inspection is used up, and its flow held most; or the flows of its source alone hold an eighth of it.
         StreamMemory "stream-memory",
         /// TCP under a content rule that looks at the stream: sender and receiver may take it for different bytes. It differs
         /// from a byte that was sent before, is urgent, has an older clock (RFC 7323 section 5), or is signed.

@@ -306,8 +306,14 @@ fn starve(on_failure: policy::OnFailure) -> (Bench, Vec<Verdict>) {
 }
 
 #[test]
-fn a_stream_without_memory_passes_no_more_where_the_policy_closes() {
-    let (mut bench, verdicts) = starve(policy::OnFailure::Closed);
+fn a_stream_without_memory_passes_no_more_whatever_the_policy_says_of_failures() {
+    for on_failure in [policy::OnFailure::Closed, policy::OnFailure::Open] {
+        a_stream_without_memory_passes_no_more(on_failure);
+    }
+}
+
+fn a_stream_without_memory_passes_no_more(on_failure: policy::OnFailure) {
+    let (mut bench, verdicts) = starve(on_failure);
     let refused = verdicts
         .iter()
         .position(|verdict| *verdict == Drop)
@@ -327,14 +333,6 @@ fn a_stream_without_memory_passes_no_more_where_the_policy_closes() {
     open(&mut bench, CLIENT, 5_001);
     let other = tcp(CLIENT, 5_001, HOST, 4_000, ACK, 100, b"hello");
     assert_eq!(bench.verdict(In, &other), Allow);
-}
-
-#[test]
-fn a_stream_without_memory_is_settled_where_the_policy_opens() {
-    let (mut bench, verdicts) = starve(policy::OnFailure::Open);
-    assert!(verdicts.iter().all(|verdict| *verdict == Allow));
-    let late = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 102, b"EVIL");
-    assert_eq!(bench.verdict(In, &late), Allow);
 }
 
 #[test]
@@ -373,4 +371,19 @@ fn a_rule_for_every_packet_holds_no_stream_and_never_ends() {
     }
     let late = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 2_000_000, b"EVIL");
     assert_eq!(bench.verdict(In, &late), Drop);
+}
+
+#[test]
+fn an_expression_is_found_in_a_stream_of_single_bytes() {
+    let pattern = Pattern::Regex("a.{20}b".to_owned());
+    let mut bench = Bench::new(game(pattern, Scope::Stream { depth: 65_536 }));
+    open(&mut bench, CLIENT, 5_000);
+    let send = |bench: &mut Bench, at: u32, byte: &[u8]| {
+        let segment = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 100 + at, byte);
+        bench.verdict(In, &segment)
+    };
+    for at in 0..65_000 {
+        assert_eq!(send(&mut bench, at, b"a"), Allow);
+    }
+    assert_eq!(send(&mut bench, 65_000, b"b"), Drop);
 }

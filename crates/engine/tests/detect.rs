@@ -70,7 +70,7 @@ fn a_reset_counts_and_a_served_port_does_not() {
         bench.packet(IN, &tcp(CLIENT, 40_000, HOST, 1_000 + port, SYN, 1, b""));
         bench.packet(
             OUT,
-            &tcp(HOST, 1_000 + port, CLIENT, 40_000, SYN_ACK, 1, b""),
+            &tcp(HOST, 1_000 + port, CLIENT, 40_000, SYN_ACK, 0, b""),
         );
         bench.packet(IN, &tcp(CLIENT, 40_000, HOST, 1_000 + port, ACK, 2, b""));
     }
@@ -208,7 +208,7 @@ fn half_open_connections_are_limited_and_completed_ones_are_not() {
     );
     for n in 0..900 {
         assert_eq!(syn(&mut bench, CLIENT, n).verdict, Verdict::Allow, "{n}");
-        bench.packet(OUT, &tcp(HOST, 443, CLIENT, 1_024 + n, SYN_ACK, 1, b""));
+        bench.packet(OUT, &tcp(HOST, 443, CLIENT, 1_024 + n, SYN_ACK, 0, b""));
         bench.packet(IN, &tcp(CLIENT, 1_024 + n, HOST, 443, ACK, 2, b""));
         bench.pass(1);
     }

@@ -54,8 +54,22 @@ impl Connection {
         assert_eq!(self.bench.asked(Known::New, &packet).verdict, Allow);
     }
 
+    /// Another SYN, of a connection that the kernel calls new.
+    fn again(&mut self, sequence: u32) -> Reason {
+        let packet = tcp(CLIENT, self.port, HOST, PORT, SYN, sequence, b"");
+        self.bench.asked(Known::New, &packet).reason
+    }
+
     fn flags(&mut self, flags: u8, offset: u32, payload: &[u8]) -> Decision {
-        let packet = tcp(CLIENT, self.port, HOST, PORT, flags, 100 + offset, payload);
+        let packet = tcp(
+            CLIENT,
+            self.port,
+            HOST,
+            PORT,
+            flags,
+            100_u32.wrapping_add(offset),
+            payload,
+        );
         self.bench.asked(Known::Established, &packet)
     }
 
@@ -191,6 +205,63 @@ fn one_source_does_not_use_up_the_memory_of_all() {
     }
 }
 
+/// Sources that fill the memory for streams, each within its share: behind gaps, or in order just short of the depth.
+fn fill(bench: &mut Bench, known: Known, source: impl Fn(u16) -> String, gap: u32) {
+    let filling = vec![b'.'; DEPTH as usize - 16];
+    for number in 0..40 {
+        let source = source(number);
+        let target = if source.contains(':') { HOST6 } else { HOST };
+        for port in 1..=7 {
+            let syn = tcp(&source, port, target, PORT, SYN, 99, b"");
+            bench.asked(Known::New, &syn);
+            let data = tcp(&source, port, target, PORT, ACK, 100 + gap, &filling);
+            bench.asked(known, &data);
+        }
+    }
+}
+
+#[test]
+fn many_sources_do_not_use_up_the_memory_of_all() {
+    let site = |number: u16| format!("2001:db8:77:{number:x}::1");
+    let host = |number: u16| format!("198.51.100.{number}");
+    for gap in [0, 8] {
+        for (known, source) in [
+            (Known::Established, &host as &dyn Fn(u16) -> String),
+            (Known::Established, &site),
+            (Known::New, &host),
+        ] {
+            let mut policy = no_evil();
+            policy.limits.stream_bytes = 1 << 20;
+            let mut bench = Bench::new(policy);
+            let ours = |source: &str, offset: u32, payload: &[u8]| {
+                tcp(source, 500, HOST, PORT, ACK, 100 + offset, payload)
+            };
+            // One that was there before, and one that comes after.
+            let begin = |bench: &mut Bench, source| {
+                let syn = tcp(source, 500, HOST, PORT, SYN, 99, b"");
+                bench.asked(Known::New, &syn);
+                let begin = vec![b'x'; 2_000];
+                let data = ours(source, 0, &begin);
+                let decision = bench.asked(Known::Established, &data);
+                assert_eq!(decision.verdict, Allow, "{source} {gap}");
+                let data = ours(source, 2_000, b"EV");
+                let decision = bench.asked(Known::Established, &data);
+                assert_eq!(decision.verdict, Allow, "{source} {gap}");
+            };
+            begin(&mut bench, CLIENT);
+            fill(&mut bench, known, source, gap);
+            begin(&mut bench, "192.0.2.77");
+            fill(&mut bench, known, source, gap);
+            for source in [CLIENT, "192.0.2.77"] {
+                let data = ours(source, 2_002, b"IL, and more");
+                let decision = bench.asked(Known::Established, &data);
+                let expected = Reason::Rule(RuleId(0));
+                assert_eq!(decision.reason, expected, "{source} {gap}");
+            }
+        }
+    }
+}
+
 #[test]
 fn another_connection_from_the_same_port_is_looked_at_too() {
     for filling in [3, 20_000] {
@@ -204,6 +275,72 @@ fn another_connection_from_the_same_port_is_looked_at_too() {
         let decision = connection.bench.asked(Known::Established, &bad);
         assert_eq!(decision.reason, Reason::Rule(RuleId(0)), "{filling}");
     }
+}
+
+#[test]
+fn a_second_begin_of_what_nobody_has_answered_moves_nothing() {
+    let begun = Reason::Rule(RuleId(1));
+    let mut connection = Connection::open();
+    assert_eq!(connection.again(99_u32.wrapping_sub(DEPTH)), AMBIGUOUS);
+    assert_eq!(connection.again(99 + 4), AMBIGUOUS);
+    assert_eq!(connection.again(99), begun, "a retransmission");
+    // What the server has not asked for uses up nothing.
+    let junk = vec![b'.'; DEPTH as usize];
+    let before = 0_u32.wrapping_sub(DEPTH);
+    assert_eq!(connection.send(before, &junk).reason, AMBIGUOUS);
+    assert_eq!(connection.send(u32::MAX, &[0]).reason, AMBIGUOUS);
+    assert_eq!(connection.send(u32::MAX, b".EVIL").reason, AMBIGUOUS);
+    assert_eq!(connection.send(0, b"EVIL").reason, Reason::Rule(RuleId(0)));
+    // Nobody answered for so long that another attempt is one.
+    let mut connection = Connection::open();
+    connection.bench.pass(30_000);
+    assert_eq!(connection.again(5_099), begun);
+    assert_eq!(
+        connection.send(5_000, b"EVIL").reason,
+        Reason::Rule(RuleId(0))
+    );
+}
+
+#[test]
+fn a_second_begin_in_a_capture_moves_nothing() {
+    let mut bench = Bench::new(no_evil());
+    let client = |flags, sequence, payload: &[u8]| {
+        let bytes = tcp(CLIENT, 5, HOST, PORT, flags, sequence, payload);
+        (policy::Direction::In, bytes)
+    };
+    let server = tcp(HOST, PORT, CLIENT, 5, SYN_ACK, 7, b"");
+    let expected = Reason::Rule(RuleId(0));
+    for ((direction, packet), reason) in [
+        (client(SYN, 50_000, b""), Reason::Rule(RuleId(1))),
+        (client(SYN, 50_000 - DEPTH, b""), AMBIGUOUS),
+        ((policy::Direction::Out, server), Reason::Established),
+        (client(ACK, 50_001, b""), Reason::Established),
+        (client(ACK, 50_001, b"EVIL"), expected),
+    ] {
+        assert_eq!(bench.packet(direction, &packet).reason, reason);
+    }
+}
+
+#[test]
+fn a_signature_ends_and_begins_nothing() {
+    let signed = |reset: bool| {
+        let mut raw = [1; 20];
+        raw[..2].copy_from_slice(&[19, 18]);
+        let step = ip(CLIENT, HOST).tcp(40_000, PORT, 100, 1_000);
+        let step = if reset { step.rst() } else { step.syn() };
+        let mut bytes = Vec::new();
+        let step = step.options_raw(&raw).unwrap();
+        step.write(&mut bytes, b"").unwrap();
+        bytes
+    };
+    let mut connection = Connection::open();
+    let bench = &mut connection.bench;
+    assert_eq!(
+        bench.asked(Known::Established, &signed(true)).reason,
+        AMBIGUOUS
+    );
+    let mut bench = Bench::new(no_evil());
+    assert_eq!(bench.asked(Known::New, &signed(false)).reason, AMBIGUOUS);
 }
 
 #[test]
@@ -263,4 +400,70 @@ fn nobody_is_banned_by_a_packet_that_anybody_can_send() {
     let bad = tcp(CLIENT, 5, HOST, PORT, ACK, 2, b"EVIL");
     assert_eq!(bench.asked(Known::Established, &bad).verdict, Drop);
     assert_eq!(bench.engine.bans().count(), 1);
+}
+
+#[test]
+fn who_guesses_at_a_handshake_proves_nothing() {
+    for (secret, offences) in [(0, 1), (65_000, 0)] {
+        let mut policy = no_evil();
+        policy.rules[0].action = Action::Ban(std::time::Duration::from_secs(60));
+        let mut bench = Bench::new(policy);
+        // What acknowledges 1 acknowledges the SYN-ACK in the first case alone.
+        for (direction, packet) in [
+            (
+                policy::Direction::In,
+                tcp(CLIENT, 5, HOST, PORT, SYN, 99, b""),
+            ),
+            (
+                policy::Direction::Out,
+                tcp(HOST, PORT, CLIENT, 5, SYN_ACK, secret, b""),
+            ),
+            (
+                policy::Direction::In,
+                tcp(CLIENT, 5, HOST, PORT, ACK, 100, b"EVIL"),
+            ),
+        ] {
+            bench.packet(direction, &packet);
+        }
+        let bans: Vec<u32> = bench.engine.bans().map(|ban| ban.offences).collect();
+        assert_eq!(bans, [offences], "{secret}");
+    }
+}
+
+#[test]
+fn a_burst_of_segments_out_of_place_makes_a_handshake_doubtful() {
+    let ban = |now| engine::Ban {
+        prefix: format!("{CLIENT}/32").parse().unwrap(),
+        origin: engine::BanOrigin::Rule("no evil".into()),
+        reason: "test".into(),
+        since: now,
+        expires: now.after(std::time::Duration::from_secs(600)),
+        times_banned: 1,
+        offences: 1,
+        grew_from: Vec::new(),
+        evidence: None,
+    };
+    for (guesses, wait, offences) in [(15, 0, 1), (16, 0, 0), (16, 61_000, 1)] {
+        let mut bench = Bench::new(no_evil());
+        for guess in 0..guesses {
+            let packet = tcp(CLIENT, 5, HOST, PORT, ACK, 100 + guess, b"");
+            let Ok(wire::Frame::Ip(parsed)) = wire::parse(wire::Link::RawIp, &packet, packet.len())
+            else {
+                panic!("a segment");
+            };
+            let arrival = engine::Arrival {
+                now: bench.now,
+                direction: Some(policy::Direction::In),
+                interface: None,
+                wire_len: packet.len() as u32,
+                known: None,
+            };
+            let reason = Reason::Invalid(Invalid::TcpNoConnection);
+            bench.engine.observe(&arrival, &parsed, Drop, reason);
+        }
+        bench.pass(wait);
+        let (now, engine) = (bench.now, &mut bench.engine);
+        let made = engine.adopt_ban(ban(now), now).unwrap();
+        assert_eq!(made.offences, offences, "{guesses}");
+    }
 }

@@ -153,6 +153,8 @@ pub struct Counters {
     pub causes: HashMap<Cause, Count>,
     /// Packets handed up to user space for a content rule. What became of them user space knows.
     pub handed_up: HashMap<RuleId, Count>,
+    /// Questions to name servers that were dropped, as their source asks more than is looked at.
+    pub questions_over: Count,
 }
 
 impl Counters {

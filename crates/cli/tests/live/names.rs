@@ -7,7 +7,7 @@ use std::time::Duration;
 use lab::{Guard, Netns, Topology};
 
 use crate::firewall::{Firewall, eventually};
-use crate::network::{ATTACKER, SERVER, SERVER6, tools, topology};
+use crate::network::{ATTACKER, CLIENT, SERVER, SERVER6, tools, topology};
 
 const ATTACKER6: &str = "fd77:2::2";
 /// What dnsmasq answers to whatever is asked.
@@ -247,6 +247,36 @@ fn a_blocked_question_is_found_in_a_stream_however_it_is_cut() {
     // Behind one that is answered.
     let both = [fine.clone(), bad].concat();
     assert!(pieces(&lab.client, ATTACKER, &[&both]).is_err());
+}
+
+/// An answer that comes when its question is forgotten makes the server the side that began the flow.
+#[test]
+fn a_late_answer_opens_no_way_for_questions() {
+    let Some(lab) = scene() else { return };
+    let _firewall = Firewall::start(&lab.server, &policy("zero"));
+    let bind = |netns: &Netns, address: &str| {
+        let address: SocketAddr = address.parse().unwrap();
+        let socket = netns.enter(|| UdpSocket::bind(address)).unwrap().unwrap();
+        let wait = Some(Duration::from_secs(2));
+        socket.set_read_timeout(wait).unwrap();
+        socket
+    };
+    let server = bind(&lab.attacker, &format!("{ATTACKER}:53"));
+    let client = bind(&lab.client, "0.0.0.0:5301");
+    let mut buffer = [0; 512];
+    let mut late = question("slow.example");
+    late[2] |= 0x80;
+    server.send_to(&late, (CLIENT, 5301)).unwrap();
+    client.recv(&mut buffer).unwrap();
+    for name in ["x.both.example", "ads.example"] {
+        client.send_to(&question(name), (ATTACKER, 53)).unwrap();
+        client.recv(&mut buffer).unwrap();
+    }
+    client
+        .send_to(&question("fine.example"), (ATTACKER, 53))
+        .unwrap();
+    let len = server.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..len], question("fine.example"), "the only one");
 }
 
 #[test]

@@ -190,7 +190,7 @@ pub struct Losses {
     pub capture: u64,
     /// Copies of packets that NFLOG could not deliver.
     pub nflog: u64,
-    /// Packets that a full NFQUEUE let pass or dropped, as `on_failure` says.
+    /// Packets that a full NFQUEUE dropped.
     pub nfqueue: u64,
     /// Answers to questions for blocked names that could not be sent: their clients wait.
     #[serde(default)]

@@ -76,7 +76,13 @@ pub(super) fn bans_in_kernel(plan: &Plan) -> bool {
 
 /// What the kernel counted, by verdict. Packets of established flows pass uncounted.
 fn totals_of(counters: &Counters, plan: &Plan) -> Totals {
-    let mut totals = Totals::default();
+    let over = counters.questions_over;
+    let mut totals = Totals {
+        dropped: over.packets,
+        packets: over.packets,
+        bytes: over.bytes,
+        ..Totals::default()
+    };
     for (cause, count) in &counters.causes {
         let field = match cause {
             Cause::Banned | Cause::Feed(_) | Cause::Impossible(_) | Cause::Invalid => {

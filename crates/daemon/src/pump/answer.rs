@@ -80,7 +80,7 @@ impl Answer {
         let Transport::Tcp(segment) = packet.transport() else {
             return None;
         };
-        // Said once: what follows on a refused question changes nothing.
+        // The engine rejects what it wants told, and drops what follows.
         if segment.payload().is_empty() || segment.flags().syn() || refusal == DnsRefusal::Ambiguous
         {
             return None;

@@ -32,8 +32,6 @@ const ADVANCE: Duration = Duration::from_millis(250);
 /// The workers of all queues.
 pub(super) struct Inspectors {
     queues: Queues,
-    /// Whether packets pass when a queue is full.
-    fail_open: bool,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -111,7 +109,9 @@ impl Inspectors {
         let settings = nfqueue::Settings {
             first: queues.first,
             count: queues.count,
-            fail_open: plan.on_failure.passes(),
+            // Whoever fills a queue would else choose what passes unseen, and the kernel does not count what it lets pass. `on_failure`
+            // is about a daemon that is gone.
+            fail_open: false,
             ..nfqueue::Settings::default()
         };
         let open = open(&settings).map_err(|error| error.to_string())?;
@@ -139,16 +139,14 @@ impl Inspectors {
         }
         Ok(Self {
             queues,
-            fail_open: settings.fail_open,
             shared,
             threads,
         })
     }
 
-    /// Whether these workers do for a plan: all live, and a full queue does what the plan says.
-    pub(super) fn serve(&self, plan: &Plan) -> bool {
-        self.fail_open == plan.on_failure.passes()
-            && self.threads.iter().all(|thread| !thread.is_finished())
+    /// Whether all workers live.
+    pub(super) fn serve(&self) -> bool {
+        self.threads.iter().all(|thread| !thread.is_finished())
     }
 
     pub(super) fn queues(&self) -> Queues {
@@ -180,7 +178,7 @@ impl Inspectors {
         self.shared.unanswered.load(Ordering::Relaxed)
     }
 
-    /// Packets that a full queue let pass or dropped.
+    /// Packets that a full queue dropped.
     pub(super) fn lost(&self) -> u64 {
         self.numbers()
             .map(|statistics| statistics.full + statistics.unread)

@@ -285,7 +285,7 @@ impl Pump {
             return (None, None);
         };
         if let Some(running) = &self.inspectors
-            && running.serve(plan)
+            && running.serve()
         {
             return (Some(running.queues()), None);
         }

@@ -11,7 +11,7 @@ use crate::ban::{BanOrigin, Detector};
 use crate::detect::{Offence, Over};
 use crate::event::{Alert, Event, EventBody};
 use crate::facts::Facts;
-use crate::source::source_prefix;
+use crate::source::{source_prefix, subnet_of};
 use crate::verdict::{Reason, Verdict};
 
 /// What is known of who sent a packet.
@@ -157,6 +157,9 @@ impl Engine {
         if verdict == Verdict::Allow {
             self.totals.flows += 1;
             self.watch_begin(&facts, arrival.now);
+        }
+        if matches!(reason, Reason::Invalid(_)) && facts.tcp_flags.is_some() {
+            self.doubts.note(subnet_of(facts.source), arrival.now);
         }
         let decided = Decided {
             verdict,

@@ -14,7 +14,7 @@ use crate::event::{Alert, AskedHost, EventBody};
 use crate::facts::{Facts, Probe};
 use crate::flow::{FlowSlot, Located, State};
 use crate::impossible::impossible;
-use crate::inspect::Finding;
+use crate::inspect::{Finding, Standing};
 use crate::verdict::{Invalid, Reason, Verdict};
 
 impl Engine {
@@ -87,7 +87,6 @@ impl Engine {
             State::Established { flow, reply } => {
                 let decided = self.decide_established(case, flow, reply);
                 if decided.verdict == Verdict::Allow
-                    && (!reply || self.is_picked_up(case, flow))
                     && let Some(refused) =
                         self.judge_datagram(&case.facts, Some(flow), case.arrival.now)
                 {
@@ -183,8 +182,15 @@ impl Engine {
         let is_proven_by_kernel =
             arrival.known.is_some_and(Known::is_established) && state.began_in_order(reply);
         // Nor does a connection that was picked up under way.
-        let is_proven = state.handshake && state.by_syn;
-        let handshake = is_proven || is_proven_by_kernel || facts.tcp_flags.is_none();
+        let has_opened = state.handshake && state.by_syn;
+        let handshake = has_opened || is_proven_by_kernel || facts.tcp_flags.is_none();
+        // Of what the kernel tracks one side may not be seen: it is the gate's affair who is doubted.
+        let is_proven = is_proven_by_kernel || state.is_proven || reply;
+        let sender = match (handshake, facts.tcp_flags) {
+            (false, _) => Sender::Doubtful,
+            (true, Some(_)) if is_proven => Sender::Proven,
+            (true, _) => Sender::Claimed,
+        };
         let is_asked = arrival.known.is_some();
         if !state.inspection_begun {
             state.inspection_begun = true;
@@ -195,13 +201,18 @@ impl Engine {
         if state.inspection.is_none() {
             return Decided::allow(Reason::Established, Some(flow));
         }
+        let standing = Standing {
+            reply,
+            is_proven: handshake,
+            is_asked,
+        };
         let inspect =
             match self
                 .inspector
-                .inspect(state, packet, facts, reply, &plan, (now, is_asked))
+                .inspect((flow, state), packet, facts, standing, &plan, now)
             {
                 Finding::Match(id, host) => {
-                    let decided = self.apply_content((id, host), facts, Some(flow), handshake, now);
+                    let decided = self.apply_content((id, host), facts, Some(flow), sender, now);
                     self.condemn(flow, reply, decided);
                     return decided;
                 }
@@ -264,41 +275,45 @@ impl Engine {
         }
         let plan = Arc::clone(&self.plan);
         let mut inspect = Inspect::None;
-        if let Some(state) = slot.and_then(|slot| self.flows.get_mut(slot)) {
+        if let Some(slot) = slot
+            && let Some(state) = self.flows.get_mut(slot)
+        {
             if !known {
                 state.inspection_begun = true;
                 state.inspection = self.inspector.begin(facts, &plan, decided.reason.rule());
             }
             if state.inspection.is_some() {
                 // Its own payload was asked already; this puts it at the begin of the stream.
-                let is_asked = arrival.known.is_some();
-                inspect = match self.inspector.inspect(
-                    state,
-                    packet,
-                    facts,
-                    false,
-                    &plan,
-                    (now, is_asked),
-                ) {
-                    Finding::Match(id, host) => {
-                        let decided = self.apply_content((id, host), facts, slot, false, now);
-                        if let Some(flow) = slot {
-                            self.condemn(flow, false, decided);
-                        }
-                        return decided;
-                    }
-                    Finding::Again(id) => {
-                        return self.apply_content((id, None), facts, slot, false, now);
-                    }
-                    Finding::NoMemory => {
-                        return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
-                    }
-                    Finding::Ambiguous => {
-                        return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
-                    }
-                    Finding::Nothing => Inspect::More,
-                    Finding::Settled => Inspect::Settled,
+                let standing = Standing {
+                    reply: false,
+                    is_proven: facts.tcp_flags.is_none(),
+                    is_asked: arrival.known.is_some(),
                 };
+                inspect =
+                    match self
+                        .inspector
+                        .inspect((slot, state), packet, facts, standing, &plan, now)
+                    {
+                        Finding::Match(id, host) => {
+                            let sender = Sender::Doubtful;
+                            let decided =
+                                self.apply_content((id, host), facts, Some(slot), sender, now);
+                            self.condemn(slot, false, decided);
+                            return decided;
+                        }
+                        Finding::Again(id) => {
+                            let sender = Sender::Doubtful;
+                            return self.apply_content((id, None), facts, Some(slot), sender, now);
+                        }
+                        Finding::NoMemory => {
+                            return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
+                        }
+                        Finding::Ambiguous => {
+                            return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
+                        }
+                        Finding::Nothing => Inspect::More,
+                        Finding::Settled => Inspect::Settled,
+                    };
             }
         }
         Decided {
@@ -321,7 +336,11 @@ impl Engine {
         }
         if let Some((id, host)) = self.first_match(&plan, facts, now) {
             if self.rules.brief(id).has_content {
-                return self.apply_content((id, host), facts, None, facts.tcp_flags.is_none(), now);
+                let sender = match facts.tcp_flags {
+                    Some(_) => Sender::Doubtful,
+                    None => Sender::Claimed,
+                };
+                return self.apply_content((id, host), facts, None, sender, now);
             }
             let (verdict, reason) = self.rules.act(id, facts, now);
             self.act_on_match(id, facts, Sender::Claimed, now);
@@ -368,16 +387,11 @@ impl Engine {
         (rule, host): (RuleId, Option<AskedHost>),
         facts: &Facts<'_>,
         flow: Option<FlowSlot>,
-        handshake: bool,
+        sender: Sender,
         now: Timestamp,
     ) -> Decided {
         let (verdict, reason) = self.rules.act(rule, facts, now);
         // Who has not completed a handshake may be somebody else: the packet is dropped, and its source left alone.
-        let sender = match (handshake, facts.tcp_flags) {
-            (false, _) => Sender::Doubtful,
-            (true, None) => Sender::Claimed,
-            (true, Some(_)) => Sender::Proven,
-        };
         self.act_on_match(rule, facts, sender, now);
         if verdict != Verdict::Allow {
             self.totals.alerts += 1;
@@ -392,7 +406,12 @@ impl Engine {
                 }),
             );
             let plan = Arc::clone(&self.plan);
-            if handshake && let Some(offence) = self.detectors.content_hit(&plan, facts, now) {
+            if sender != Sender::Doubtful
+                && let Some(mut offence) = self.detectors.content_hit(&plan, facts, now)
+            {
+                if let Some(evidence) = &mut offence.evidence {
+                    evidence.proven &= sender == Sender::Proven;
+                }
                 self.answer_offence(facts, offence, now);
             }
         }

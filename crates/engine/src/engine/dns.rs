@@ -13,7 +13,6 @@ use super::{Engine, Known};
 use crate::event::{DnsListed, DnsQuestion, EventBody};
 use crate::facts::Facts;
 use crate::flow::FlowSlot;
-use crate::inspect::Shortage;
 use crate::inspect::dns::{Asked, Messages, Next, Questions, judge};
 use crate::source::subnet_of;
 use crate::verdict::{DnsRefusal, Reason, Verdict};
@@ -58,7 +57,8 @@ impl Engine {
         })
     }
 
-    /// Judges a segment that would pass. `is_reply`: it goes to the side that began the connection.
+    /// Judges a segment that would pass. `is_reply`: it goes to the side whose packet was seen first. That may not be the side that
+    /// asks, where a connection was picked up under way, so both are judged.
     pub(super) fn judge_segment(
         &mut self,
         case: &Case<'_>,
@@ -74,28 +74,30 @@ impl Engine {
         let Some(plan) = self.asks_names(&case.facts) else {
             return decided;
         };
-        if is_reply && !self.is_picked_up(case, slot) {
-            return decided;
-        }
         let (Some(filter), Some(flow)) = (plan.dns.as_ref(), self.flows.get_mut(slot)) else {
             return decided;
         };
         // A SYN under way is no begin: its receiver does not take it (RFC 5961 section 4).
-        let begins = is_new && segment.flags().syn();
+        let is_asked = filter.ports.matches(flow.tuple.destination_port);
+        let answers_syn = is_reply && flow.syn.is_some() && is_asked && segment.flags().ack();
+        let begins = segment.flags().syn() && (is_new || answers_syn);
         if segment.payload().is_empty() && !begins && flow.questions.is_none() {
             return decided;
         }
         let source = subnet_of(policy::address_key(flow.tuple.source));
+        let is_proven = !is_new;
+        let memory = &mut self.inspector.memory;
         let mut questions = flow.questions.take().unwrap_or_else(|| {
             Box::new(Questions {
                 source,
+                ticket: memory.ticket(),
                 sides: [None, None],
             })
         });
-        let held = questions.memory();
+        let held = questions.holding(slot, is_proven).bytes;
         let side = &mut questions.sides[usize::from(is_reply)];
         if begins {
-            *side = Some(Messages::default());
+            side.get_or_insert_default();
         }
         let messages = side.get_or_insert_with(Messages::unseen);
         let is_cut = case.facts.payload.len() < case.facts.payload_len as usize;
@@ -111,39 +113,36 @@ impl Engine {
                 Err(refusal)
             }
             Ok(()) => {
-                let now_held = questions.memory();
-                self.inspector.memory.account(source, held, now_held);
+                let holding = questions.holding(slot, is_proven);
+                let memory = &mut self.inspector.memory;
+                memory.hold(questions.ticket, holding);
                 let limit = plan.limits.stream_bytes as usize;
-                let short = self
-                    .inspector
-                    .memory
-                    .shortage(source, now_held > held, limit);
-                self.inspector.memory.account(source, now_held, held);
-                let side = questions.sides[usize::from(is_reply)].as_mut();
-                match (short, side) {
-                    (None, _) | (_, None) => Ok(()),
-                    (Some(Shortage::Total), Some(messages)) if plan.on_failure.passes() => {
-                        messages.lose();
-                        Ok(())
-                    }
-                    (Some(Shortage::Share | Shortage::Total), Some(messages)) => {
-                        messages.refuse(DnsRefusal::Memory);
-                        Err(DnsRefusal::Memory)
-                    }
+                let grew = holding.bytes > held;
+                if grew && memory.is_over_share(&holding, limit) {
+                    questions.refuse();
+                    Err(DnsRefusal::Memory)
+                } else {
+                    Ok(())
                 }
             }
         };
-        let now_held = questions.memory();
-        self.inspector.memory.account(source, held, now_held);
+        let holding = questions.holding(slot, is_proven);
+        self.inspector.memory.hold(questions.ticket, holding);
+        let side = &mut questions.sides[usize::from(is_reply)];
+        let is_told = match &outcome {
+            Ok(()) | Err(DnsRefusal::Ambiguous) => false,
+            Err(_) => side.as_mut().is_some_and(Messages::tells),
+        };
         if let Some(flow) = self.flows.get_mut(slot) {
             flow.questions = Some(questions);
         }
         match outcome {
             Ok(()) => decided,
             Err(refusal) => Decided {
-                verdict: match refusal {
-                    DnsRefusal::Ambiguous => Verdict::Drop,
-                    _ => Verdict::Reject,
+                verdict: if is_told {
+                    Verdict::Reject
+                } else {
+                    Verdict::Drop
                 },
                 flow: Some(slot),
                 ..Decided::drop(Reason::Dns(refusal))
@@ -224,12 +223,6 @@ impl Engine {
         }
     }
 
-    /// Whether the flow was known to the kernel before it was here: which side began it is not known.
-    pub(super) fn is_picked_up(&self, case: &Case<'_>, flow: FlowSlot) -> bool {
-        case.arrival.known.is_some()
-            && (self.flows.get(flow)).is_some_and(|flow| flow.reason == Reason::Established)
-    }
-
     /// Whether nothing is told of a packet that is refused for this reason: a blocked question is told as the question it is, with
     /// its name, or not at all if the policy wants no record.
     pub(super) const fn is_kept_quiet(reason: Reason) -> bool {
@@ -259,10 +252,10 @@ impl Engine {
         let state = self
             .flows
             .track_known(&case.facts, located, established, now, ended);
-        let (flow, is_new) = match state {
+        let (flow, is_new, is_reply) = match state {
             State::Invalid(invalid) => return Decided::drop(Reason::Invalid(invalid)),
-            State::New { flow } => (flow, true),
-            State::Established { flow, .. } => (Some(flow), false),
+            State::New { flow } => (flow, true, false),
+            State::Established { flow, reply } => (Some(flow), false, reply),
             State::Related { .. } | State::Untracked => return pass,
         };
         let ended = &mut self.ended;
@@ -274,7 +267,7 @@ impl Engine {
             (false, flow) => Ok(flow),
         };
         match entered {
-            Ok(flow) => self.judge_segment(case, Decided { flow, ..pass }, is_new, false),
+            Ok(flow) => self.judge_segment(case, Decided { flow, ..pass }, is_new, is_reply),
             Err(invalid) => Decided::drop(Reason::Invalid(invalid)),
         }
     }

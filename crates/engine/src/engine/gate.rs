@@ -15,7 +15,7 @@ use crate::ban_table::place;
 use crate::clock;
 use crate::event::EventBody;
 use crate::offender::{Offender, wider};
-use crate::source::no_source;
+use crate::source::{no_source, subnet_of};
 
 /// Why somebody shall be banned.
 #[derive(Clone, Debug)]
@@ -128,6 +128,7 @@ impl Engine {
     ) -> Result<Ban, BanRefused> {
         let prefix = canonical(prefix);
         self.pass(prefix, &charge.origin, now)?;
+        let charge = self.doubted(prefix, charge, now);
         let first = duration.unwrap_or(self.plan.ban.duration);
         if charge.is_automatic()
             && let Some(held) = self.held_until(prefix, now.after(first), now)
@@ -146,6 +147,21 @@ impl Engine {
     fn held_until(&self, prefix: IpNet, until: Timestamp, now: Timestamp) -> Option<&Ban> {
         let mut around = self.bans.all_covering(prefix_range(prefix).0, now);
         around.find(|ban| ban.prefix.contains(&prefix) && ban.expires >= until)
+    }
+
+    /// The charge, not proven where somebody may be guessing in the name of its source.
+    fn doubted(&mut self, prefix: IpNet, charge: Charge, now: Timestamp) -> Charge {
+        let source = subnet_of(prefix_range(prefix).0);
+        let proven = charge.proven && !(charge.is_automatic() && self.doubts.doubts(source, now));
+        let evidence = charge.evidence.map(|evidence| Evidence {
+            proven: evidence.proven && proven,
+            ..evidence
+        });
+        Charge {
+            proven,
+            evidence,
+            ..charge
+        }
     }
 
     /// Puts an admitted ban in force, for at least `least`, and remembers it.

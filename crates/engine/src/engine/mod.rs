@@ -6,6 +6,7 @@
 mod answer;
 mod decide;
 mod dns;
+mod doubt;
 mod gate;
 mod record;
 mod watch;
@@ -69,8 +70,7 @@ pub enum Known {
     New,
     /// Its flow was answered.
     Established,
-    /// The kernel's rules have accepted it, and it goes to a name server from the side that began the flow: only `[dns]` is still
-    /// to be asked.
+    /// The kernel's rules have accepted it, and it goes to a port of name servers: only `[dns]` is still to be asked.
     Accepted {
         /// Whether its flow was answered.
         established: bool,
@@ -116,6 +116,7 @@ pub struct Engine {
     bans: BanTable,
     offenders: Offenders,
     refusals: gate::Refusals,
+    doubts: doubt::Doubts,
     own: AddressSet,
     discovered: AddressSet,
     protected: AddressSet,
@@ -165,6 +166,7 @@ impl Engine {
             bans: BanTable::new(plan.ban.capacity, seed),
             offenders: Offenders::new(plan.ban.capacity),
             refusals: gate::Refusals::default(),
+            doubts: doubt::Doubts::new(seed),
             protected,
             own,
             discovered,
@@ -212,6 +214,7 @@ impl Engine {
             Err(malformed) => self.handle_malformed(arrival, malformed),
         };
         self.record_ended();
+        self.relieve();
         decision
     }
 
@@ -276,7 +279,7 @@ impl Engine {
         self.detectors.set_protected(&self.protected);
         self.hits = vec![0; plan.rules.len()];
         self.drop_shape = drop_shape(&plan);
-        for flow in self.flows.iter_mut() {
+        for (slot, flow) in self.flows.iter_mut() {
             // Rule numbers mean other rules now. What was allowed stays allowed, and what new content rules ask is asked.
             if flow.rule().is_some() {
                 flow.reason = Reason::Established;
@@ -286,9 +289,10 @@ impl Engine {
                     .begin(&facts_of(flow.tuple, flow.direction), &plan, None);
             // Where the messages of a stream begin is still known.
             flow.questions = flow.questions.take().filter(|_| plan.dns.is_some());
-            if let Some(questions) = &flow.questions {
+            if let Some(questions) = &mut flow.questions {
                 let memory = &mut self.inspector.memory;
-                memory.account(questions.source, 0, questions.memory());
+                questions.ticket = memory.ticket();
+                memory.hold(questions.ticket, questions.holding(slot, true));
             }
         }
         self.plan = plan;
@@ -373,6 +377,7 @@ pub(super) fn facts_of(tuple: FiveTuple, direction: Direction) -> Facts<'static>
         source_port: tuple.source_port,
         port: tuple.destination_port,
         tcp_flags: None,
+        sequence: None,
         icmp: None,
         hop_limit: 0,
         len: 0,

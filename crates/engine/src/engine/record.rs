@@ -110,6 +110,31 @@ impl Engine {
         }
     }
 
+    /// Has the flows that hold most give back memory until there is enough. After [`Engine::record_ended`]: what is held then is held
+    /// by flows that live.
+    pub(super) fn relieve(&mut self) {
+        let limit = self.plan.limits.stream_bytes as usize;
+        while let Some((ticket, holding)) = self.inspector.memory.heaviest(limit) {
+            let Some(flow) = self.flows.get_mut(holding.flow) else {
+                self.inspector.memory.release(ticket);
+                continue;
+            };
+            if let Some(inspection) = &mut flow.inspection
+                && inspection.ticket == ticket
+            {
+                self.inspector.shed(inspection, &holding);
+            } else if let Some(questions) = &mut flow.questions
+                && questions.ticket == ticket
+            {
+                questions.shed();
+                let left = questions.holding(holding.flow, holding.is_proven);
+                self.inspector.memory.hold(ticket, left);
+            } else {
+                self.inspector.memory.release(ticket);
+            }
+        }
+    }
+
     /// The flow that a packet has begun was none: the packet is refused.
     pub(super) fn take_back(&mut self, located: &Located) {
         if let Some(flow) = self.flows.take_back(located) {
@@ -124,8 +149,7 @@ impl Engine {
             self.inspector.forget(inspection);
         }
         if let Some(questions) = &flow.questions {
-            let memory = &mut self.inspector.memory;
-            memory.account(questions.source, questions.memory(), 0);
+            self.inspector.memory.release(questions.ticket);
         }
     }
 

@@ -108,6 +108,7 @@ impl Engine {
         };
         let (tuple, direction, began) = (flow.tuple, flow.direction, flow.start());
         let is_by_syn = flow.by_syn;
+        let is_proven = flow.is_proven;
         match what {
             Turn::Served | Turn::Refused => {
                 let contact = Contact::of_flow(flow, &self.own);
@@ -127,7 +128,7 @@ impl Engine {
                     }
                 }
             }
-            Turn::Ended { was_reset } if is_by_syn => {
+            Turn::Ended { was_reset } if is_by_syn && is_proven => {
                 let connection = Connection {
                     tuple,
                     direction,
@@ -136,7 +137,7 @@ impl Engine {
                 };
                 self.note_connection(&connection, now);
             }
-            // Picked up under way: when it began is not known.
+            // Picked up under way: when it began is not known. Or somebody guessed at the number of a SYN-ACK that another got.
             Turn::Ended { .. } => {}
         }
     }

@@ -13,7 +13,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use policy::{Direction, RuleId, Timestamp};
 use std::hash::BuildHasher;
-use wire::{FiveTuple, Packet, Transport};
+use wire::{FiveTuple, Packet, TcpFlags, Transport};
 
 use crate::clock;
 use crate::event::{FlowEnd, FlowRecord};
@@ -57,6 +57,12 @@ pub(crate) struct Flow {
     by_kernel: bool,
     /// TCP only: its first packet here was a SYN. Else it was picked up under way.
     pub(crate) by_syn: bool,
+    /// TCP only: the number of the SYN that was its first packet here.
+    pub(crate) syn: Option<u32>,
+    /// TCP only: what acknowledges the SYN-ACK, which only its receiver knows.
+    secret: Option<u32>,
+    /// TCP only: the side that began it has acknowledged exactly the SYN-ACK, and so has its address.
+    pub(crate) is_proven: bool,
     /// TCP only, of flows that the kernel tracks: a SYN+ACK was seen to answer it.
     by_syn_ack: bool,
     /// ICMP only: type and code of its first packet.
@@ -104,6 +110,23 @@ impl Flow {
     /// Whether nobody answers: asked at least so long ago, and not told before.
     fn is_silent(&self, now: Timestamp) -> bool {
         !self.answered && !self.failure_told && now.since(self.start) >= PATIENCE
+    }
+
+    /// Whether a segment is another begin of what nobody has answered yet. Which of two SYNs a receiver has taken is not to be
+    /// seen from here, and with it where the stream begins; a retransmission is the same SYN.
+    fn is_contradicted_by(&self, facts: &Facts<'_>, now: Timestamp) -> bool {
+        self.may_begin_anew(facts) && now.since(self.last) < ANSWER_UNDER_WAY
+    }
+
+    /// Whether a segment is a SYN with another number than the one that began this flow, unanswered and looked at.
+    fn may_begin_anew(&self, facts: &Facts<'_>) -> bool {
+        let is_looked_at = self.inspection.is_some() || self.questions.is_some();
+        let is_begin = |flags: TcpFlags| flags.syn() && !flags.ack();
+        is_looked_at
+            && self.syn.is_some()
+            && !self.answered
+            && facts.tcp_flags.is_some_and(is_begin)
+            && facts.sequence != self.syn
     }
 
     fn timeout(&self) -> Duration {
@@ -211,6 +234,9 @@ pub(crate) struct FlowTable {
 /// How long an answer is waited for before a flow counts as one that nobody answers: longer than the first two
 /// retransmissions of a SYN (RFC 6298 §2: 1 s, doubled).
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server that took a SYN tries to answer it, at least: with the SYN-ACK sent five times (RFC 6298: after 1, 3, 7 and
+/// 15 s again). Whoever begins anew with another number waits so long, unless the first SYN was answered.
+const ANSWER_UNDER_WAY: Duration = Duration::from_secs(20);
 /// How long a flow is kept that the kernel tracks and that needs no more inspection.
 const SETTLED_TIMEOUT: Duration = Duration::from_secs(120);
 /// In which every flow is looked at once when time passes: a full table at once would hold up packets for as long as that takes.
@@ -383,6 +409,23 @@ impl FlowTable {
                 Err(invalid) => State::Invalid(invalid),
             };
         }
+        if let Transport::Tcp(segment) = packet.transport()
+            && let Some(flow) = self.get_mut(slot)
+        {
+            if !reply && flow.is_contradicted_by(facts, now) {
+                return State::Invalid(Invalid::StreamAmbiguous);
+            }
+            if !reply && flow.may_begin_anew(facts) {
+                self.remove(slot, FlowEnd::TimedOut, ended);
+                return State::New { flow: None };
+            }
+            let flags = segment.flags();
+            if reply && flags.syn() && flags.ack() {
+                flow.secret = Some(segment.sequence().wrapping_add(1));
+            } else if !reply && flags.ack() {
+                flow.is_proven |= flow.secret == Some(segment.acknowledgement());
+            }
+        }
         if let Some(segment) = located.segment
             && let Some(flow) = self.get_mut(slot)
             && let Some(connection) = &mut flow.tcp
@@ -486,6 +529,10 @@ impl FlowTable {
             questions: None,
             inspection_begun: false,
             by_kernel: false,
+            syn: (facts.sequence)
+                .filter(|_| (facts.tcp_flags).is_some_and(|flags| flags.syn() && !flags.ack())),
+            secret: None,
+            is_proven: false,
             by_syn_ack: false,
             by_syn: facts.tcp_flags.is_some_and(|flags| flags.syn()),
             icmp: facts.icmp,
@@ -545,7 +592,13 @@ impl FlowTable {
         if !established {
             // A SYN under a known 5-tuple is another connection, with other bytes; so is what comes when the one before was
             // reset unanswered. What else is new was picked up under way, and not answered yet: more of the same bytes.
-            if facts.tcp_flags.is_some_and(|flags| flags.syn()) || self.is_gone(slot) {
+            let begins = facts.tcp_flags.is_some_and(|flags| flags.syn());
+            let flow = self.get(slot);
+            if flow.is_some_and(|flow| flow.is_contradicted_by(facts, now)) {
+                return State::Invalid(Invalid::StreamAmbiguous);
+            }
+            let is_again = flow.is_some_and(|flow| !flow.answered && flow.syn == facts.sequence);
+            if (begins && !is_again) || self.is_gone(slot) {
                 self.remove(slot, FlowEnd::Closed, ended);
                 return State::New { flow: None };
             }
@@ -711,7 +764,7 @@ impl FlowTable {
 
     /// Moves the begin and the last packet of every flow.
     pub(crate) fn shift(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
-        for flow in self.iter_mut() {
+        for (_, flow) in self.iter_mut() {
             (flow.start, flow.last) = (moved(flow.start), moved(flow.last));
         }
     }
@@ -720,8 +773,11 @@ impl FlowTable {
         self.slab.iter().flatten()
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
-        self.slab.iter_mut().flatten()
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (FlowSlot, &mut Flow)> {
+        (0..)
+            .map(FlowSlot)
+            .zip(&mut self.slab)
+            .filter_map(|(slot, flow)| Some((slot, flow.as_mut()?)))
     }
 }
 

@@ -113,6 +113,11 @@ impl Requests {
         self.stream.memory()
     }
 
+    /// Whether something waits for bytes before it.
+    pub(crate) fn waits(&self) -> bool {
+        self.stream.waits()
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.reader.phase == Phase::Done
     }

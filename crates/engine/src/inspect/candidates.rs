@@ -8,7 +8,7 @@ use policy::{Content, Direction, Plan, Rule, RuleId, Scope, Timestamp};
 use super::asked::Wanted;
 use super::lengths_match;
 use super::matcher::Matchers;
-use super::signature::{Bytes, Places, Signatures};
+use super::signature::{Bytes, InOrder, Places, Signatures};
 use super::stream::Stream;
 use crate::facts::Facts;
 use crate::index::{Index, header_matches, header_matches_anywhere};
@@ -109,11 +109,15 @@ impl Question<'_> {
         }
         match (content.scope, self.stream) {
             (Scope::Stream { depth }, Some((stream, known))) => {
-                let bytes = stream.contiguous(depth);
-                known < bytes.len() && matchers.matches(rule.id, bytes, known)
+                let forgotten = stream.forgotten();
+                let bytes = stream.contiguous(depth.saturating_sub(forgotten));
+                // A rule that asks for lengths was not asked about the segments of others.
+                let has_lengths = content.min_len > 1 || content.max_len.is_some();
+                let asked = if has_lengths { 0 } else { known };
+                known < bytes.len() && matchers.matches(rule.id, bytes, asked, forgotten as usize)
             }
             (Scope::Stream { .. }, None) | (Scope::Packet, _) => {
-                matchers.matches(rule.id, self.facts.payload, 0)
+                matchers.matches(rule.id, self.facts.payload, 0, 0)
             }
         }
     }
@@ -121,7 +125,11 @@ impl Question<'_> {
     fn bytes(&self) -> Bytes<'_> {
         Bytes {
             payload: self.facts.payload,
-            stream: (self.stream).map(|(stream, known)| (stream.contiguous(u32::MAX), known)),
+            stream: (self.stream).map(|(stream, known)| InOrder {
+                bytes: stream.contiguous(u32::MAX),
+                known,
+                forgotten: stream.forgotten() as usize,
+            }),
         }
     }
 }

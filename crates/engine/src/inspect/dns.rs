@@ -9,7 +9,9 @@ use policy::names::NameVerdict;
 use wire::Tcp;
 use wire::dns::{Framed, Message, Name, RecordType, framed};
 
+use super::memory::{Holding, Ticket};
 use super::stream::Stream;
+use crate::flow::FlowSlot;
 use crate::verdict::{DnsEntry, DnsRefusal};
 
 /// A longer question is refused: with the longest name, EDNS and the padding of RFC 8467 it takes less than a tenth.
@@ -70,14 +72,47 @@ pub(crate) fn judge(
 pub(crate) struct Questions {
     /// Who began it, as sources are counted.
     pub(crate) source: u128,
+    pub(crate) ticket: Ticket,
     /// By who sends: the side that began the connection, the other.
     pub(crate) sides: [Option<Messages>; 2],
 }
 
 impl Questions {
-    /// Bytes held.
-    pub(crate) fn memory(&self) -> usize {
-        self.sides.iter().flatten().map(Messages::memory).sum()
+    /// What it holds, as a flow in this place.
+    pub(crate) fn holding(&self, flow: FlowSlot, is_proven: bool) -> Holding {
+        let sides = self.sides.iter().flatten();
+        Holding {
+            flow,
+            source: self.source,
+            is_proven,
+            bytes: sides.clone().map(Messages::memory).sum(),
+            waits: sides.clone().any(|side| side.stream.waits()),
+        }
+    }
+
+    /// There is no memory for it: nothing that carries data passes any more.
+    pub(crate) fn refuse(&mut self) {
+        for side in self.sides.iter_mut().flatten() {
+            side.refuse(DnsRefusal::Memory);
+        }
+    }
+
+    /// Gives back some of what it holds: what was judged. If there is nothing of the kind, or some waits for what is before it, all
+    /// of it, and nothing passes any more.
+    pub(crate) fn shed(&mut self) {
+        let mut sides = self.sides.iter().flatten();
+        if sides.any(|side| side.stream.waits()) {
+            return self.refuse();
+        }
+        let mut judged = 0;
+        for side in self.sides.iter_mut().flatten() {
+            let read = std::mem::take(&mut side.read);
+            side.stream.forget(read);
+            judged += read;
+        }
+        if judged == 0 {
+            self.refuse();
+        }
     }
 }
 
@@ -91,9 +126,10 @@ pub(crate) struct Messages {
     skip: usize,
     /// A message was refused: what the side sends from then on is refused too, as it is the same message again or one behind it.
     refused: Option<DnsRefusal>,
-    /// Nothing can be said of this stream: a capture holds the begins of packets alone, or there is no memory for it and the
-    /// policy lets pass what cannot be looked at.
-    is_lost: bool,
+    /// Segments that were refused.
+    refusals: u32,
+    /// A capture holds the begins of packets alone: nothing can be said of this stream.
+    is_cut: bool,
 }
 
 /// What is next in a stream.
@@ -118,22 +154,15 @@ impl Messages {
         self.stream.memory()
     }
 
-    /// Looks no further: what the side sends passes, and nothing of it is held.
-    pub(crate) fn lose(&mut self) {
-        self.is_lost = true;
-        self.stream = Stream::default();
-    }
-
     /// Takes a segment. What was refused before, is again.
     ///
     /// # Errors
     /// The segment may not pass.
     pub(crate) fn take(&mut self, segment: &Tcp<'_>, is_cut: bool) -> Result<(), DnsRefusal> {
         let payload = segment.payload();
-        if is_cut {
-            self.lose();
-        }
-        if self.is_lost {
+        self.is_cut |= is_cut;
+        if self.is_cut {
+            self.stream = Stream::default();
             return Ok(());
         }
         if !payload.is_empty() {
@@ -141,14 +170,13 @@ impl Messages {
                 return Err(refused);
             }
             // Whether a byte before the first one, or one behind a gap at the begin, is what the receiver will take depends on
-            // which of several SYNs it has taken. A keep-alive is one byte that was there before (RFC 9293 section 3.8.4).
+            // which of several SYNs it has taken.
             let offset = self.stream.offset(segment);
-            let is_keep_alive = payload == [0] && offset == Some(u32::MAX);
             let follows = offset.is_none_or(|offset| match self.stream.contiguous(1) {
                 [] => offset == 0,
                 _ => offset <= u32::MAX / 2,
             });
-            if !follows && !is_keep_alive {
+            if !follows {
                 return Err(DnsRefusal::Ambiguous);
             }
         }
@@ -203,6 +231,13 @@ impl Messages {
             return Err(DnsRefusal::Memory);
         }
         Ok(())
+    }
+
+    /// Whether the ends are to be told that a segment was refused: at the first, the second, the fourth and so on, as what was told may be
+    /// lost, and whoever goes on sending must not have us send twice as much.
+    pub(crate) fn tells(&mut self) -> bool {
+        self.refusals = self.refusals.saturating_add(1);
+        self.refusals.is_power_of_two()
     }
 
     /// From now on nothing of this side passes; nor does anything of it have to be kept.

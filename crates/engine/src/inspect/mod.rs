@@ -19,13 +19,13 @@ use wire::{Packet, Transport};
 
 use crate::event::AskedHost;
 use crate::facts::Facts;
-use crate::flow::{Flow, opposite};
+use crate::flow::{Flow, FlowSlot, opposite};
 use crate::source::subnet_of;
 use asked::{Asked, Requests, Unread, asked_in};
 use candidates::{Candidates, Need, Question};
 use hosts::{HostRules, stops};
 use matcher::Matchers;
-pub(crate) use memory::{Memory, Shortage};
+pub(crate) use memory::{Holding, Memory, Ticket};
 use signature::Places;
 use stream::Stream;
 
@@ -34,6 +34,7 @@ use stream::Stream;
 pub(crate) struct Inspection {
     /// Who began the flow, as sources are counted.
     source: u128,
+    pub(crate) ticket: Ticket,
     /// Payload bytes that must be seen in each direction until it is settled; `u32::MAX` for "every packet", 0 for none.
     need: [u32; 2],
     /// Bytes of stream that a rule wants in order; 0 when none looks at the stream, and then nothing is held.
@@ -47,8 +48,7 @@ pub(crate) struct Inspection {
     condemned: [Option<RuleId>; 2],
     /// Sequence number of the last segment in which a rule's content matched.
     matched: [Option<u32>; 2],
-    /// There was no memory for its streams and the policy closes then: nothing that carries data passes any more, as it was
-    /// not seen whole.
+    /// There was no memory for its streams: nothing that carries data passes any more, as it was not seen whole.
     starved: bool,
 }
 
@@ -65,11 +65,47 @@ impl Inspection {
             && self.condemned[side].is_none()
             && self.streams[side]
                 .as_ref()
-                .is_none_or(|stream| stream.contiguous(depth).len() >= depth as usize)
+                .is_none_or(|stream| stream.contiguous(depth).len() >= rest(depth, stream) as usize)
+    }
+
+    /// Gives back some of what it holds: of bytes in order the old half, but not the last `keep`. If there is nothing of the kind, or
+    /// some wait for others, all of it, and no data passes any more.
+    pub(crate) fn shed(&mut self, keep: usize) {
+        let mut shed = false;
+        if !self.waits() {
+            for stream in self.streams.iter_mut().flatten() {
+                shed |= stream.shed(keep);
+            }
+        }
+        if !shed {
+            self.starve();
+        }
+    }
+
+    /// Whether something waits for bytes before it.
+    fn waits(&self) -> bool {
+        self.streams.iter().flatten().any(Stream::waits)
+            || self.requests.iter().flatten().any(Requests::waits)
+    }
+
+    fn starve(&mut self) {
+        self.let_go();
+        self.starved = true;
+    }
+
+    /// What it holds, as a flow in this place.
+    pub(crate) fn holding(&self, flow: FlowSlot, is_proven: bool) -> Holding {
+        Holding {
+            flow,
+            source: self.source,
+            is_proven,
+            bytes: self.memory(),
+            waits: self.waits(),
+        }
     }
 
     /// Bytes held for this flow.
-    pub(crate) fn memory(&self) -> usize {
+    fn memory(&self) -> usize {
         let streams = self.streams.iter().flatten().map(Stream::memory);
         let requests = self.requests.iter().flatten().map(Requests::memory);
         streams.chain(requests).sum()
@@ -113,6 +149,20 @@ impl Inspection {
     }
 }
 
+/// Bytes in order of each stream that are held in any case: most expressions match less.
+const KEEP: usize = 256;
+
+/// A packet's place in its flow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    /// It goes to the side that began the flow.
+    pub(crate) reply: bool,
+    /// A handshake showed that the side which began it has its address.
+    pub(crate) is_proven: bool,
+    /// The kernel holds it and asks.
+    pub(crate) is_asked: bool,
+}
+
 /// What inspection of one packet found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
@@ -124,7 +174,7 @@ pub(crate) enum Finding {
     Nothing,
     /// Nothing, and there is nothing more to see: the flow is settled.
     Settled,
-    /// The memory for streams is used up and the policy closes then.
+    /// There was no memory for its streams.
     NoMemory,
     /// Its receiver may take the segment for other bytes than it seems to hold.
     Ambiguous,
@@ -139,6 +189,8 @@ pub(crate) struct Inspector {
     candidates: [Candidates; 3],
     /// Scratch.
     found: Places,
+    /// Bytes in order of each stream that are held in any case.
+    keep: usize,
     /// What all streams hold.
     pub(crate) memory: Memory,
 }
@@ -150,6 +202,7 @@ impl Inspector {
             hosts: HostRules::new(plan),
             candidates: Candidates::of(plan),
             found: Places::default(),
+            keep: matcher::longest(plan).max(KEEP),
             memory: Memory::default(),
         }
     }
@@ -183,7 +236,7 @@ impl Inspector {
 
     /// What of a flow that begins with this packet has to be inspected.
     pub(crate) fn begin(
-        &self,
+        &mut self,
         facts: &Facts<'_>,
         plan: &Plan,
         decided_by: Option<RuleId>,
@@ -203,6 +256,7 @@ impl Inspector {
         (sides != [Need::default(); 2]).then(|| {
             Box::new(Inspection {
                 source: subnet_of(facts.source),
+                ticket: self.memory.ticket(),
                 need: sides.map(|need| need.bytes),
                 depth: sides.map(|need| need.depth),
                 requests: sides.map(|need| need.hosts.any().then(|| Requests::new(need.hosts))),
@@ -214,12 +268,16 @@ impl Inspector {
     /// Looks at a packet of a flow that is not settled.
     pub(crate) fn inspect(
         &mut self,
-        flow: &mut Flow,
+        (slot, flow): (FlowSlot, &mut Flow),
         packet: &Packet<'_>,
         facts: &Facts<'_>,
-        reply: bool,
+        Standing {
+            reply,
+            is_proven,
+            is_asked,
+        }: Standing,
         plan: &Plan,
-        (now, is_asked): (Timestamp, bool),
+        now: Timestamp,
     ) -> Finding {
         let decided_by = if reply { None } else { flow.rule() };
         let Some(inspection) = flow.inspection.as_mut() else {
@@ -239,7 +297,7 @@ impl Inspector {
         let grown = match packet.transport() {
             Transport::Tcp(segment) if inspection.depth[side] > 0 => {
                 let stream = inspection.streams[side].get_or_insert_default();
-                stream.take(&segment, inspection.depth[side])
+                stream.take(&segment, rest(inspection.depth[side], stream))
             }
             _ => Some(0..0),
         };
@@ -251,18 +309,13 @@ impl Inspector {
             Err(Unread::Ambiguous) => return Finding::Ambiguous,
             Err(Unread::Waiting) => return Finding::NoMemory,
         };
-        let (source, now_held) = (inspection.source, inspection.memory());
-        self.memory.account(source, held, now_held);
+        let holding = inspection.holding(slot, is_proven);
+        self.memory.hold(inspection.ticket, holding);
         let limit = plan.limits.stream_bytes as usize;
-        if let Some(shortage) = self.memory.shortage(source, now_held > held, limit) {
-            self.memory.account(source, now_held, 0);
-            if shortage == Shortage::Share || !plan.on_failure.passes() {
-                inspection.let_go();
-                inspection.starved = true;
-                return Finding::NoMemory;
-            }
-            flow.inspection = None;
-            return Finding::Settled;
+        if holding.bytes > held && self.memory.is_over_share(&holding, limit) {
+            self.memory.release(inspection.ticket);
+            inspection.starve();
+            return Finding::NoMemory;
         }
         let stream = inspection.streams[side].as_ref();
         let question = Question {
@@ -294,9 +347,8 @@ impl Inspector {
             return Finding::Match(rule, host.map(Asked::told));
         }
         if inspection.is_settled() {
-            let held = inspection.memory();
+            self.memory.release(inspection.ticket);
             flow.inspection = None;
-            self.memory.account(source, held, 0);
             return Finding::Settled;
         }
         Finding::Nothing
@@ -304,9 +356,20 @@ impl Inspector {
 
     /// A flow with an inspection ended.
     pub(crate) fn forget(&mut self, inspection: &Inspection) {
-        self.memory
-            .account(inspection.source, inspection.memory(), 0);
+        self.memory.release(inspection.ticket);
     }
+
+    /// Has the flow in this place give back some of what its streams hold.
+    pub(crate) fn shed(&mut self, inspection: &mut Inspection, holding: &Holding) {
+        inspection.shed(self.keep);
+        let left = inspection.holding(holding.flow, holding.is_proven);
+        self.memory.hold(inspection.ticket, left);
+    }
+}
+
+/// What of this depth is still to come, or held.
+fn rest(depth: u32, stream: &Stream) -> u32 {
+    depth.saturating_sub(stream.forgotten())
 }
 
 fn lengths_match(content: &Content, facts: &Facts<'_>) -> bool {

@@ -41,8 +41,28 @@ pub(super) struct Signatures {
 pub(super) struct Bytes<'a> {
     /// Of the packet itself.
     pub(super) payload: &'a [u8],
-    /// The stream in order, where one is followed, and how many bytes of it were looked at before.
-    pub(super) stream: Option<(&'a [u8], usize)>,
+    /// The stream, where one is followed.
+    pub(super) stream: Option<InOrder<'a>>,
+}
+
+/// A stream as far as it is in order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InOrder<'a> {
+    pub(super) bytes: &'a [u8],
+    /// How many of these were looked at before.
+    pub(super) known: usize,
+    /// How many before these are not held any more.
+    pub(super) forgotten: usize,
+}
+
+impl<'a> InOrder<'a> {
+    const fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            known: 0,
+            forgotten: 0,
+        }
+    }
 }
 
 /// Places of rules in their list, kept between packets.
@@ -111,17 +131,12 @@ impl Signatures {
     pub(super) fn find(&self, bytes: Bytes<'_>, found: &mut Places) {
         found.bits.clear();
         found.bits.extend_from_slice(&self.always);
-        self.packet.find(bytes.payload, 0, found);
-        match bytes.stream {
-            None => {
-                self.stream.find(bytes.payload, 0, found);
-                self.whole_stream.find(bytes.payload, 0, found);
-            }
-            Some((stream, known)) => {
-                self.stream.find(stream, known, found);
-                self.whole_stream.find(stream, 0, found);
-            }
-        }
+        let payload = InOrder::new(bytes.payload);
+        let stream = bytes.stream.unwrap_or(payload);
+        self.packet.find(payload, found);
+        self.stream.find(stream, found);
+        self.whole_stream
+            .find(InOrder { known: 0, ..stream }, found);
     }
 }
 
@@ -236,8 +251,13 @@ struct Scanner {
 }
 
 impl Scanner {
-    /// Adds whose texts end behind the first `known` bytes.
-    fn find(&self, bytes: &[u8], known: usize, found: &mut Places) {
+    /// Adds whose texts end behind the bytes that were looked at before.
+    fn find(&self, stream: InOrder<'_>, found: &mut Places) {
+        let InOrder {
+            bytes,
+            known,
+            forgotten,
+        } = stream;
         let Places { bits, masked } = found;
         let mut set = |places: &[u32]| {
             places.iter().for_each(|&place| Places::set(bits, place));
@@ -255,8 +275,9 @@ impl Scanner {
             }
         }
         for shape in &self.shapes {
-            let end = shape.offset + shape.mask.len();
-            let Some(there) = bytes.get(shape.offset..end) else {
+            let place = shape.offset.checked_sub(forgotten);
+            let there = place.and_then(|at| bytes.get(at..at + shape.mask.len()));
+            let Some(there) = there else {
                 continue;
             };
             masked.clear();
@@ -326,6 +347,7 @@ mod tests {
             patterns in prop::collection::vec((pattern(), any::<bool>()), 1..80),
             bytes in text(0..120),
             known in 0usize..120,
+            forgotten in 0usize..4,
             planted in any::<prop::sample::Index>(),
             at in 0usize..100,
         ) {
@@ -347,7 +369,8 @@ mod tests {
             let signatures = Signatures::new(&contents.iter().collect::<Vec<_>>());
             let known = known.min(bytes.len());
             // Without `known`, a packet that is the stream.
-            for stream in [None, Some((&bytes[..], known))] {
+            let held = InOrder { bytes: &bytes, known, forgotten };
+            for stream in [None, Some(held)] {
                 let mut found = Places::default();
                 signatures.find(Bytes { payload: &bytes, stream }, &mut found);
                 let found: Vec<usize> = found.iter().collect();
@@ -357,11 +380,11 @@ mod tests {
                         prop_assert!(found.contains(&place));
                         continue;
                     };
-                    let known = match (content.scope, stream) {
-                        (Scope::Stream { .. }, Some((_, known))) => known,
-                        _ => 0,
+                    let (known, forgotten) = match (content.scope, stream) {
+                        (Scope::Stream { .. }, Some(held)) => (held.known, held.forgotten),
+                        _ => (0, 0),
                     };
-                    if Matcher::new(pattern).matches(&bytes, known) {
+                    if Matcher::new(pattern).matches(&bytes, known, forgotten) {
                         prop_assert!(found.contains(&place), "{pattern:?} of {known}");
                     }
                 }

@@ -16,6 +16,12 @@ const PIECE: usize = 96;
 pub(crate) struct Stream {
     /// Sequence number of the first byte.
     base: Option<u32>,
+    /// A SYN said so: no honest byte lies before it.
+    is_whole: bool,
+    /// Bytes before the base were left out unseen, and may still come.
+    has_jumped: bool,
+    /// Bytes before the base that were in order and are forgotten.
+    forgotten: u32,
     bytes: Vec<u8>,
     /// By offset from the base; all beyond `bytes`.
     waiting: BTreeMap<u32, Vec<u8>>,
@@ -28,24 +34,26 @@ impl Stream {
     /// Takes in a segment, up to `depth` bytes of stream; gives the range by which the bytes in order grew, and nothing when
     /// its receiver may take it for other bytes than these.
     pub(crate) fn take(&mut self, segment: &Tcp<'_>, depth: u32) -> Option<Range<usize>> {
-        if segment.payload().is_empty() {
-            if segment.flags().syn() {
-                self.base.get_or_insert(segment.sequence().wrapping_add(1));
+        let mut clock = None;
+        for option in segment.options() {
+            match option {
+                TcpOption::Timestamps { value, .. } => clock = Some(value),
+                // Segments signed by a key that was not agreed upon are dropped (RFC 2385, RFC 5925): a SYN or a RST among them
+                // begins or ends nothing but the connection that connection tracking sees.
+                TcpOption::Other { kind: 19 | 29, .. } | TcpOption::Malformed => return None,
+                _ => {}
             }
+        }
+        if segment.flags().syn() && self.base.is_none() {
+            self.base = Some(segment.sequence().wrapping_add(1));
+            self.is_whole = true;
+        }
+        if segment.payload().is_empty() {
             return Some(self.bytes.len()..self.bytes.len());
         }
         // Urgent data may be left out of the stream (RFC 6093 section 3).
         if segment.flags().urg() {
             return None;
-        }
-        let mut clock = None;
-        for option in segment.options() {
-            match option {
-                TcpOption::Timestamps { value, .. } => clock = Some(value),
-                // Segments signed by a key that was not agreed upon are dropped (RFC 2385, RFC 5925).
-                TcpOption::Other { kind: 19 | 29, .. } | TcpOption::Malformed => return None,
-                _ => {}
-            }
         }
         // Older than what was seen in order is not accepted (PAWS, RFC 7323 section 5.3; `TCP_PAWS_WINDOW` of Linux is 1).
         if let (Some(newest), Some(clock)) = (self.clock, clock)
@@ -80,6 +88,9 @@ impl Stream {
         self.bytes.drain(..count);
         self.bytes.shrink_to(self.bytes.len());
         let moved = count as u32;
+        self.forgotten = self.forgotten.saturating_add(moved);
+        // What is sent again of them may be anything.
+        self.is_whole |= moved > 0;
         self.base = self.base.map(|base| base.wrapping_add(moved));
         // All that waits lies behind the bytes in order.
         let waiting = std::mem::take(&mut self.waiting).into_iter();
@@ -91,6 +102,7 @@ impl Stream {
     pub(crate) fn jump(&mut self, count: u32) {
         let gone = self.bytes.len() as u32 + count;
         self.bytes = Vec::new();
+        self.has_jumped = true;
         self.base = self.base.map(|base| base.wrapping_add(gone));
         for (at, mut piece) in std::mem::take(&mut self.waiting) {
             let skip = (gone.saturating_sub(at) as usize).min(piece.len());
@@ -118,8 +130,11 @@ impl Stream {
         };
         let base = *self.base.get_or_insert(first_byte);
         let offset = first_byte.wrapping_sub(base);
-        // Half of the sequence space lies behind the base: keep-alives and segments from before the capture began.
+        // Half of the sequence space lies behind the base: segments from before the capture began.
         let (offset, payload) = if offset > u32::MAX / 2 {
+            if self.is_whole && !self.has_jumped {
+                return None;
+            }
             let behind = base.wrapping_sub(first_byte) as usize;
             (0, payload.get(behind..).unwrap_or_default())
         } else {
@@ -156,6 +171,24 @@ impl Stream {
     /// The bytes in order, at most `depth` of them.
     pub(crate) fn contiguous(&self, depth: u32) -> &[u8] {
         &self.bytes[..self.bytes.len().min(depth as usize)]
+    }
+
+    /// How many bytes in order are forgotten.
+    pub(crate) const fn forgotten(&self) -> u32 {
+        self.forgotten
+    }
+
+    /// Whether something waits for bytes before it.
+    pub(crate) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Forgets half of what is in order, but not the last `keep` bytes. Whether that was anything.
+    pub(crate) fn shed(&mut self, keep: usize) -> bool {
+        let len = self.bytes.len();
+        let old = (len - len / 2).min(len.saturating_sub(keep));
+        self.forget(old);
+        old > 0
     }
 
     /// Bytes held, with what keeping segments apart costs: one-byte segments are no way around the bound.

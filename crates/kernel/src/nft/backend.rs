@@ -422,7 +422,9 @@ impl Datapath for Nft {
                     bytes: number(attribute::COUNTER_BYTES),
                 };
                 let name = text(attribute::OBJECT_NAME);
-                if let Some(rule) = super::rule::handed_up_rule(name) {
+                if name == super::question::OVER {
+                    counters.questions_over = count;
+                } else if let Some(rule) = super::rule::handed_up_rule(name) {
                     counters.handed_up.insert(rule, count);
                 } else if let Some(cause) = Cause::from_counter(name) {
                     counters.causes.insert(cause, count);
@@ -451,6 +453,11 @@ impl Datapath for Nft {
             });
         };
         let mut what = state.changes_since(&known.state);
+        if let Some(socket) = &mut self.socket
+            && stand_in::is_there(socket)?
+        {
+            what.push("a stand-in that an apply used is still there".to_owned());
+        }
         if let NfqueueRules::Set(Some(wanted)) = known.rules
             && !Xtables::find().map_or(Ok(false), |xtables| xtables.is(Some(wanted)))?
         {
@@ -467,7 +474,9 @@ impl Datapath for Nft {
         let slot = read(self.socket()?, Detail::Outline)?.map(|present| present.slot);
         let shift = slot.flatten().map_or(0, Slot::way_back);
         let there = slot.is_some();
-        let mut script = format!("table inet {TABLE}\ndelete table inet {TABLE}\n");
+        // A stand-in that a killed process left would hold behind whatever is brought back.
+        let mut script = stand_in::absent();
+        script.push_str(&format!("table inet {TABLE}\ndelete table inet {TABLE}\n"));
         if there {
             let listed = command::run("nft", &["-y", "list", "table", "inet", TABLE], "")?;
             let listed = listed.map_err(|message| DatapathError::Command {
@@ -500,7 +509,13 @@ impl Datapath for Nft {
         for words in &snapshot.before {
             run_words(words)?;
         }
-        command::load(&snapshot.script)?;
+        let held = element::all(self.socket()?).or_else(none_applied)?;
+        let script = &snapshot.script;
+        let with_bans = super::snapshot::with_bans(script, &held);
+        if command::load(&with_bans).is_err() {
+            // Without the bans since: sets of another size may not hold them.
+            command::load(script)?;
+        }
         for words in &snapshot.after {
             run_words(words)?;
         }

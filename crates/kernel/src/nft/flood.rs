@@ -23,7 +23,13 @@ const IS_SYN: &str = "tcp flags & (syn|ack) == syn";
 /// The limit of everybody's SYNs together.
 const LIMIT_OF_ALL: &str = "limit_syn_flood";
 /// What the names of sets begin with that are filled by packets.
-pub(super) const METERS: [&str; 4] = ["rate_v", "syn_flood_v", "udp_flood_v", "icmp_flood_v"];
+pub(super) const METERS: [&str; 5] = [
+    "rate_v",
+    "syn_flood_v",
+    "udp_flood_v",
+    "icmp_flood_v",
+    "questions_v",
+];
 
 /// A detector that counts packets.
 #[derive(Clone, Copy)]

@@ -37,6 +37,7 @@ use policy::{AddressSet, Plan};
 use crate::datapath::{DatapathError, Queues};
 pub use backend::{Features, Nft};
 pub use slot::Slot;
+pub use snapshot::script_with_bans;
 pub use table::{Expected, Script};
 use writer::Writer;
 

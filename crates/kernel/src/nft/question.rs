@@ -2,16 +2,28 @@
 //!
 //! They are marked before flow state and rules are asked, and queued behind all of that: by the NFQUEUE rule of iptables, or by
 //! chains of our own where nf_tables can queue. So the rules decide first, and only what they accept waits for user space.
-//! Each question is looked at: the mark that settles a flow for content rules says nothing here.
+//! Each question is looked at: the mark that settles a flow for content rules says nothing here. Nor does the direction of a flow,
+//! which is that of the packet by which connection tracking came to know it: a client can bring about that this is an answer.
 
-use policy::{Direction, DnsFilter, PortSet};
+use std::num::NonZeroU32;
+use std::time::Duration;
 
+use policy::{Direction, DnsFilter, PortSet, RateUnit};
+
+use super::list::Family;
+use super::rate::meter;
+use super::rule::meter_set;
 use super::writer::Writer;
 use super::{HandUp, inspect, rule::Content, shield};
 use crate::datapath::mark;
 
 /// Behind the filters of others, before [`inspect`] acts on what came back.
 const PRIORITY: i32 = 200;
+
+/// Questions that one source may have looked at in a second, and at once: a queue holds more, and a worker answers more.
+const MOST_PER_SECOND: NonZeroU32 = NonZeroU32::new(5_000).unwrap();
+/// Counts what is over that.
+pub(super) const OVER: &str = "questions_over";
 
 /// The filter, where its verdicts are carried out.
 fn filter<'a>(writer: &Writer<'a>) -> Option<&'a DnsFilter> {
@@ -87,20 +99,43 @@ pub(super) fn answers(writer: &Writer<'_>, direction: Direction) -> Vec<String> 
     }
 }
 
+/// Has no source fill the queue in which the questions of others wait: what is over the rate goes before it is copied. Not of this
+/// host, whose packets come by no interface.
+fn meters(writer: &mut Writer<'_>) -> Vec<String> {
+    let bucket = meter(
+        MOST_PER_SECOND,
+        Duration::from_secs(1),
+        MOST_PER_SECOND,
+        RateUnit::Packets,
+    );
+    let over = writer.table.counter(OVER);
+    let meter_of = |family: Family| {
+        let name = format!("questions_{}", family.suffix());
+        let sources = writer.plan.limits.sources;
+        let set = meter_set(&name, family, sources, bucket.memory);
+        writer.table.set(set);
+        let source = family.counted_source();
+        let terms = &bucket.terms;
+        format!("iif != \"lo\" update @{name} {{ {source} limit rate over {terms} }} {over} drop")
+    };
+    Family::BOTH.into_iter().map(meter_of).collect()
+}
+
 pub(super) fn write(writer: &mut Writer<'_>) {
     if filter(writer).is_none() {
         return;
     }
     let mut rules = vec![
         "meta l4proto != { tcp, udp } return".to_owned(),
-        // Answers to a client whose port is one of these. What is not tracked has no direction, and is looked at.
-        "ct direction reply return".to_owned(),
+        // Asks nothing; and the kernel's own, by which a rejected packet is answered, cannot wait.
+        "ct direction reply tcp flags & (rst) == rst return".to_owned(),
     ];
     let Some(queues) = writer.context.queues else {
         // Nobody looks, and the policy says what then.
         rules.push(writer.drop());
         return writer.table.chain("questions", rules);
     };
+    rules.extend(meters(writer));
     let marks = mark::HAND_UP | mark::ACCEPTED;
     rules.push(inspect::is_established());
     rules.push(format!("meta mark set meta mark | {marks:#010x}"));

@@ -26,11 +26,11 @@ pub(super) fn remove(socket: &mut Socket) -> Result<(), DatapathError> {
     Ok(())
 }
 
-fn is_there(socket: &mut Socket) -> Result<bool, NetlinkError> {
+pub(super) fn is_there(socket: &mut Socket) -> Result<bool, NetlinkError> {
     table_is_there(socket, NAME)
 }
 
 /// Statements after which the table is not there, whether it was before or not.
-fn absent() -> String {
+pub(super) fn absent() -> String {
     format!("table inet {NAME}\ndelete table inet {NAME}\n")
 }

@@ -239,6 +239,45 @@ fn a_snapshot_brings_everything_back_even_by_a_stranger() {
 }
 
 #[test]
+fn a_snapshot_keeps_the_bans_of_now_and_no_stand_in() {
+    let Some(mut lab) = Lab::new() else { return };
+    let nothing = lab.with(Nft::snapshot).unwrap();
+    lab.apply(&plans::server());
+    lab.ban("192.0.2.7/32", None);
+    lab.ban("198.51.100.0/24", Some(3_600));
+    let snapshot = lab.with(Nft::snapshot).unwrap();
+    for by_process in [false, true] {
+        lab.try_apply(&plans::content_rules(), Some(Queues { first: 0, count: 1 }))
+            .unwrap();
+        lab.ban("192.0.2.8/32", Some(3_600));
+        lab.ban("2001:db8:7::/48", None);
+        lab.with(|nft| nft.unban("192.0.2.7/32".parse().unwrap()))
+            .unwrap();
+        let bans = lab.bans();
+        // As a process leaves it that is killed between its two transactions.
+        let left = "add table inet portcullis_stand_in; add chain inet portcullis_stand_in c { type filter hook input priority 9; policy drop; }";
+        lab.net.server.run("nft", &[left]).unwrap();
+        assert!(matches!(
+            lab.with(Nft::check).unwrap(),
+            Drift::Changed { .. }
+        ));
+        if by_process {
+            let script = lab.with(|_| portcullis_kernel::nft::script_with_bans(&snapshot));
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("snapshot.nft");
+            std::fs::write(&file, script.unwrap()).unwrap();
+            let path = file.display().to_string();
+            lab.net.server.run("nft", &["-f", &path]).unwrap();
+        } else {
+            lab.with(|nft| nft.restore(&snapshot)).unwrap();
+        }
+        assert_eq!(lab.bans(), bans);
+        assert!(!lab.ruleset().contains("stand_in"));
+    }
+    lab.with(|nft| nft.restore(&nothing)).unwrap();
+}
+
+#[test]
 fn nothing_passes_and_nothing_is_cut_while_policies_change() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let Some(mut lab) = Lab::new() else { return };

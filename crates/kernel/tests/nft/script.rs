@@ -94,6 +94,7 @@ fn questions_to_name_servers_by_mark_and_by_queue() {
         "\t\tth dport 53 jump questions\n",
         "\t\tmeta mark set meta mark | 0x18000000\n",
         "\t\tmeta mark & 0x3f000000 == 0x20000000 notrack\n",
+        "\t\tiif != \"lo\" update @questions_v6 { ip6 saddr & ffff:ffff:ffff:ffff:: limit rate over 5000/second burst 5000 packets } counter name \"questions_over\" drop\n",
     ] {
         assert!(text.contains(wanted), "{wanted}{text}");
     }
@@ -111,10 +112,8 @@ fn questions_to_name_servers_by_mark_and_by_queue() {
     assert!(!open.contains("questions"), "{open}");
     plan.on_failure = policy::OnFailure::Closed;
     let closed = script(&plan, HandUp::Mark, None, &none).text;
-    assert!(
-        closed.contains("ct direction reply return\n\t\tdrop\n"),
-        "{closed}"
-    );
+    let drops = "\tchain questions {\n\t\tmeta l4proto != { tcp, udp } return\n\t\tct direction reply tcp flags & (rst) == rst return\n\t\tdrop\n";
+    assert!(closed.contains(drops), "{closed}");
     plan.mode = policy::Mode::Observe;
     let observed = script(&plan, HandUp::Mark, None, &none).text;
     assert!(!observed.contains("questions"), "{observed}");
