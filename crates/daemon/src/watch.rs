@@ -151,6 +151,11 @@ impl Watch {
         lock(&self.rejected).clone()
     }
 
+    /// Says why the files as they are now are not in force.
+    pub(crate) fn reject(&self, why: &str) {
+        *lock(&self.rejected) = Some(why.to_owned());
+    }
+
     /// Ends the thread.
     pub fn stop(&self) {
         self.send(Message::Stop);
@@ -237,9 +242,13 @@ impl Thread {
 
     /// Reads what changed.
     fn read_changes(&mut self) {
+        // Whoever is asked to confirm a policy is not given another one meanwhile: it is read when that is decided.
+        if matches!(self.handle.ask(|guard| guard.is_asking()), Ok(true)) {
+            return self.note_change();
+        }
         match self.reload() {
             Ok(_) => {}
-            // Whoever is asked to confirm a policy is not given another one meanwhile: it is tried again.
+            // It began to ask meanwhile.
             Err(ReloadError::Apply(ApplyError::Pending)) => self.note_change(),
             Err(error) => {
                 let text = format!("the changed policy is not used: {error}");

@@ -149,6 +149,13 @@ pub(crate) fn visible_once(text: &str) -> String {
     }
 }
 
+/// Says that a firewall that is asked what it drops drops nothing, when it only observes.
+pub(crate) fn warn_if_observing(mode: Option<&str>) {
+    if mode == Some("observe") {
+        warn("! nothing is blocked: mode observe only shows what would be");
+    }
+}
+
 /// Says something on standard error that is no failure.
 pub(crate) fn warn(message: &str) {
     eprintln!("portcullis: {}", visible(message));

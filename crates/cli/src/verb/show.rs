@@ -5,7 +5,7 @@ use daemon::api::{Flow, FlowQuery, Rule, Set, SetAddresses, Stats, StatsQuery, T
 use crate::args;
 use crate::client::{Client, percent};
 use crate::failure::{Exit, Failure};
-use crate::screen::{Cell, Screen, Table, Tone, humane, moment};
+use crate::screen::{Cell, Screen, Table, Tone, humane, moment, warn_if_observing};
 
 /// The rules in order.
 pub(super) fn rules(
@@ -200,6 +200,7 @@ pub(super) fn stats(
     }
     table.row(counters("since the begin", &stats.totals));
     screen.table(&table, "")?;
+    warn_if_observing(Some(&stats.mode));
     for (title, top) in [
         ("denied sources", &stats.top_sources),
         ("denied services", &stats.top_ports),

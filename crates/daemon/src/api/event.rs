@@ -112,6 +112,9 @@ pub struct Stats {
     pub top_sources: Vec<(String, u64)>,
     /// Destination ports with most denied packets in that time, most first, at most 20: `tcp/22` and count.
     pub top_ports: Vec<(String, u64)>,
+    /// `observe` or `enforce`: while observing, what counts as dropped would have been.
+    #[serde(default)]
+    pub mode: String,
 }
 
 /// Sums since the begin: also the last line of `replay --json`.
@@ -220,6 +223,9 @@ pub struct Why {
     pub last_seen: Option<Time>,
     /// Its events as EVE objects, newest first, at most 50.
     pub events: Vec<serde_json::Value>,
+    /// `observe` or `enforce`: whether anything is blocked now.
+    #[serde(default)]
+    pub mode: String,
 }
 
 /// What is remembered of a prefix that was banned.
@@ -249,4 +255,11 @@ pub struct WhyCount {
     pub first: Time,
     /// The last of them.
     pub last: Time,
+    /// Whether they were stopped; else they would have been, and passed.
+    #[serde(default = "yes")]
+    pub enforced: bool,
+}
+
+const fn yes() -> bool {
+    true
 }

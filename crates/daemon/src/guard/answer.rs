@@ -2,9 +2,10 @@
 
 use engine::Probe;
 use ipnet::IpNet;
-use policy::{AddressMatch, Direction, NamedSet, Timestamp, protocol};
+use policy::{AddressMatch, Direction, Mode, NamedSet, Timestamp, protocol};
 
 use super::Guard;
+use super::apply::mode_name;
 use crate::api;
 use crate::record::explain::action_name;
 use crate::record::{ban, decided};
@@ -138,7 +139,10 @@ impl Guard {
             .map(|packet| {
                 let probe = probe(packet)?;
                 let decision = self.engine.test(now, &probe);
-                Ok(result(&self.in_force.plan, &probe, decision))
+                Ok(api::TestResult {
+                    mode: Some(mode_name(self.mode()).to_owned()),
+                    ..result(&self.in_force.plan, &probe, decision)
+                })
             })
             .collect()
     }
@@ -180,15 +184,16 @@ impl Guard {
             .collect();
         bans.sort_by_key(|held| std::cmp::Reverse(held.prefix.prefix_len()));
         let mut bans = bans.into_iter();
-        let narrowest = bans.next().map(|held| ban::ban(held, now));
+        let narrowest = bans.next().map(|held| self.shown(held, now));
         let around = bans
             .filter(|held| held.prefix.contains(&prefix))
-            .map(|held| ban::ban(held, now));
+            .map(|held| self.shown(held, now));
         Standing {
             ban: narrowest,
             around: around.collect(),
             protected: self.protection(prefix),
             history: self.ban_history(prefix, now),
+            mode: self.mode(),
         }
     }
 
@@ -255,6 +260,8 @@ pub struct Standing {
     pub protected: Option<String>,
     /// How often it was banned.
     pub history: Option<api::BanHistory>,
+    /// Whether anything is blocked.
+    pub mode: Mode,
 }
 
 /// A hypothetical packet as the engine takes it.
@@ -309,6 +316,7 @@ pub fn result(plan: &policy::Plan, probe: &Probe, decision: engine::Decision) ->
     api::TestResult {
         decided: decided(plan, decision.verdict, decision.reason),
         packet: format!("{} {}", probe.direction, ban::tuple(&tuple)),
+        mode: None,
     }
 }
 

@@ -9,7 +9,8 @@ use policy::{AddressSet, Timestamp};
 
 use super::Guard;
 use crate::api;
-use crate::record::ban::ban as shown;
+use crate::record::ban::ban_in;
+use crate::record::explain::short;
 use crate::store::BanEnd;
 
 /// Bans that ended at once and are taken out of the kernel one by one; more of them run out there by themselves.
@@ -31,6 +32,16 @@ pub enum BanError {
     /// The kernel refuses.
     #[error("the kernel did not take the ban, so it is not made: {0}")]
     Kernel(#[from] DatapathError),
+    /// A wider ban stops it, and is not lifted for one of those that it is for.
+    #[error(
+        "{prefix} is covered by the ban of {cover}: `portcullis unban {cover}` lifts that for all of them, `portcullis allow {prefix}` lets {prefix} alone past it"
+    )]
+    Covered {
+        /// What was asked for.
+        prefix: String,
+        /// The narrowest of the bans that cover it.
+        cover: String,
+    },
     /// Nothing to lift.
     #[error("{prefix} is not banned; `portcullis bans` lists who is")]
     NotBanned {
@@ -91,6 +102,16 @@ pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, BanError> {
         }
     };
     Ok(prefix.trunc())
+}
+
+/// What a detector bans for an address: itself, or the `/64` of an IPv6 address; a prefix is itself.
+fn source_prefix(prefix: IpNet) -> IpNet {
+    match prefix {
+        IpNet::V6(v6) if v6.prefix_len() == 128 => {
+            ipnet::Ipv6Net::new(v6.addr(), 64).map_or(prefix, |net| IpNet::V6(net.trunc()))
+        }
+        IpNet::V4(_) | IpNet::V6(_) => prefix,
+    }
 }
 
 /// Whether it is more than one address.
@@ -180,7 +201,12 @@ impl Guard {
         let now = self.clock.now();
         let mut bans: Vec<&Ban> = self.engine.bans().collect();
         bans.sort_by_key(|ban| ban.prefix);
-        bans.into_iter().map(|ban| shown(ban, now)).collect()
+        bans.into_iter().map(|ban| self.shown(ban, now)).collect()
+    }
+
+    /// A ban as answers have it.
+    pub(super) fn shown(&self, ban: &Ban, now: Timestamp) -> api::Ban {
+        ban_in(self.mode(), ban, now)
     }
 
     /// Bans a prefix.
@@ -217,7 +243,7 @@ impl Guard {
             return Err(error.into());
         }
         self.record_only();
-        Ok(shown(&made, now))
+        Ok(self.shown(&made, now))
     }
 
     /// Lifts bans.
@@ -231,27 +257,22 @@ impl Guard {
             (None, true) => self.engine.bans().map(|ban| ban.prefix).collect(),
             (Some(text), false) => {
                 let wanted = parse_prefix(text)?;
-                let exact = |ban: &&Ban| ban.prefix == wanted;
                 let covers = |ban: &&Ban| ban.prefix.contains(&wanted);
-                let exactly: Vec<IpNet> = self
-                    .engine
-                    .bans()
-                    .filter(exact)
+                let narrowest = self.engine.bans().filter(covers);
+                match narrowest
                     .map(|ban| ban.prefix)
-                    .collect();
-                let found = if exactly.is_empty() {
-                    self.engine
-                        .bans()
-                        .filter(covers)
-                        .map(|ban| ban.prefix)
-                        .collect()
-                } else {
-                    exactly
-                };
-                if found.is_empty() {
-                    return Err(BanError::NotBanned { prefix: wanted });
+                    .max_by_key(IpNet::prefix_len)
+                {
+                    // An IPv6 address is banned by its subnet: that is the ban of this source alone.
+                    Some(own) if own == wanted || own == source_prefix(wanted) => vec![own],
+                    Some(cover) => {
+                        return Err(BanError::Covered {
+                            prefix: short(wanted),
+                            cover: short(cover),
+                        });
+                    }
+                    None => return Err(BanError::NotBanned { prefix: wanted }),
                 }
-                found
             }
             _ => return Err(BanError::Which),
         };
@@ -261,7 +282,7 @@ impl Guard {
                 let wanted = parse_prefix(text)?;
                 let covers = |ban: &&Ban| ban.prefix.contains(&wanted);
                 let still = self.engine.bans().filter(covers);
-                still.map(|ban| shown(ban, now)).collect()
+                still.map(|ban| self.shown(ban, now)).collect()
             }
             None => Vec::new(),
         };
@@ -277,7 +298,7 @@ impl Guard {
         let changes: Vec<Change> = lifted.iter().map(|ban| Change::Unban(ban.prefix)).collect();
         self.carry_out_all(&changes, now);
         self.record_only();
-        lifted.iter().map(|ban| shown(ban, now)).collect()
+        lifted.iter().map(|ban| self.shown(ban, now)).collect()
     }
 
     /// As [`Guard::carry_out`], without the bound on how much is taken out: somebody waits for it.

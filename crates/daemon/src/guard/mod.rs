@@ -13,11 +13,12 @@ mod import;
 mod lists;
 mod packet;
 mod reconcile;
+mod rolled_back;
 mod seen;
 mod status;
 
 pub use answer::{AnswerError, probe, result};
-pub(crate) use apply::{APPLIED, REJECTED, Saved};
+pub(crate) use apply::{APPLIED, Saved, mode_name};
 pub use apply::{ApplyError, Asked, By};
 pub use ban::BanError;
 pub(crate) use ban::parse_prefix;
@@ -28,6 +29,7 @@ pub(crate) use hold::{
 pub use hold::{Hold, HoldError, Revert};
 pub use packet::Batch;
 pub(crate) use packet::How;
+pub(crate) use rolled_back::{REJECTED, RolledBack};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +43,7 @@ use policy::{Mode, Plan, Timestamp};
 
 use crate::addresses::Discovered;
 use crate::api;
-use crate::candidate::Candidate;
+use crate::candidate::{Candidate, Source};
 use crate::clock::{self, Clock};
 use crate::pump::{Change, Pump, Tracked};
 use crate::record::{Notice, NoticeKind, Recorder};
@@ -79,7 +81,9 @@ pub struct Guard {
     flushed: bool,
     in_force: InForce,
     previous: Option<Candidate>,
-    rejected: Option<String>,
+    rejected: Option<RolledBack>,
+    /// What the next start takes, unless it is told otherwise.
+    begins_with: Source,
     hold: Option<Hold>,
     allowed: BTreeMap<IpNet, api::Allowed>,
     discovered: Discovered,
@@ -103,6 +107,7 @@ struct InForce {
     /// The candidate's plan with mode, allow list and the like as they are here.
     plan: Arc<Plan>,
     since: Timestamp,
+    by: By,
 }
 
 /// What a guard is made from.
@@ -246,6 +251,7 @@ impl Guard {
             protected: discovered.protected_set(),
             seed,
         });
+        let begins_with = candidate.source.clone().again();
         let mut guard = Self {
             engine,
             datapath,
@@ -254,7 +260,8 @@ impl Guard {
             watch,
             recorder,
             store,
-            rejected: state.read(apply::REJECTED),
+            rejected: state.read(REJECTED),
+            begins_with,
             state,
             revert,
             mode_override: mode,
@@ -264,6 +271,7 @@ impl Guard {
                 candidate,
                 plan,
                 since: now,
+                by: By::Start,
             },
             previous,
             hold: None,

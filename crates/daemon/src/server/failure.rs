@@ -52,7 +52,7 @@ impl From<BanError> for Failure {
         let status = match error {
             BanError::NoPrefix { .. } | BanError::Which => StatusCode::BAD_REQUEST,
             BanError::NotBanned { .. } | BanError::NotAllowed { .. } => StatusCode::NOT_FOUND,
-            BanError::Refused(_) => StatusCode::CONFLICT,
+            BanError::Refused(_) | BanError::Covered { .. } => StatusCode::CONFLICT,
             BanError::Kernel(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)
@@ -73,6 +73,9 @@ impl From<ApplyError> for Failure {
     fn from(error: ApplyError) -> Self {
         let status = match error {
             ApplyError::CutsSession { .. }
+            | ApplyError::RolledBack { .. }
+            | ApplyError::WouldEnforce { .. }
+            | ApplyError::InForceAlready { .. }
             | ApplyError::Pending
             | ApplyError::NothingPending
             | ApplyError::NoPrevious

@@ -200,9 +200,9 @@ async fn stats(State(app): State<App>, Query(query): Query<api::StatsQuery>) -> 
     let totals = know(&app, |guard| {
         // The minute that is not over yet counts too.
         guard.count_now();
-        guard.totals()
+        (guard.totals(), guard.mode_now().to_owned())
     });
-    let Json(totals) = totals.await?;
+    let Json((totals, mode)) = totals.await?;
     let since = clock::now()
         .as_secs()
         .saturating_sub(u64::from(minutes) * 60);
@@ -216,6 +216,7 @@ async fn stats(State(app): State<App>, Query(query): Query<api::StatsQuery>) -> 
             minutes: reader.minutes(since)?,
             top_sources: reader.top_sources(since)?,
             top_ports: reader.top_ports(since)?,
+            mode,
         }))
     })
     .await

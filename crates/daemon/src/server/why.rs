@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::route::{Answer, App, blocking};
 use crate::api::{Ban, BanHistory, Decided, Why, WhyCount};
 use crate::clock;
-use crate::guard::parse_prefix;
+use crate::guard::{mode_name, parse_prefix};
 use crate::record::ban::ban as shown;
 use crate::record::explain::short;
 use crate::store::{EventFilter, Range, Reader, StoredEvent};
@@ -21,6 +21,8 @@ use crate::store::{EventFilter, Range, Reader, StoredEvent};
 const EVENTS: u32 = 50;
 /// Past bans that it holds.
 const BANS: u32 = 20;
+/// The mode in which nothing is blocked.
+const OBSERVE: &str = "observe";
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// `GET why/{subject}`: an address, a prefix, or an event's number.
@@ -83,6 +85,7 @@ fn of_prefix(app: &App, reader: &Reader, subject: String, prefix: IpNet) -> Resu
         around: standing.around,
         history: standing.history,
         protected: standing.protected,
+        mode: mode_name(standing.mode).to_owned(),
         past_bans: reader
             .past_bans(range, BANS)?
             .iter()
@@ -96,6 +99,7 @@ fn of_prefix(app: &App, reader: &Reader, subject: String, prefix: IpNet) -> Resu
                 count: denied.count,
                 first: denied.first.into(),
                 last: denied.last.into(),
+                enforced: denied.enforced,
             })
             .collect(),
         first_seen: seen.map(|(first, _)| first.into()),
@@ -121,6 +125,7 @@ impl Why {
             first_seen: None,
             last_seen: None,
             events: Vec::new(),
+            mode: String::new(),
         }
     }
 }
@@ -134,6 +139,9 @@ fn parse(event: &StoredEvent) -> Value {
 fn story(why: &Why, prefix: IpNet) -> Vec<String> {
     let name = short(prefix);
     let mut story = Vec::new();
+    if why.mode == OBSERVE {
+        story.push("Nothing is blocked now: the firewall only observes.".to_owned());
+    }
     if let Some(why) = &why.protected {
         story.push(format!(
             "{name} is protected ({why}): no ban, feed or detector drops it, rules still do."
@@ -155,10 +163,11 @@ fn story(why: &Why, prefix: IpNet) -> Vec<String> {
         story.push(format!(
             "{} {} {}, from {} to {}: {}.",
             denied.count,
-            if denied.count == 1 {
-                "packet was"
-            } else {
-                "packets were"
+            match (denied.enforced, denied.count) {
+                (true, 1) => "packet was",
+                (true, _) => "packets were",
+                (false, 1) => "packet would have been",
+                (false, _) => "packets would have been",
             },
             if denied.decided.verdict == "reject" {
                 "rejected"
@@ -248,8 +257,13 @@ fn ban_sentence(ban: &Ban) -> String {
         times => format!(", the {times}. time"),
     };
     format!(
-        "{} is banned since {} {until}, {by}{times}: {}.",
+        "{} {} banned since {} {until}, {by}{times}: {}.",
         short(ban.prefix),
+        if ban.mode.as_deref() == Some(OBSERVE) {
+            "would be"
+        } else {
+            "is"
+        },
         ban.since,
         ban.reason
     )
@@ -308,8 +322,13 @@ fn sentence(event: &Value) -> String {
             text("/flow/reason")
         ),
         "ban" => format!(
-            "At {at}, {} was banned: {}.",
+            "At {at}, {} {} banned: {}.",
             text("/ban/prefix"),
+            if text("/ban/mode") == OBSERVE {
+                "would have been"
+            } else {
+                "was"
+            },
             text("/ban/reason")
         ),
         "unban" => format!(

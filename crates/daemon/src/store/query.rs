@@ -56,6 +56,8 @@ pub struct Denied {
     pub first: Timestamp,
     /// The last.
     pub last: Timestamp,
+    /// Whether they were stopped, and not only would have been.
+    pub enforced: bool,
 }
 
 /// Source in the range, destination in the range, or a ban's prefix over it.
@@ -141,9 +143,10 @@ impl Reader {
     /// When the file cannot be read.
     pub fn denied(&self, range: Range) -> Result<Vec<Denied>, StoreError> {
         let sql = format!(
-            "SELECT d.verdict, d.reason, d.rule, d.file, d.line, d.stage, d.text, count(*), min(e.at), max(e.at)
+            "SELECT d.verdict, d.reason, d.rule, d.file, d.line, d.stage, d.text, count(*), min(e.at), max(e.at),
+                    instr(e.json, '\"enforced\":false') = 0 AS enforced
              FROM events e JOIN decisions d ON d.id = e.decision
-             WHERE e.kind = 'drop' AND {IN_RANGE} GROUP BY d.id ORDER BY 8 DESC, d.id LIMIT 20"
+             WHERE e.kind = 'drop' AND {IN_RANGE} GROUP BY d.id, enforced ORDER BY 8 DESC, d.id LIMIT 20"
         );
         self.rows(&sql, range_values(range), |row| {
             let text = |index| row.get::<_, String>(index);
@@ -161,6 +164,7 @@ impl Reader {
                 count: row.get::<_, i64>(7)? as u64,
                 first: timestamp(row.get(8)?),
                 last: timestamp(row.get(9)?),
+                enforced: row.get(10)?,
             })
         })
     }
