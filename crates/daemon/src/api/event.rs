@@ -108,7 +108,8 @@ pub struct Stats {
     pub totals: Totals,
     /// By minute, oldest first; minutes in which nothing was seen are left out.
     pub minutes: Vec<Minute>,
-    /// Sources with most denied packets in that time, most first, at most 20: address and count.
+    /// Sources with most denied packets in that time, most first, at most 20: address and count. Not this host, its gateways and its
+    /// name servers.
     pub top_sources: Vec<(String, u64)>,
     /// Destination ports with most denied packets in that time, most first, at most 20: `tcp/22` and count.
     pub top_ports: Vec<(String, u64)>,

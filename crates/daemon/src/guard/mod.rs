@@ -245,12 +245,13 @@ impl Guard {
         };
         let previous = apply::before_start(&state, &candidate);
         let plan = apply::effective(&candidate.plan, Mode::Observe, &allowed);
-        let engine = Engine::new(EngineSetup {
+        let mut engine = Engine::new(EngineSetup {
             plan: Arc::clone(&plan),
             own: discovered.own.clone(),
             protected: discovered.protected_set(),
             seed,
         });
+        engine.only_observe(true);
         let begins_with = candidate.source.clone().again();
         let mut guard = Self {
             engine,

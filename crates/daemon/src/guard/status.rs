@@ -191,6 +191,7 @@ impl Guard {
         } else {
             self.counts.judging_since = engine;
         }
+        self.engine.only_observe(!enforcing);
         self.enforcing = enforcing;
     }
 

@@ -1,6 +1,7 @@
 //! Reading: events, the history of an address, charts. Each reader has a connection of its own; SQLite's write-ahead log lets it
 //! read while the writer writes.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -222,20 +223,29 @@ impl Reader {
         })
     }
 
-    /// Sources with most denied packets from `since` on.
+    /// Sources with most denied packets from `since` on, of those that are meant.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
-    pub fn top_sources(&self, since: Timestamp) -> Result<Vec<(String, u64)>, StoreError> {
+    pub fn top_sources(
+        &self,
+        since: Timestamp,
+        is_meant: impl Fn(IpAddr) -> bool,
+    ) -> Result<Vec<(String, u64)>, StoreError> {
         let sql =
             "SELECT src, count(*) FROM events WHERE kind = 'drop' AND at >= ? AND src IS NOT NULL
-                   GROUP BY src ORDER BY 2 DESC LIMIT 20";
-        self.rows(sql, vec![nanos(since).into()], |row| {
+                   GROUP BY src ORDER BY 2 DESC LIMIT 1000";
+        let sources = self.rows(sql, vec![nanos(since).into()], |row| {
             let key = u128::from_be_bytes(row.get::<_, [u8; 16]>(0)?);
-            let count = row.get::<_, i64>(1)? as u64;
-            Ok((policy::key_address(key).to_string(), count))
-        })
+            Ok((policy::key_address(key), row.get::<_, i64>(1)? as u64))
+        })?;
+        Ok(sources
+            .into_iter()
+            .filter(|(address, _)| is_meant(*address))
+            .take(20)
+            .map(|(address, count)| (address.to_string(), count))
+            .collect())
     }
 
     /// Destination ports with most denied packets from `since` on, as `tcp/22`.

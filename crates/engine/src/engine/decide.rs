@@ -33,7 +33,26 @@ impl Engine {
             located,
             facts: Facts::of(packet, direction, arrival.interface),
         };
+        if let Some((verdict, reason)) =
+            self.denied_flows
+                .follows(&case.facts, &case.located, arrival.now)
+        {
+            return Decision {
+                verdict,
+                reason,
+                direction,
+                inspect: Inspect::None,
+                reply: None,
+            };
+        }
         let decided = self.decide(&case);
+        if decided.verdict != Verdict::Allow {
+            let Decided {
+                verdict, reason, ..
+            } = decided;
+            self.denied_flows
+                .note(&case.located, verdict, reason, arrival.now);
+        }
         self.settle(&case.facts, &decided, frames, arrival.now);
         Decision {
             verdict: decided.verdict,

@@ -24,7 +24,7 @@ use crate::bucket::{Bucket, Shape};
 use crate::detect::Detectors;
 use crate::event::{Event, FlowEnd, FlowRecord, Totals};
 use crate::facts::Facts;
-use crate::flow::{Ended, FlowSlot, FlowTable};
+use crate::flow::{DeniedFlows, Ended, FlowSlot, FlowTable};
 use crate::fragment::{GivenUp, Reassembler};
 use crate::inspect::Inspector;
 use crate::offender::Offenders;
@@ -110,6 +110,7 @@ pub struct Engine {
     inspector: Inspector,
     detectors: Detectors,
     flows: FlowTable,
+    denied_flows: DeniedFlows,
     fragments: Reassembler,
     bans: BanTable,
     offenders: Offenders,
@@ -174,6 +175,7 @@ impl Engine {
             inspector: Inspector::new(&plan),
             detectors,
             flows: FlowTable::new(plan.limits.flows, seed),
+            denied_flows: DeniedFlows::new(seed),
             fragments: Reassembler::new(plan.limits.fragment_bytes, seed),
             bans: BanTable::new(plan.ban.capacity, seed),
             offenders: Offenders::new(plan.ban.capacity),
@@ -195,6 +197,13 @@ impl Engine {
             seed,
             plan,
         }
+    }
+
+    /// Whether the packets that are handed in go on whatever is decided, as they do while observing. Then what comes of a flow that
+    /// was denied gets the verdict of its first packet, and is neither counted as passed or dropped, nor told, nor held against
+    /// anybody: it would not be there if the verdict had been done. Not so at first.
+    pub fn only_observe(&mut self, is_on: bool) {
+        self.denied_flows.remember(is_on);
     }
 
     /// Decides a frame, counts it and feeds the detectors with it.
@@ -278,6 +287,7 @@ impl Engine {
     pub fn reload(&mut self, plan: Arc<Plan>) {
         self.rules = Rules::new(&plan, self.seed);
         self.inspector = Inspector::new(&plan);
+        self.denied_flows.forget();
         self.detectors = Detectors::new(&plan, self.seed);
         self.bans.set_capacity(plan.ban.capacity);
         self.offenders.set_capacity(plan.ban.capacity);

@@ -3,6 +3,7 @@
 //! It follows conntrack: a flow is entered when its first packet is allowed, packets of the side that began it are "new" until
 //! the other side has answered, and a packet that has no place in its flow's state is invalid.
 
+mod denied;
 mod key;
 mod tcp;
 
@@ -17,6 +18,7 @@ use wire::{FiveTuple, Packet, Transport};
 use crate::event::{FlowEnd, FlowRecord};
 use crate::facts::Facts;
 use crate::verdict::{Invalid, Reason};
+pub(crate) use denied::DeniedFlows;
 pub(crate) use key::{FlowKey, Oriented};
 use tcp::{Step, TcpState};
 
