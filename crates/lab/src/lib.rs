@@ -16,11 +16,13 @@
 //! ```
 
 mod link;
+mod live_frames;
 mod netns;
 mod process;
 mod topology;
 
 pub use link::veth;
+pub use live_frames::LiveFrames;
 pub use netns::{Netns, available};
 pub use process::{Guard, TIME_LIMIT};
 pub use topology::Topology;

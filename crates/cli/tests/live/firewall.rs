@@ -130,6 +130,15 @@ impl<'a> Firewall<'a> {
         kill(Pid::from_raw(i32::try_from(daemon.pid()).unwrap()), signal).unwrap();
     }
 
+    /// The most that it ever had in memory, in KiB.
+    pub(crate) fn resident(&self) -> u64 {
+        let daemon = self.daemon.as_ref().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.and_then(|number| number.parse().ok()).unwrap()
+    }
+
     /// What it wrote to standard error so far.
     pub(crate) fn log(&self) -> String {
         self.daemon.as_ref().map(Guard::stderr).unwrap_or_default()

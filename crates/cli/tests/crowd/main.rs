@@ -1,0 +1,212 @@
+//! Floods whose every packet has another source, as fast as the kernel can make them, with an offender among them. A test binary
+//! of its own: nothing else is measured while a flood runs.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[allow(dead_code, reason = "each test binary uses its own part of this")]
+#[path = "../live/firewall.rs"]
+mod firewall;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use etherparse::PacketBuilder;
+use firewall::Firewall;
+use lab::{LiveFrames, Netns, Topology};
+
+/// One flood at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const WEB: u16 = 9_090;
+/// What the daemon may hold, in KiB.
+const RESIDENT: u64 = 96 * 1_024;
+
+/// Namespaces in which the server sends what it has for strangers to the client, and a web server.
+struct Stage {
+    net: Topology,
+    stop: AtomicBool,
+    sent: AtomicU64,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let net = Topology::new().unwrap();
+        // So that the device takes what an XDP program sends to it.
+        net.server
+            .run("ethtool", &["-K", "a0", "gro", "on"])
+            .unwrap();
+        net.server
+            .run("ip", &["route", "add", "default", "via", "10.77.1.2"])
+            .unwrap();
+        Self {
+            net,
+            stop: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+        }
+    }
+
+    /// Answers requests until the end.
+    fn serve(&self, listener: &TcpListener) {
+        listener.set_nonblocking(true).unwrap();
+        while !self.stop.load(Ordering::Relaxed) {
+            let Ok((mut stream, _)) = listener.accept() else {
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            };
+            // A client that is gone is no matter.
+            let _ = stream.set_nonblocking(false);
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+            let _ = stream.read(&mut [0; 1_024]);
+            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nfine");
+        }
+    }
+
+    /// An Ethernet frame from the attacker to the server.
+    fn frame(
+        &self,
+        build: impl FnOnce(etherparse::PacketBuilderStep<etherparse::IpHeaders>) -> Vec<u8>,
+    ) -> Vec<u8> {
+        let (from, to) = (mac(&self.net.attacker, "s0"), mac(&self.net.server, "a0"));
+        let headers = PacketBuilder::ethernet2(from, to).ipv4([0; 4], [10, 77, 2, 1], 64);
+        build(headers)
+    }
+
+    /// Floods with so many copies of the frame, and meanwhile lets `offend` do what it does once the flood runs. Fails when the
+    /// server does not answer the client, or the daemon grows.
+    fn flood(
+        &self,
+        firewall: &Firewall<'_>,
+        frame: &[u8],
+        count: u64,
+        offend: impl FnOnce() -> Option<lab::Guard>,
+    ) {
+        let frames = LiveFrames::new(&self.net.attacker, "s0", frame).unwrap();
+        let listener = (self.net.server)
+            .enter(|| TcpListener::bind(SocketAddr::from(([0_u16; 8], WEB))).unwrap())
+            .unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.serve(&listener));
+            // Ends the others, whatever becomes of this.
+            let _end = End(&self.stop);
+            self.curl("before");
+            let flooding = scope.spawn(|| {
+                frames.send(&self.net.attacker, count, || {
+                    self.sent.fetch_add(1, Ordering::Relaxed);
+                    !self.stop.load(Ordering::Relaxed)
+                })
+            });
+            while self.sent.load(Ordering::Relaxed) < 3 && !flooding.is_finished() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let offence = offend();
+            let mut answered = 0;
+            while !flooding.is_finished() {
+                self.curl("during");
+                answered += 1;
+                std::thread::sleep(Duration::from_millis(250));
+            }
+            let sent = flooding.join().unwrap().unwrap();
+            assert!(sent >= count, "{sent} sent");
+            assert!(answered > 5, "the flood lasted for {answered} requests");
+            self.curl("after");
+            drop(offence);
+            let resident = firewall.resident();
+            println!("{sent} packets, {answered} requests, {resident} KiB resident at most");
+            assert!(resident < RESIDENT, "{resident} KiB");
+        });
+    }
+
+    fn curl(&self, when: &str) {
+        let url = format!("http://10.77.1.1:{WEB}/");
+        let page = self.net.client.run("curl", &["-sS", "-m", "10", &url]);
+        assert_eq!(page.unwrap(), "fine", "{when} the flood");
+    }
+}
+
+/// Says that all is over when dropped.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn mac(netns: &Netns, device: &str) -> [u8; 6] {
+    let text = netns.run("ip", &["-j", "link", "show", device]).unwrap();
+    let links: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mac: Vec<u8> = links[0]["address"]
+        .as_str()
+        .unwrap()
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect();
+    mac.try_into().unwrap()
+}
+
+fn banned(firewall: &Firewall<'_>) -> Vec<(String, String)> {
+    let bans = firewall.json("bans");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let bans = bans.as_array().unwrap().iter();
+    bans.map(|ban| (text(&ban["prefix"]), text(&ban["detector"])))
+        .collect()
+}
+
+#[test]
+fn a_scanner_among_ten_million_sources_is_banned_and_nobody_else() {
+    if let Err(why) = lab::available() {
+        eprintln!("SKIPPED: {why}");
+        return;
+    }
+    let _alone = ALONE.lock();
+    let stage = Stage::new();
+    let policy = format!(
+        "mode = \"enforce\"\n[[rule]]\naction = \"allow\"\nprotocol = \"tcp\"\nport = {WEB}\n"
+    );
+    let firewall = Firewall::start(&stage.net.server, &policy);
+    let frame = stage.frame(|headers| {
+        let mut frame = Vec::new();
+        headers.udp(4_000, 9).write(&mut frame, &[0; 18]).unwrap();
+        frame[40..42].fill(0);
+        frame
+    });
+    stage.flood(&firewall, &frame, 10_000_000, || {
+        // A hundred ports in a second: too few for a sample of the flood to show it.
+        let scan = "-q -n -S -p ++1 -c 100 -i u10000 10.77.2.1".split(' ');
+        let scan: Vec<&str> = scan.collect();
+        Some(stage.net.attacker.spawn("hping3", &scan).unwrap())
+    });
+    assert_eq!(
+        banned(&firewall),
+        [("10.77.2.2/32".to_owned(), "scan".to_owned())]
+    );
+}
+
+#[test]
+fn forged_handshakes_do_not_keep_clients_out() {
+    if let Err(why) = lab::available() {
+        eprintln!("SKIPPED: {why}");
+        return;
+    }
+    let _alone = ALONE.lock();
+    let stage = Stage::new();
+    let policy = format!(
+        "mode = \"enforce\"\n[[rule]]\naction = \"allow\"\nprotocol = \"tcp\"\nport = {WEB}\n"
+    );
+    let firewall = Firewall::start(&stage.net.server, &policy);
+    let frame = stage.frame(|headers| {
+        let mut frame = Vec::new();
+        headers
+            .tcp(4_000, WEB, 7, 1_024)
+            .syn()
+            .write(&mut frame, &[])
+            .unwrap();
+        frame
+    });
+    stage.flood(&firewall, &frame, 500_000, || None);
+    assert_eq!(banned(&firewall), []);
+}
