@@ -390,9 +390,11 @@ impl Parts {
             socket: options.socket.clone(),
             bans: status.bans,
             enforce_with: (!enforcing).then(|| match &options.config {
-                Some(_) => {
-                    "run with --enforce, or write mode = \"enforce\" into the policy".to_owned()
-                }
+                Some(_) if options.mode == Some(Mode::Observe) => "run without --observe".to_owned(),
+                Some(path) => format!(
+                    "write mode = \"enforce\" into the policy, and `portcullis apply {} --confirm 60s`",
+                    path.display()
+                ),
                 None => "write a policy, name it with --config, and run with --enforce".to_owned(),
             }),
             warnings,

@@ -11,7 +11,6 @@ use policy::{Action, DefaultAction, Direction};
 
 const IN: Direction = Direction::In;
 const OUT: Direction = Direction::Out;
-const PEER: &str = "203.0.113.7";
 
 fn observing() -> Bench {
     let mut bench = Bench::new(plan(vec![tcp_port(Action::Allow, 80)]));
