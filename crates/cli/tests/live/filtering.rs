@@ -2,8 +2,8 @@
 
 use crate::firewall::Firewall;
 use crate::network::{
-    Attempt, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, datagram, echoes, pings, tools,
-    topology,
+    Attempt, CLIENT, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, datagram, echoes, pings,
+    tools, topology,
 };
 
 /// Detectors off: these tests knock at many doors on purpose.
