@@ -17,6 +17,7 @@ test=(
 )
 bench=(
   "${test[@]}"
+  dnsperf:dnsperf
   /usr/include/libnetfilter_queue/libnetfilter_queue.h:libnetfilter-queue-dev
   /usr/lib/python3/dist-packages/scapy/__init__.py:python3-scapy
   /usr/share/doc/python3-dev:python3-dev /usr/share/doc/python3-venv:python3-venv

@@ -58,7 +58,8 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  portcullis test in tcp 203.0.113.7:40000 to 192.0.2.1:22\n  \
                       portcullis test out udp '[2001:db8::1]:5353' to '[2001:db8::2]:53'\n  \
                       portcullis test in icmp 203.0.113.7 to 192.0.2.1\n  \
-                      portcullis test in tcp 203.0.113.7:40000 to 192.0.2.1:4000 --payload '68 01 00'"
+                      portcullis test in tcp 203.0.113.7:40000 to 192.0.2.1:4000 --payload '68 01 00'\n  \
+                      portcullis test out tcp 192.0.2.1:40000 to 203.0.113.7:443 sni www.example.com"
     )]
     Test(Test),
     /// Tell what happened to an address, or what an event was, from the record.
@@ -228,6 +229,12 @@ pub(crate) struct Test {
     /// The payload, in hexadecimal.
     #[arg(long, value_name = "HEX")]
     pub(crate) payload: Option<String>,
+    /// The TLS server name that the client asks for.
+    #[arg(long, value_name = "NAME", conflicts_with = "payload")]
+    pub(crate) sni: Option<String>,
+    /// The HTTP host that the client asks for.
+    #[arg(long, visible_alias = "http-host", value_name = "NAME", conflicts_with_all = ["payload", "sni"])]
+    pub(crate) host: Option<String>,
     /// The interface it comes in by, or leaves by.
     #[arg(long, short, value_name = "NAME")]
     pub(crate) interface: Option<String>,

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use daemon::api::TestPacket;
 use engine::Probe;
-use policy::{Direction, Witness, protocol};
+use policy::names::Reach;
+use policy::{Asks, Direction, HostField, HostPattern, Witness, protocol};
 
 /// Reads one packet: what [`Witness`] prints, and what a person would write instead.
 ///
@@ -59,6 +60,7 @@ pub(crate) fn parse(text: &str) -> Result<Witness, String> {
         destination_port,
         interface: None,
         payload: Vec::new(),
+        asks: None,
     };
     while let Some(word) = words.next() {
         match word {
@@ -66,14 +68,52 @@ pub(crate) fn parse(text: &str) -> Result<Witness, String> {
                 let interface = words.next().ok_or("an interface is missing after `on`")?;
                 packet.interface = Some(interface.to_owned());
             }
+            "sni" | "http-host" | "host" => {
+                let host = words
+                    .next()
+                    .ok_or(format!("a name is missing after `{word}`"))?;
+                let field = if word == "sni" {
+                    HostField::Sni
+                } else {
+                    HostField::HttpHost
+                };
+                ask(&mut packet, field, host)?;
+            }
             "payload" => {
                 let bytes: String = words.by_ref().collect();
+                if packet.asks.is_some() {
+                    return Err("a packet has one of sni, http-host and payload".to_owned());
+                }
                 packet.payload = payload(&bytes)?;
             }
             _ => return Err(format!("{word:?} is one word too many; {SHAPE}")),
         }
     }
     Ok(packet)
+}
+
+/// Lets the packet ask for a host.
+///
+/// # Errors
+/// One sentence saying why it cannot.
+pub(crate) fn ask(packet: &mut Witness, field: HostField, host: &str) -> Result<(), String> {
+    let clause = field.clause();
+    if packet.protocol != protocol::TCP {
+        return Err(format!(
+            "only tcp asks for a host; leave {clause} out, or write tcp"
+        ));
+    }
+    if packet.asks.is_some() || !packet.payload.is_empty() {
+        return Err("a packet has one of sni, http-host and payload".to_owned());
+    }
+    // As a resolver would be asked; what is no name is sent as it stands.
+    let host = match HostPattern::parse(host, field) {
+        Ok(HostPattern::Name(name)) if name.reach() == Reach::Itself => name.name().to_owned(),
+        Ok(HostPattern::Address(IpAddr::V6(address))) => format!("[{address}]"),
+        _ => host.to_owned(),
+    };
+    packet.asks = Some(Asks { field, host });
+    Ok(())
 }
 
 const SHAPE: &str = "write it like `in tcp 203.0.113.7:40000 to 192.0.2.1:22`";
@@ -89,7 +129,10 @@ pub(crate) fn probe(packet: &Witness) -> Probe {
         destination_port: packet.destination_port,
         icmp: None,
         interface: packet.interface.clone(),
-        payload: packet.payload.clone(),
+        payload: match &packet.asks {
+            Some(asks) => asks.field.first_bytes(&asks.host),
+            None => packet.payload.clone(),
+        },
     }
 }
 
@@ -104,8 +147,15 @@ pub(crate) fn request(packet: &Witness) -> TestPacket {
         destination: packet.destination.to_string(),
         destination_port: packet.destination_port,
         interface: packet.interface.clone(),
+        sni: asked(packet, HostField::Sni),
+        http_host: asked(packet, HostField::HttpHost),
         payload_hex: (!packet.payload.is_empty()).then(|| hex(&packet.payload)),
     }
+}
+
+fn asked(packet: &Witness, field: HostField) -> Option<String> {
+    let asks = packet.asks.as_ref().filter(|asks| asks.field == field);
+    asks.map(|asks| asks.host.clone())
 }
 
 /// Bytes from hexadecimal digits in pairs, with or without spaces and `0x`.

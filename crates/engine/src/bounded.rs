@@ -79,6 +79,12 @@ impl<V> Bounded<V> {
         Some(&mut self.entries[place].value)
     }
 
+    /// The value of a source that has one, to look at.
+    pub(crate) fn get(&self, key: u128) -> Option<&V> {
+        let place = self.find(key, self.hasher.hash_one(key))?;
+        Some(&self.entries[place].value)
+    }
+
     pub(crate) fn remove(&mut self, key: u128) {
         let hash = self.hasher.hash_one(key);
         if let Some(place) = self.find(key, hash) {

@@ -1,6 +1,8 @@
 //! The record: what happened, as typed values. Writers (EVE JSON, text, store) live in the daemon.
 
-use policy::{Direction, DnsAnswer, RuleId, Timestamp};
+use std::sync::Arc;
+
+use policy::{Direction, DnsAnswer, HostField, RuleId, Timestamp};
 use wire::dns::RecordType;
 use wire::{FiveTuple, MalformedKind};
 
@@ -121,6 +123,8 @@ pub enum Alert {
         rule: RuleId,
         /// What became of the packet.
         verdict: Verdict,
+        /// The host that its client asks for, of rules that name hosts.
+        host: Option<AskedHost>,
     },
     /// A detector found an offender.
     Detector {
@@ -131,6 +135,15 @@ pub enum Alert {
         /// Whether the source is dropped from now on.
         banned: bool,
     },
+}
+
+/// A host that a client asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedHost {
+    /// Where it asked.
+    pub field: HostField,
+    /// As sent, without port; bytes that are no printable ASCII are escaped as in Rust.
+    pub host: Box<str>,
 }
 
 /// Why a flow ended.
@@ -179,6 +192,9 @@ pub struct FlowRecord {
     pub reason: Reason,
     /// Why it ended; `None` while it lives.
     pub ended: Option<FlowEnd>,
+    /// The name that its client had resolved to the address it went to, where the answer was seen. Whoever answers in a name
+    /// server's place can put any name here.
+    pub name: Option<Arc<str>>,
 }
 
 /// Sums since the begin.

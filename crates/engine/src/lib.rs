@@ -22,6 +22,7 @@ mod impossible;
 mod index;
 mod inspect;
 mod offender;
+mod resolved;
 mod rules;
 pub mod verdict;
 
@@ -29,7 +30,8 @@ pub use ban::{Ban, BanOrigin, BanRefused, Detector, Evidence, NoSource};
 pub use detect::Over;
 pub use engine::{Arrival, Decision, Engine, Inspect, Known, Setup, TrackedEnd};
 pub use event::{
-    Alert, DnsListed, DnsQuestion, Event, EventBody, FlowEnd, FlowRecord, PacketFacts, Totals,
+    Alert, AskedHost, DnsListed, DnsQuestion, Event, EventBody, FlowEnd, FlowRecord, PacketFacts,
+    Totals,
 };
 pub use evidence::{Pattern, Shape, Technique};
 pub use facts::Probe;

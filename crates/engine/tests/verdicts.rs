@@ -527,3 +527,59 @@ fn flows_and_bans_survive_a_reload() {
         Reason::Banned(prefix)
     );
 }
+
+/// Behind a first packet that is not let through, nothing is established (`nf_confirm` is never reached).
+#[test]
+fn a_refused_first_packet_begins_no_flow() {
+    let mut evil = tcp_port(Action::Deny, 80);
+    evil.content = Some(policy::Content {
+        pattern: Some(policy::Pattern::Contains {
+            bytes: b"evil".to_vec(),
+            ignore_case: false,
+        }),
+        min_len: 1,
+        max_len: None,
+        scope: policy::Scope::Stream { depth: 1_000 },
+        every_packet: false,
+    });
+    let mut bench = Bench::new(plan(vec![evil, tcp_port(Action::Allow, 80)]));
+    let picked_up = tcp(CLIENT, 40_000, HOST, 80, ACK, 1, b"evil");
+    assert_eq!(bench.verdict(Direction::In, &picked_up), Verdict::Drop);
+    assert_eq!(bench.engine.flows().count(), 0);
+    // It answers nothing: the rules are asked, and going out is allowed by the default alone.
+    let answer = tcp(HOST, 80, CLIENT, 40_000, ACK, 1, b"");
+    let decision = bench.packet(Direction::Out, &answer);
+    assert_eq!(decision.reason, Reason::Default(Direction::Out));
+}
+
+/// A SYN that is answered by a reset, or taken back by one, leaves nothing behind that a SYN+ACK or a FIN could belong to.
+#[test]
+fn a_connection_that_is_reset_unanswered_is_forgotten() {
+    for (direction, from, to) in [
+        (Direction::In, CLIENT, HOST),
+        (Direction::Out, HOST, CLIENT),
+    ] {
+        let mut bench = Bench::new(plan(vec![rule(Action::Allow)]));
+        let ports = |source: &str| {
+            if source == CLIENT {
+                (40_000, 80)
+            } else {
+                (80, 40_000)
+            }
+        };
+        let syn = tcp(CLIENT, 40_000, HOST, 80, SYN, 1, b"");
+        assert_eq!(bench.verdict(Direction::In, &syn), Verdict::Allow);
+        let (source_port, port) = ports(from);
+        let reset = tcp(from, source_port, to, port, RST, 2, b"");
+        assert_eq!(bench.verdict(direction, &reset), Verdict::Allow);
+        for flags in [SYN_ACK, FIN_ACK, RST] {
+            let late = tcp(HOST, 80, CLIENT, 40_000, flags, 9, b"");
+            let decision = bench.packet(Direction::Out, &late);
+            assert_eq!(
+                decision.reason,
+                Reason::Invalid(engine::Invalid::TcpNoConnection),
+                "{flags:#x} behind a reset that went {direction}"
+            );
+        }
+    }
+}

@@ -98,6 +98,8 @@ pub enum Cause {
     UdpFlood,
     /// An ICMP error on its way out: what it quotes asked for something that is not there.
     Refusal,
+    /// What a name server answers, for the names of addresses.
+    Answer,
     /// No rule decided, and a network needs it.
     Essential(Essential),
     /// No rule decided.
@@ -117,6 +119,7 @@ impl Cause {
             Self::IcmpFlood,
             Self::UdpFlood,
             Self::Refusal,
+            Self::Answer,
         ];
         single
             .into_iter()
@@ -140,6 +143,7 @@ impl Cause {
             Self::IcmpFlood => "flood-icmp",
             Self::UdpFlood => "flood-udp",
             Self::Refusal => "refusal",
+            Self::Answer => "answer",
             Self::Essential(kind) => kind.name(),
             Self::Default(Direction::In) => "default-in",
             Self::Default(Direction::Out) => "default-out",

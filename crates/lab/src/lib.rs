@@ -19,10 +19,12 @@ mod link;
 mod live_frames;
 mod netns;
 mod process;
+mod tap;
 mod topology;
 
 pub use link::veth;
 pub use live_frames::LiveFrames;
 pub use netns::{Netns, available};
 pub use process::{Guard, TIME_LIMIT};
+pub use tap::{Ears, Heard, Mouth, Tap, stay_on_one_processor};
 pub use topology::Topology;

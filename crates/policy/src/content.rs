@@ -2,6 +2,8 @@
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use crate::host::{HostField, HostPattern};
+
 /// Longest pattern, in bytes as written for a regular expression and as compared for the others.
 pub const LONGEST_PATTERN: usize = 4_096;
 
@@ -52,6 +54,29 @@ pub struct Content {
 impl Content {
     /// Payload bytes in the rule's direction after which a flow is settled when the rule does not say otherwise.
     pub const SETTLE_BYTES: u32 = 16 * 1024;
+
+    /// The condition that the client of a TCP stream asks for one of these hosts.
+    pub fn of_hosts(field: HostField, mut hosts: Vec<HostPattern>) -> Self {
+        hosts.sort_unstable();
+        hosts.dedup();
+        Self {
+            pattern: Some(Pattern::Host { field, hosts }),
+            min_len: 1,
+            max_len: None,
+            scope: Scope::Stream {
+                depth: Self::SETTLE_BYTES,
+            },
+            every_packet: false,
+        }
+    }
+
+    /// The hosts that it asks for, and where.
+    pub fn hosts(&self) -> Option<(HostField, &[HostPattern])> {
+        match &self.pattern {
+            Some(Pattern::Host { field, hosts }) => Some((*field, hosts)),
+            Some(Pattern::At { .. } | Pattern::Contains { .. } | Pattern::Regex(_)) | None => None,
+        }
+    }
 }
 
 /// What to look for in the bytes.
@@ -75,6 +100,14 @@ pub enum Pattern {
     },
     /// A regular expression over bytes (syntax of the `regex` crate, Unicode off), validated and of bounded size.
     Regex(String),
+    /// A client that asks for one of these hosts. In the stream, whatever the scope says: from its begin until the name is read,
+    /// or of HTTP as long as it lives, in each of its requests.
+    Host {
+        /// Where it asks.
+        field: HostField,
+        /// The hosts; sorted, each once, at least one.
+        hosts: Vec<HostPattern>,
+    },
 }
 
 /// Where a pattern is looked for.

@@ -4,6 +4,7 @@
 //! kernel backends have to agree with it about rules, and their tests may use it as an oracle.
 
 use crate::content::{Content, Pattern, Scope, compile_regex};
+use crate::host::{AskedHost, Asks};
 use crate::plan::{Plan, Rule, RuleId};
 use crate::protocol;
 use crate::time::Timestamp;
@@ -33,11 +34,24 @@ pub fn rule_matches(plan: &Plan, rule: &Rule, packet: &Witness, now: Timestamp) 
         && rule.content.as_ref().is_none_or(|content| {
             // Only these protocols have streams; for the others a stream is the packet.
             let has_stream = packet.protocol == protocol::TCP;
-            content_matches(content, &packet.payload, has_stream)
+            match content.hosts() {
+                Some(_) => has_stream && asks_for(content, packet.asks.as_ref()),
+                None => content_matches(content, &packet.payload, has_stream),
+            }
         })
 }
 
-/// Whether a content condition holds for a payload that is also the begin of its stream.
+/// Whether what the client asks for is among the hosts of a content condition. It is told, not read from the payload.
+fn asks_for(content: &Content, asks: Option<&Asks>) -> bool {
+    let (Some((field, hosts)), Some(asks)) = (content.hosts(), asks) else {
+        return false;
+    };
+    let asked = AskedHost::new(asks.host.as_bytes());
+    asks.field == field && hosts.iter().any(|host| host.matches(&asked))
+}
+
+/// Whether a content condition holds for a payload that is also the begin of its stream. For one of hosts it does not, as no
+/// TLS or HTTP is read here.
 pub fn content_matches(content: &Content, payload: &[u8], has_stream: bool) -> bool {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     if length == 0 || length < content.min_len || content.max_len.is_some_and(|most| length > most)
@@ -75,6 +89,7 @@ pub fn content_matches(content: &Content, payload: &[u8], has_stream: bool) -> b
         Some(Pattern::Regex(pattern)) => {
             compile_regex(pattern).is_ok_and(|regex| regex.is_match(seen))
         }
+        Some(Pattern::Host { .. }) => false,
     }
 }
 
@@ -147,6 +162,7 @@ mod tests {
             destination_port: Some(22),
             interface: Some("eth0".to_owned()),
             payload: vec![0x68, 0],
+            asks: None,
         };
         assert_eq!(
             packet.to_string(),
@@ -159,6 +175,15 @@ mod tests {
             packet.to_string(),
             "in tcp [2001:db8::7]:40000 to [2001:db8::1]:22"
         );
+        packet.asks = Some(Asks {
+            field: crate::host::HostField::HttpHost,
+            host: "a.example".to_owned(),
+        });
+        assert_eq!(
+            packet.to_string(),
+            "in tcp [2001:db8::7]:40000 to [2001:db8::1]:22 http-host a.example"
+        );
+        packet.asks = None;
         (packet.source_port, packet.destination_port, packet.protocol) = (None, None, 200);
         assert_eq!(packet.to_string(), "in 200 2001:db8::7 to 2001:db8::1");
     }

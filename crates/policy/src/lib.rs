@@ -15,6 +15,7 @@ pub mod content;
 pub mod diagnostic;
 pub mod dns;
 pub mod evaluate;
+pub mod host;
 pub mod lint;
 pub mod list;
 pub mod load;
@@ -42,6 +43,7 @@ pub use content::{Content, Pattern, Scope, compile_regex};
 pub use diagnostic::{Diagnostic, Severity};
 pub use dns::{DnsAnswer, DnsFilter, DnsLog};
 pub use evaluate::first_match;
+pub use host::{AskedHost, Asks, HostField, HostPattern};
 pub use lint::lint;
 pub use load::{
     Format, Keeper, Kept, Loaded, LoadedList, NothingKept, Stale, Stamp, load_path, load_path_with,

@@ -195,7 +195,7 @@ fn dead_rule(plan: &Plan, now: Timestamp, rule: &Rule, dead: &cover::Dead) -> Di
             "{} never decides a packet: {others} {matches} all of its packets first",
             named(rule)
         );
-        if by.iter().any(|other| other.content != rule.content) {
+        if rule.content.is_some() && by.iter().any(|other| other.content.is_none()) {
             // They pass as part of an established flow, and only content rules are asked about them.
             message.push_str(", but for answers of flows that began the other way");
         }

@@ -6,6 +6,7 @@ mod addresses;
 mod describe;
 mod detect;
 mod dns;
+mod hosts;
 mod later;
 mod payload;
 mod ports;
@@ -27,6 +28,8 @@ pub(crate) use sets::{ListFile, SetDraft, Sets, sets};
 
 /// Most rules in a policy.
 pub(crate) const MOST_RULES: usize = 100_000;
+/// Most names in `sni` or `http_host` of a rule.
+pub(crate) const MOST_HOSTS: usize = 10_000;
 /// Most named sets in a policy.
 pub(crate) const MOST_SETS: usize = 1_000;
 /// Most address ranges in all sets and rules of a policy together.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::host::Asks;
 use crate::plan::Direction;
 use crate::protocol;
 
@@ -28,6 +29,8 @@ pub struct Witness {
     pub interface: Option<String>,
     /// Its payload; empty for a packet without one. It is taken for the begin of the stream too.
     pub payload: Vec<u8>,
+    /// What the client asks for in its payload, which is then left out above.
+    pub asks: Option<Asks>,
 }
 
 impl fmt::Display for Witness {
@@ -45,6 +48,9 @@ impl fmt::Display for Witness {
         )?;
         if let Some(interface) = &self.interface {
             write!(f, " on {interface}")?;
+        }
+        if let Some(asks) = &self.asks {
+            write!(f, " {asks}")?;
         }
         if !self.payload.is_empty() {
             f.write_str(" payload")?;

@@ -3,6 +3,7 @@
 mod ban;
 mod connections;
 mod decide;
+mod dns;
 mod firewalls;
 mod flood;
 mod load;
@@ -15,6 +16,7 @@ mod replay;
 mod report;
 mod tcp;
 mod threshold;
+mod whole;
 mod worker;
 
 use std::time::{Duration, Instant};
@@ -34,6 +36,8 @@ pub(crate) enum Bench {
     Connections,
     /// Cost of a decision with 10 to 10,000 rules.
     Decide,
+    /// Answers a second of dnsmasq behind `[dns]`, beside dnsmasq alone.
+    Dns,
     /// Time to load 100,000 and 1,000,000 addresses of a feed, and that nothing passes meanwhile.
     Load,
     /// Memory and time of a list of 100,000 and 1,000,000 domain names, beside a hash set and an automaton.
@@ -75,6 +79,7 @@ fn figures(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         Bench::Ban => ban::run(),
         Bench::Connections => connections::run(),
         Bench::Decide => Ok(decide::run()),
+        Bench::Dns => dns::run(),
         Bench::Load => load::run(),
         Bench::Names => names::run(),
         Bench::Nfqueue => nfqueue::run(),
@@ -98,6 +103,7 @@ fn all() -> anyhow::Result<Vec<Figure>> {
         ("signatures", Bench::Signatures),
         ("throughput", Bench::Throughput),
         ("connections", Bench::Connections),
+        ("dns", Bench::Dns),
         ("load", Bench::Load),
         ("ban", Bench::Ban),
         ("threshold", Bench::Threshold),

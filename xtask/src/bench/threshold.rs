@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use lab::{Netns, Topology};
+use lab::Topology;
 
-use super::peer::Folder;
 use super::report::{Figure, Target, go_on, pause, percentile};
-use crate::demonstration::beside_this_program;
+use super::whole::Whole;
 
 const SOURCES: u32 = 150;
 /// Denied packets that make an offender.
@@ -27,30 +26,12 @@ const POLICY: &str = "mode = \"enforce\"\n\
 const WATCHED: Duration = Duration::from_millis(20);
 
 pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
-    let program = beside_this_program("portcullis")?.display().to_string();
-    let folder = Folder::new("threshold")?;
-    let at = |name: &str| folder.path().join(name).display().to_string();
-    std::fs::write(at("policy.toml"), POLICY)?;
     let lab = Topology::new()?;
     let addresses: String = (0..SOURCES)
         .map(|number| format!("ip address add {}/24 dev s0\n", source(number)))
         .collect();
     lab.attacker.sh(&addresses)?;
-    let (config, state, log, socket) = (at("policy.toml"), at("state"), at("log"), at("api.sock"));
-    let arguments = [
-        "run",
-        "--config",
-        &config,
-        "--state-dir",
-        &state,
-        "--log-dir",
-        &log,
-        "--socket",
-        &socket,
-        "--no-web",
-    ];
-    let daemon = lab.server.spawn(&program, &arguments)?;
-    wait_for(&lab.server, &program, &socket)?;
+    let daemon = Whole::start(&lab.server, POLICY, &[])?;
     let echo = lab.server.enter(|| UdpSocket::bind("0.0.0.0:5353"))??;
     echo.set_read_timeout(Some(Duration::from_millis(100)))?;
     let done = &AtomicBool::new(false);
@@ -70,16 +51,13 @@ pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
         ensure!(answering.join().is_ok(), "the service ended");
         times?
     })?;
-    let bans = lab
-        .server
-        .run(&program, &["--socket", &socket, "bans", "--json"])?;
+    let bans = daemon.ask(&["bans", "--json"])?;
     let banned = bans.matches("\"prefix\"").count();
     ensure!(
         banned == SOURCES as usize,
         "{banned} of {SOURCES} were banned"
     );
-    daemon.stop(Duration::from_secs(10))?;
-    lab.server.run(&program, &["--socket", &socket, "flush"])?;
+    daemon.stop()?;
     let [p50, p99, worst] = [50, 99, 100].map(|part| percentile(times.clone(), part));
     println!(
         "threshold: from the packet to the drop in the kernel, {SOURCES} sources: p50 {p50:.3} ms, p99 {p99:.3} ms, worst {worst:.3} ms"
@@ -94,20 +72,6 @@ pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
 
 fn source(number: u32) -> String {
     format!("10.77.2.{}", 100 + number)
-}
-
-fn wait_for(server: &Netns, program: &str, socket: &str) -> anyhow::Result<()> {
-    for _ in 0..100 {
-        if server
-            .output(program, &["--socket", socket, "status"])?
-            .status
-            .success()
-        {
-            return Ok(());
-        }
-        pause(Duration::from_millis(50))?;
-    }
-    anyhow::bail!("the daemon does not answer")
 }
 
 /// Makes one source an offender; milliseconds until nothing of it passes.

@@ -29,7 +29,12 @@ pub(super) fn rules(
         if let Some(interface) = &rule.interface {
             port.push_str(&format!(" on {interface}"));
         }
-        if rule.content {
+        for (clause, hosts) in [("sni", &rule.sni), ("http-host", &rule.http_host)] {
+            if !hosts.is_empty() {
+                port.push_str(&format!(" {clause} {}", hosts.join(",")));
+            }
+        }
+        if rule.content && rule.sni.is_empty() && rule.http_host.is_empty() {
             port.push_str(" +content");
         }
         table.row([
@@ -100,6 +105,15 @@ pub(super) fn sets(
     Ok(Exit::Done)
 }
 
+/// Where a flow goes, and by which name its client knows it.
+fn destination(flow: &Flow) -> String {
+    let end = endpoint(&flow.dest_ip, flow.dest_port);
+    match &flow.name {
+        Some(name) => format!("{end} {name}"),
+        None => end,
+    }
+}
+
 /// Live flows.
 pub(super) fn flows(
     daemon: &Client,
@@ -134,7 +148,7 @@ pub(super) fn flows(
             Cell::new(&flow.direction),
             Cell::new(&flow.proto),
             Cell::new(endpoint(&flow.src_ip, flow.src_port)),
-            Cell::new(endpoint(&flow.dest_ip, flow.dest_port)),
+            Cell::new(destination(flow)),
             Cell::new(flow.state.as_deref().unwrap_or("")),
             number(flow.pkts_toserver),
             number(flow.pkts_toclient),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use daemon::api::{DEFAULT_SOCKET, Decided, Rule, TestRequest, TestResult};
 use engine::{Engine, Setup, Verdict};
-use policy::{Action, AddressSet, Witness};
+use policy::{Action, AddressSet, HostField, Witness};
 
 use crate::args::{self, DEFAULT_POLICY};
 use crate::client::Client;
@@ -154,6 +154,15 @@ fn packets(asked: &args::Test) -> Result<Packets, Failure> {
     for packet in &mut packets {
         if let Some(payload) = &payload {
             packet.payload.clone_from(payload);
+        }
+        let hosts = [
+            (HostField::Sni, &asked.sni),
+            (HostField::HttpHost, &asked.host),
+        ];
+        for (field, host) in hosts {
+            if let Some(host) = host {
+                tuple::ask(packet, field, host).map_err(Failure::Usage)?;
+            }
         }
         if asked.interface.is_some() {
             packet.interface.clone_from(&asked.interface);

@@ -11,8 +11,10 @@ mod failure;
 mod filtering;
 #[allow(dead_code, reason = "each test binary uses its own part of this")]
 mod firewall;
+mod hosts;
 mod names;
 mod network;
 mod policies;
+mod resolved;
 mod showing;
 mod teardown;

@@ -6,6 +6,7 @@ mod common;
 
 mod bans;
 mod calling;
+mod hosts;
 mod policies;
 mod refusals;
 mod replays;

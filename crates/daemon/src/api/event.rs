@@ -70,6 +70,9 @@ pub struct Flow {
     pub end: Time,
     /// TCP state by the kernel's name, for TCP.
     pub state: Option<String>,
+    /// The name that its client had resolved to the destination, where the answer was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Why its first packet was allowed.
     pub decided: Decided,
 }

@@ -31,6 +31,12 @@ pub struct Rule {
     pub log: bool,
     /// Whether it looks into the payload.
     pub content: bool,
+    /// The TLS server names that it matches; left out when it asks for none, as the next. At most eight are written out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sni: Vec<String>,
+    /// The HTTP hosts that it matches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http_host: Vec<String>,
     /// Until when it counts.
     pub expires: Option<Time>,
     /// The file it was written in.

@@ -32,6 +32,12 @@ pub struct TestPacket {
     /// Its payload, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_hex: Option<String>,
+    /// Instead of a payload: the TLS server name that its client asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// Instead of a payload: the HTTP host that its client asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_host: Option<String>,
 }
 
 /// What would become of it: the shape of `test --json`, which is [`super::Decided`] and the packet.

@@ -2,7 +2,7 @@
 
 use engine::Probe;
 use ipnet::IpNet;
-use policy::{AddressMatch, Direction, Mode, NamedSet, Timestamp, protocol};
+use policy::{AddressMatch, Direction, HostField, Mode, NamedSet, Timestamp, protocol};
 
 use super::Guard;
 use super::apply::mode_name;
@@ -64,6 +64,8 @@ impl Guard {
                 }),
                 log: rule.log,
                 content: rule.content.is_some(),
+                sni: hosts_text(rule, HostField::Sni),
+                http_host: hosts_text(rule, HostField::HttpHost),
                 expires: rule.expires.map(Into::into),
                 file: rule.position.file.clone(),
                 line: rule.position.line,
@@ -295,11 +297,14 @@ pub fn probe(packet: &api::TestPacket) -> Result<Probe, AnswerError> {
         destination_port: packet.destination_port,
         icmp: None,
         interface: packet.interface.clone(),
-        payload: match &packet.payload_hex {
-            Some(text) => {
+        payload: match (&packet.payload_hex, &packet.sni, &packet.http_host) {
+            (None, None, None) => Vec::new(),
+            (Some(text), None, None) => {
                 bytes(text).ok_or_else(|| wrong(format!("{text:?} is no hexadecimal payload")))?
             }
-            None => Vec::new(),
+            (None, Some(host), None) => HostField::Sni.first_bytes(host),
+            (None, None, Some(host)) => HostField::HttpHost.first_bytes(host),
+            _ => return Err(wrong("payload, sni and http_host at once".to_owned())),
         },
     })
 }
@@ -332,6 +337,17 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
         .remainder()
         .is_empty()
         .then(|| pairs.map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+/// The hosts that a rule names there, and how many more there are.
+fn hosts_text(rule: &policy::Rule, field: HostField) -> Vec<String> {
+    let hosts = rule.content.as_ref().and_then(policy::Content::hosts);
+    let hosts = hosts.filter(|(of, _)| *of == field).map(|(_, hosts)| hosts);
+    let hosts = hosts.unwrap_or_default();
+    let more = hosts.len().saturating_sub(WRITTEN_OUT);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    let written = hosts.iter().take(WRITTEN_OUT).map(ToString::to_string);
+    written.chain(more).collect()
 }
 
 fn address_text(address: &AddressMatch, sets: &[NamedSet]) -> String {

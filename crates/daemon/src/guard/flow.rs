@@ -49,7 +49,7 @@ impl Guard {
                     (
                         tracked.tuple,
                         self.way(&tracked.tuple),
-                        record(tracked, begin, now, None),
+                        self.record(tracked, begin, now, None),
                         begin.is_some(),
                     )
                 })
@@ -80,6 +80,7 @@ impl Guard {
                 start: begin_known.then(|| record.start.into()),
                 end: record.end.into(),
                 state: record.tcp_state.map(str::to_owned),
+                name: record.name.as_deref().map(str::to_owned),
                 decided: decided(plan, Verdict::Allow, record.reason),
             })
             .collect())
@@ -196,8 +197,30 @@ impl Guard {
             direction: Some(self.way(&tracked.tuple)),
             interface: None,
             flow_id: Some(flow_id(&tracked.tuple, begin)),
-            body: EventBody::Flow(record(tracked, begin, now, Some(end))),
+            body: EventBody::Flow(self.record(tracked, begin, now, Some(end))),
         });
+    }
+
+    fn record(
+        &self,
+        tracked: &Tracked,
+        begin: Option<Begin>,
+        now: Timestamp,
+        ended: Option<FlowEnd>,
+    ) -> FlowRecord {
+        let start = begin.map_or(now, |begin| begin.at);
+        FlowRecord {
+            start,
+            end: now,
+            packets_to_server: tracked.sent.0,
+            packets_to_client: tracked.received.0,
+            bytes_to_server: tracked.sent.1,
+            bytes_to_client: tracked.received.1,
+            tcp_state: tracked.tcp_state,
+            reason: begin.map_or(Reason::Established, |begin| begin.reason),
+            ended,
+            name: self.engine.name_of(&tracked.tuple, start),
+        }
     }
 
     /// Which way a flow goes, by whose addresses its ends are.
@@ -210,25 +233,6 @@ impl Guard {
         } else {
             Direction::Forward
         }
-    }
-}
-
-fn record(
-    tracked: &Tracked,
-    begin: Option<Begin>,
-    now: Timestamp,
-    ended: Option<FlowEnd>,
-) -> FlowRecord {
-    FlowRecord {
-        start: begin.map_or(now, |begin| begin.at),
-        end: now,
-        packets_to_server: tracked.sent.0,
-        packets_to_client: tracked.received.0,
-        bytes_to_server: tracked.sent.1,
-        bytes_to_client: tracked.received.1,
-        tcp_state: tracked.tcp_state,
-        reason: begin.map_or(Reason::Established, |begin| begin.reason),
-        ended,
     }
 }
 

@@ -129,8 +129,10 @@ impl Guard {
         }
         // Who is only to be told of it hears of the packet again from what decides about it.
         let Some(verdict) = tag.outcome.verdict() else {
-            if tag.cause == Cause::Refusal {
-                self.refused(packet, arrival.now);
+            match tag.cause {
+                Cause::Refusal => self.refused(packet, arrival.now),
+                Cause::Answer => self.engine.learn_answer(packet, arrival.now),
+                _ => {}
             }
             return;
         };
@@ -168,7 +170,7 @@ impl Guard {
                 protocol::ICMP | protocol::ICMPV6 => Invalid::IcmpNoFlow,
                 _ => Invalid::Gre,
             }),
-            Cause::Related | Cause::Refusal => Reason::Related,
+            Cause::Related | Cause::Refusal | Cause::Answer => Reason::Related,
             Cause::Rule(rule) => Reason::Rule(rule),
             Cause::Limited(rule) => Reason::Limited(rule),
             Cause::Rate => Reason::Flood(Detector::Rate),
@@ -222,6 +224,7 @@ fn over(cause: Cause) -> Option<Over> {
         | Cause::Invalid
         | Cause::Related
         | Cause::Refusal
+        | Cause::Answer
         | Cause::Rule(_)
         | Cause::Limited(_)
         | Cause::Essential(_)

@@ -78,7 +78,7 @@ fn totals_of(counters: &Counters, plan: &Plan) -> Totals {
                 Some(Response::Limit | Response::Ban) => &mut totals.dropped,
                 Some(Response::Alert) | None => continue,
             },
-            Cause::Refusal => continue,
+            Cause::Refusal | Cause::Answer => continue,
             // These matched their rule too, and are counted there as passed.
             Cause::Limited(_) => {
                 totals.allowed = totals.allowed.saturating_sub(count.packets);

@@ -329,13 +329,26 @@ fn dns_body(event: &Event, question: &DnsQuestion, context: Context<'_>) -> Map<
 
 fn alert_body(alert: &Alert, context: Context<'_>) -> Map<String, Value> {
     match alert {
-        Alert::Content { rule, verdict } => {
+        Alert::Content {
+            rule,
+            verdict,
+            host,
+        } => {
             let why = decided(context.plan, *verdict, Reason::Rule(*rule));
             let alert = match explain::rule(context.plan, *rule) {
                 Some(rule) => rule_alert(rule, *verdict, &why, "Content rule"),
                 None => json!({ "signature": why.text, "action": alert_action(*verdict) }),
             };
-            object([("alert", alert), ("metadata", pktvars(&why, context))])
+            let mut body = object([("alert", alert), ("metadata", pktvars(&why, context))]);
+            if let Some(asked) = host {
+                let (protocol, field) = match asked.field {
+                    policy::HostField::Sni => ("tls", "sni"),
+                    policy::HostField::HttpHost => ("http", "hostname"),
+                };
+                body.insert("app_proto".to_owned(), json!(protocol));
+                body.insert(protocol.to_owned(), json!({ field: asked.host }));
+            }
+            body
         }
         Alert::Detector {
             detector,
@@ -406,6 +419,10 @@ fn flow_body(
     context: Context<'_>,
 ) -> Map<String, Value> {
     let why = decided(context.plan, Verdict::Allow, flow.reason);
+    let mut vars = var(&why, context);
+    if let Some(name) = &flow.name {
+        vars["name"] = json!(&**name);
+    }
     let closed = flow.ended == Some(engine::FlowEnd::Closed);
     let state = match (closed, flow.packets_to_client) {
         (true, _) => "closed",
@@ -427,7 +444,7 @@ fn flow_body(
                 "reason": flow.ended.map_or("active", engine::FlowEnd::name),
             }),
         ),
-        ("metadata", json!({ "flowvars": [var(&why, context)] })),
+        ("metadata", json!({ "flowvars": [vars] })),
     ]);
     let tcp = tuple.is_some_and(|tuple| tuple.protocol == policy::protocol::TCP);
     if let Some(state) = flow.tcp_state.filter(|_| tcp) {

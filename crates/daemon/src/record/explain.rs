@@ -1,7 +1,7 @@
 //! A verdict and its typed reason in words, with the rule and where it was written: the same in every record, screen and answer.
 
 use engine::{DnsQuestion, DnsRefusal, Invalid, Reason, Verdict};
-use policy::{Action, Direction, Plan, Rule, RuleId};
+use policy::{Action, Direction, HostField, Plan, Rule, RuleId};
 
 use crate::api::Decided;
 
@@ -83,6 +83,15 @@ fn refusal(plan: &Plan, refusal: DnsRefusal) -> String {
         DnsRefusal::Ambiguous => "questions to name servers are looked at, and client and server could take this segment for different bytes".to_owned(),
         DnsRefusal::Memory => "questions to name servers are looked at, and the memory for streams is used up, or its source's share of it; see [limits] stream_bytes".to_owned(),
     }
+}
+
+/// `: it asks for the TLS server ads.example`.
+pub(crate) fn asked_host(asked: &engine::AskedHost) -> String {
+    let what = match asked.field {
+        HostField::Sni => "TLS server",
+        HostField::HttpHost => "HTTP host",
+    };
+    format!(": it asks for the {what} {}", asked.host)
 }
 
 /// The rule of an id, if the plan has it. An event may be older than the plan.

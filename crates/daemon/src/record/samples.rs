@@ -178,7 +178,21 @@ pub(crate) fn events() -> Vec<Event> {
     });
     for verdict in [Verdict::Allow, Verdict::Drop, Verdict::Reject] {
         for rule in [RuleId(0), RuleId(7)] {
-            bodies.push(EventBody::Alert(Alert::Content { rule, verdict }));
+            let host = |field, host: &str| engine::AskedHost {
+                field,
+                host: host.into(),
+            };
+            for host in [
+                None,
+                Some(host(policy::HostField::Sni, "www.ads.example")),
+                Some(host(policy::HostField::HttpHost, "[2001:db8::1]")),
+            ] {
+                bodies.push(EventBody::Alert(Alert::Content {
+                    rule,
+                    verdict,
+                    host,
+                }));
+            }
         }
     }
     for detector in Detector::ALL {
@@ -205,6 +219,7 @@ pub(crate) fn events() -> Vec<Event> {
             tcp_state: Some("ESTABLISHED"),
             reason: Reason::Rule(RuleId(0)),
             ended,
+            name: ended.map(|_| "www.good.example".into()),
         }));
     }
     bodies.push(EventBody::Ban(ban()));

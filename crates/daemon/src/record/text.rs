@@ -34,19 +34,24 @@ pub fn line(event: &Event, context: Context<'_>) -> Option<String> {
             let tuple = event.tuple.as_ref();
             (action, explain::question(question, tuple).text)
         }
-        EventBody::Alert(Alert::Content { rule, verdict }) => {
+        EventBody::Alert(Alert::Content {
+            rule,
+            verdict,
+            host,
+        }) => {
             let what = if *verdict == Verdict::Allow {
                 "passed"
             } else {
                 "stopped"
             };
-            (
-                "ALERT",
-                format!(
-                    "{what} by content {}",
-                    explain::rule_text(context.plan, *rule)
-                ),
-            )
+            let mut why = format!(
+                "{what} by content {}",
+                explain::rule_text(context.plan, *rule)
+            );
+            if let Some(asked) = host {
+                why.push_str(&explain::asked_host(asked));
+            }
+            ("ALERT", why)
         }
         EventBody::Alert(Alert::Detector {
             detector,

@@ -68,7 +68,7 @@ impl Entry {
                 verdict, reason, ..
             } => (*verdict, Some(*reason)),
             EventBody::Logged { rule, .. } => (Verdict::Allow, Some(Reason::Rule(*rule))),
-            EventBody::Alert(Alert::Content { rule, verdict }) => {
+            EventBody::Alert(Alert::Content { rule, verdict, .. }) => {
                 (*verdict, Some(Reason::Rule(*rule)))
             }
             EventBody::Flow(flow) => (Verdict::Allow, Some(flow.reason)),

@@ -7,9 +7,9 @@ use policy::{Action, DefaultAction, Direction, Plan, RuleId, Timestamp};
 use wire::Packet;
 
 use super::answer::Sender;
-use super::{Arrival, Decision, Engine, Inspect, Known};
+use super::{Arrival, Decision, Engine, Inspect, Known, facts_of};
 use crate::essential::essential;
-use crate::event::{Alert, EventBody};
+use crate::event::{Alert, AskedHost, EventBody};
 use crate::facts::{Facts, Probe};
 use crate::flow::{FlowSlot, Located, State};
 use crate::impossible::impossible;
@@ -53,6 +53,12 @@ impl Engine {
             self.denied_flows
                 .note(&case.located, verdict, reason, arrival.now);
         }
+        if decided.verdict == Verdict::Reject && arrival.known.is_none() {
+            self.flows.reset(&case.located);
+        }
+        if decided.verdict == Verdict::Allow && case.located.answers() {
+            self.learn_answer(packet, arrival.now);
+        }
         self.settle(&case.facts, &decided, frames, arrival.now);
         Decision {
             verdict: decided.verdict,
@@ -65,7 +71,13 @@ impl Engine {
 
     /// The whole decision, in the order of the language.
     pub(super) fn decide(&mut self, case: &Case<'_>) -> Decided {
-        if let Some(reason) = self.shield(&case.facts, case.arrival.now) {
+        if let Some((reason, end)) = self.shield(&case.facts, case.arrival.now) {
+            if end == case.facts.destination && case.arrival.known.is_none() {
+                // The kernel looks at destinations behind connection tracking, which has followed the packet by then. What it
+                // tells of its flow is no news: nobody hears of the packet.
+                self.state(case);
+                self.flows.take_news();
+            }
             return Decided::drop(reason);
         }
         if let Some(kind) = impossible(&case.facts) {
@@ -103,33 +115,41 @@ impl Engine {
             }
             State::New { flow } => {
                 let decided = self.decide_new(case, flow);
-                self.judge_segment(case, decided, true, false)
+                let decided = self.judge_segment(case, decided, true, false);
+                let is_first = flow.is_none() && case.arrival.known.is_none();
+                if is_first && decided.verdict != Verdict::Allow {
+                    // A packet that does not arrive begins nothing (`nf_confirm`). What the kernel hands up it tracks itself.
+                    self.take_back(&case.located);
+                    return Decided {
+                        flow: None,
+                        ..decided
+                    };
+                }
+                decided
             }
             State::Untracked => self.decide_untracked(&case.facts, case.arrival.now),
         }
     }
 
-    /// Bans, then feeds; neither holds for protected addresses or this host's traffic with itself.
-    pub(super) fn shield(&self, facts: &Facts<'_>, now: Timestamp) -> Option<Reason> {
+    /// Bans, then feeds, of each remote end, with the end that is meant; neither holds for protected addresses or this host's
+    /// traffic with itself.
+    pub(super) fn shield(&self, facts: &Facts<'_>, now: Timestamp) -> Option<(Reason, u128)> {
         if facts.is_loopback() || (self.bans.is_empty() && self.plan.feeds.is_empty()) {
             return None;
         }
-        let remotes = facts.remotes();
-        let exposed = || {
-            remotes
-                .iter()
-                .flatten()
-                .filter(|&&key| !self.protected.contains_key(key))
-        };
-        if let Some(ban) = exposed().find_map(|&key| self.bans.covering(key, now)) {
+        let ends = facts.remotes().into_iter().flatten();
+        ends.filter(|&end| !self.protected.contains_key(end))
+            .find_map(|end| Some((self.shielded(end, now)?, end)))
+    }
+
+    fn shielded(&self, end: u128, now: Timestamp) -> Option<Reason> {
+        if let Some(ban) = self.bans.covering(end, now) {
             return Some(Reason::Banned(ban.prefix));
         }
-        let feeds = &self.plan.feeds;
-        let listed = |feed: &policy::SetId, key: u128| {
-            self.plan.sets[feed.0 as usize].addresses.contains_key(key)
-        };
-        exposed()
-            .find_map(|&key| feeds.iter().copied().find(|feed| listed(feed, key)))
+        let sets = &self.plan.sets;
+        let mut feeds = self.plan.feeds.iter().copied();
+        feeds
+            .find(|feed| sets[feed.0 as usize].addresses.contains_key(end))
             .map(Reason::Feed)
     }
 
@@ -177,38 +197,55 @@ impl Engine {
         let Some(state) = self.flows.get_mut(flow) else {
             return Decided::allow(Reason::Established, None);
         };
-        let handshake = state.handshake
-            || arrival.known.is_some_and(Known::is_established)
-            || facts.tcp_flags.is_none();
+        // That the kernel has seen an answer proves nothing yet: it takes any ACK for one, and any number in a wide window.
+        let is_proven_by_kernel =
+            arrival.known.is_some_and(Known::is_established) && state.began_in_order(reply);
+        // Nor does a connection that was picked up under way.
+        let is_proven = state.handshake && state.by_syn;
+        let handshake = is_proven || is_proven_by_kernel || facts.tcp_flags.is_none();
+        let is_asked = arrival.known.is_some();
         if !state.inspection_begun {
             state.inspection_begun = true;
-            state.inspection = self.inspector.begin(facts, &plan, None);
+            // As the flow's first packet had it: this one may be an answer.
+            let first = facts_of(state.tuple, state.direction);
+            state.inspection = self.inspector.begin(&first, &plan, None);
         }
         if state.inspection.is_none() {
             return Decided::allow(Reason::Established, Some(flow));
         }
-        let inspect = match self
-            .inspector
-            .inspect(state, packet, facts, reply, &plan, now)
-        {
-            Finding::Match(id) => {
-                return self.apply_content(id, facts, Some(flow), handshake, now);
-            }
-            Finding::Again(id) => {
-                let (verdict, reason) = self.rules.act(id, facts, now);
-                let flow = Some(flow);
-                return Decided {
-                    verdict,
-                    reason,
-                    flow,
-                    inspect: more_to_see(verdict),
-                };
-            }
-            Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
-            Finding::Ambiguous => return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous)),
-            Finding::Nothing => Inspect::More,
-            Finding::Settled => Inspect::Settled,
-        };
+        let inspect =
+            match self
+                .inspector
+                .inspect(state, packet, facts, reply, &plan, (now, is_asked))
+            {
+                Finding::Match(id, host) => {
+                    let decided = self.apply_content((id, host), facts, Some(flow), handshake, now);
+                    self.condemn(flow, reply, decided);
+                    return decided;
+                }
+                Finding::Again(id) => {
+                    let (verdict, reason) = self.rules.act(id, facts, now);
+                    if verdict == Verdict::Allow
+                        && let Some(state) = self.flows.get_mut(flow)
+                        && let Some(inspection) = &mut state.inspection
+                    {
+                        inspection.absolve(reply);
+                    }
+                    let flow = Some(flow);
+                    return Decided {
+                        verdict,
+                        reason,
+                        flow,
+                        inspect: more_to_see(verdict),
+                    };
+                }
+                Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
+                Finding::Ambiguous => {
+                    return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
+                }
+                Finding::Nothing => Inspect::More,
+                Finding::Settled => Inspect::Settled,
+            };
         Decided {
             inspect,
             ..Decided::allow(Reason::Established, Some(flow))
@@ -252,12 +289,24 @@ impl Engine {
             }
             if state.inspection.is_some() {
                 // Its own payload was asked already; this puts it at the begin of the stream.
-                inspect = match self
-                    .inspector
-                    .inspect(state, packet, facts, false, &plan, now)
-                {
-                    Finding::Match(id) | Finding::Again(id) => {
-                        return self.apply_content(id, facts, slot, false, now);
+                let is_asked = arrival.known.is_some();
+                inspect = match self.inspector.inspect(
+                    state,
+                    packet,
+                    facts,
+                    false,
+                    &plan,
+                    (now, is_asked),
+                ) {
+                    Finding::Match(id, host) => {
+                        let decided = self.apply_content((id, host), facts, slot, false, now);
+                        if let Some(flow) = slot {
+                            self.condemn(flow, false, decided);
+                        }
+                        return decided;
+                    }
+                    Finding::Again(id) => {
+                        return self.apply_content((id, None), facts, slot, false, now);
                     }
                     Finding::NoMemory => {
                         return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
@@ -285,9 +334,9 @@ impl Engine {
         {
             return decided;
         }
-        if let Some(id) = self.first_match(&plan, facts, now) {
+        if let Some((id, host)) = self.first_match(&plan, facts, now) {
             if self.rules.brief(id).has_content {
-                return self.apply_content(id, facts, None, facts.tcp_flags.is_none(), now);
+                return self.apply_content((id, host), facts, None, facts.tcp_flags.is_none(), now);
             }
             let (verdict, reason) = self.rules.act(id, facts, now);
             self.act_on_match(id, facts, Sender::Claimed, now);
@@ -316,17 +365,22 @@ impl Engine {
         }
     }
 
-    /// The first rule that matches a packet by itself.
-    fn first_match(&self, plan: &Plan, facts: &Facts<'_>, now: Timestamp) -> Option<RuleId> {
+    /// The first rule that matches a packet by itself, with the host for which it does, if it names hosts.
+    fn first_match(
+        &self,
+        plan: &Plan,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> Option<(RuleId, Option<AskedHost>)> {
         let by_header = self.rules.first_match(plan, facts, now);
         let by_content = self.inspector.first_in_packet(facts, plan, by_header, now);
-        by_content.or(by_header)
+        by_content.or(by_header.map(|rule| (rule, None)))
     }
 
     /// A content rule matched: its action, an alert, and a hit for the detector when no third party can have sent it.
     pub(super) fn apply_content(
         &mut self,
-        rule: RuleId,
+        (rule, host): (RuleId, Option<AskedHost>),
         facts: &Facts<'_>,
         flow: Option<FlowSlot>,
         handshake: bool,
@@ -346,7 +400,11 @@ impl Engine {
                 facts,
                 flow,
                 now,
-                EventBody::Alert(Alert::Content { rule, verdict }),
+                EventBody::Alert(Alert::Content {
+                    rule,
+                    verdict,
+                    host,
+                }),
             );
             let plan = Arc::clone(&self.plan);
             if handshake && let Some(offence) = self.detectors.content_hit(&plan, facts, now) {
@@ -358,6 +416,16 @@ impl Engine {
             reason,
             flow,
             inspect: more_to_see(verdict),
+        }
+    }
+
+    /// What a `limit` rule found over its rate does not pass when it comes again, unless it is within the rate then.
+    fn condemn(&mut self, flow: FlowSlot, reply: bool, decided: Decided) {
+        if let Reason::Limited(rule) = decided.reason
+            && let Some(state) = self.flows.get_mut(flow)
+            && let Some(inspection) = &mut state.inspection
+        {
+            inspection.condemn(reply, rule);
         }
     }
 
@@ -403,13 +471,13 @@ impl Engine {
     }
 
     fn test_headers(&self, now: Timestamp, facts: &Facts<'_>) -> (Verdict, Reason) {
-        if let Some(reason) = self.shield(facts, now) {
+        if let Some((reason, _)) = self.shield(facts, now) {
             return (Verdict::Drop, reason);
         }
         if let Some(kind) = impossible(facts) {
             return (Verdict::Drop, Reason::Impossible(kind));
         }
-        if let Some(id) = self.first_match(&self.plan, facts, now) {
+        if let Some((id, _)) = self.first_match(&self.plan, facts, now) {
             let verdict = match self.rules.brief(id).action {
                 Action::Allow | Action::Limit => Verdict::Allow,
                 Action::Deny | Action::Ban(_) => Verdict::Drop,

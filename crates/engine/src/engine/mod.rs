@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use policy::{AddressSet, Direction, DnsAnswer, Plan, Rule, RuleId, Timestamp};
-use wire::{FiveTuple, Frame, Malformed, dns::Name};
+use policy::{AddressSet, Direction, DnsAnswer, DnsFilter, Plan, Rule, RuleId, Timestamp};
+use wire::{FiveTuple, Frame, Malformed, Packet, dns::Name};
 
 use crate::ban::Ban;
 use crate::ban_table::BanTable;
@@ -28,6 +28,7 @@ use crate::flow::{DeniedFlows, Ended, FlowSlot, FlowTable};
 use crate::fragment::{GivenUp, Reassembler};
 use crate::inspect::Inspector;
 use crate::offender::Offenders;
+use crate::resolved::Resolved;
 use crate::rules::Rules;
 use crate::verdict::{Reason, Verdict};
 
@@ -109,6 +110,7 @@ pub struct Engine {
     rules: Rules,
     inspector: Inspector,
     detectors: Detectors,
+    resolved: Resolved,
     flows: FlowTable,
     denied_flows: DeniedFlows,
     fragments: Reassembler,
@@ -174,6 +176,7 @@ impl Engine {
             rules: Rules::new(&plan, seed),
             inspector: Inspector::new(&plan),
             detectors,
+            resolved: Resolved::new(seed),
             flows: FlowTable::new(plan.limits.flows, seed),
             denied_flows: DeniedFlows::new(seed),
             fragments: Reassembler::new(plan.limits.fragment_bytes, seed),
@@ -352,9 +355,32 @@ impl Engine {
 
     /// The flows as they stand: endpoints of the first packet, its direction, its counters.
     pub fn flows(&self) -> impl Iterator<Item = (FiveTuple, Direction, FlowRecord)> {
-        self.flows
-            .iter()
-            .map(|flow| (flow.tuple, flow.direction, flow.record(None::<FlowEnd>)))
+        self.flows.iter().map(|flow| {
+            let mut record = flow.record(None::<FlowEnd>);
+            record.name = self.name_of(&flow.tuple, record.start);
+            (flow.tuple, flow.direction, record)
+        })
+    }
+
+    /// The name that the client of a flow had resolved to the address it went to, when it began then.
+    pub fn name_of(&self, flow: &FiveTuple, began: Timestamp) -> Option<Arc<str>> {
+        let [client, address] = [flow.source, flow.destination].map(policy::address_key);
+        self.resolved.name(client, address, began)
+    }
+
+    /// A datagram that answers one of its receiver: remembers the addresses in it, if a name server sent it.
+    pub fn learn_answer(&mut self, packet: &Packet<'_>, now: Timestamp) {
+        let Some((source, _)) = packet.ports() else {
+            return;
+        };
+        let is_dns = match &self.plan.dns {
+            Some(filter) => filter.ports.matches(Some(source)),
+            None => source == DnsFilter::PORT,
+        };
+        if is_dns && packet.protocol() == policy::protocol::UDP {
+            let client = policy::address_key(packet.destination());
+            (self.resolved).learn(client, packet.payload(), &mut self.asked, now);
+        }
     }
 
     /// The rule of a number, for those who render reasons.

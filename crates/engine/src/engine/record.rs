@@ -10,7 +10,7 @@ use super::decide::Decided;
 use super::{Arrival, Decision, Engine, Inspect};
 use crate::event::{Event, EventBody};
 use crate::facts::Facts;
-use crate::flow::FlowSlot;
+use crate::flow::{Flow, FlowSlot, Located};
 use crate::fragment::{GivenUp, Outcome};
 use crate::verdict::{FragmentFault, Reason, Verdict};
 
@@ -96,21 +96,36 @@ impl Engine {
     /// Turns flows that ended into events, and frees what was held for their inspection.
     pub(super) fn record_ended(&mut self) {
         for (flow, end) in std::mem::take(&mut self.ended) {
-            if let Some(inspection) = &flow.inspection {
-                self.inspector.forget(inspection);
-            }
-            if let Some(questions) = &flow.questions {
-                let memory = &mut self.inspector.memory;
-                memory.account(questions.source, questions.memory(), 0);
-            }
+            self.forget(&flow);
+            let mut record = flow.record(Some(end));
+            record.name = self.name_of(&flow.tuple, record.start);
             self.events.push_back(Event {
-                at: flow.record(None).end,
+                at: record.end,
                 tuple: Some(flow.tuple),
                 direction: Some(flow.direction),
                 interface: None,
                 flow_id: Some(flow.id),
-                body: EventBody::Flow(flow.record(Some(end))),
+                body: EventBody::Flow(record),
             });
+        }
+    }
+
+    /// The flow that a packet has begun was none: the packet is refused.
+    pub(super) fn take_back(&mut self, located: &Located) {
+        if let Some(flow) = self.flows.take_back(located) {
+            self.forget(&flow);
+            self.totals.flows = self.totals.flows.saturating_sub(1);
+        }
+    }
+
+    /// What was held for a flow is not held any more.
+    fn forget(&mut self, flow: &Flow) {
+        if let Some(inspection) = &flow.inspection {
+            self.inspector.forget(inspection);
+        }
+        if let Some(questions) = &flow.questions {
+            let memory = &mut self.inspector.memory;
+            memory.account(questions.source, questions.memory(), 0);
         }
     }
 

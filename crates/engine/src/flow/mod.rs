@@ -3,6 +3,7 @@
 //! It follows conntrack: a flow is entered when its first packet is allowed, packets of the side that began it are "new" until
 //! the other side has answered, and a packet that has no place in its flow's state is invalid.
 
+mod connection;
 mod denied;
 mod key;
 mod tcp;
@@ -18,6 +19,7 @@ use wire::{FiveTuple, Packet, Transport};
 use crate::event::{FlowEnd, FlowRecord};
 use crate::facts::Facts;
 use crate::verdict::{Invalid, Reason};
+use connection::Connection;
 pub(crate) use denied::DeniedFlows;
 pub(crate) use key::{FlowKey, Oriented};
 use tcp::{Step, TcpState};
@@ -36,7 +38,9 @@ pub(crate) struct Flow {
     answered: bool,
     /// TCP only: both sides completed the handshake.
     pub(crate) handshake: bool,
-    tcp: Option<TcpState>,
+    tcp: Option<Connection>,
+    /// TCP only: it was reset before it was answered, and the kernel has forgotten it. It is kept for the record.
+    is_gone: bool,
     start: Timestamp,
     last: Timestamp,
     packets: [u64; 2],
@@ -53,6 +57,8 @@ pub(crate) struct Flow {
     by_kernel: bool,
     /// TCP only: its first packet here was a SYN. Else it was picked up under way.
     pub(crate) by_syn: bool,
+    /// TCP only, of flows that the kernel tracks: a SYN+ACK was seen to answer it.
+    by_syn_ack: bool,
     /// ICMP only: type and code of its first packet.
     pub(crate) icmp: Option<(u8, u8)>,
     /// Whether it was told that it was refused, or that nobody answers.
@@ -86,6 +92,11 @@ impl Flow {
         self.reason.rule()
     }
 
+    /// TCP only: whether the side that sends was seen to begin as the protocol says, with a SYN or a SYN+ACK.
+    pub(crate) fn began_in_order(&self, reply: bool) -> bool {
+        self.by_syn && (!reply || self.by_syn_ack)
+    }
+
     pub(crate) fn start(&self) -> Timestamp {
         self.start
     }
@@ -96,7 +107,7 @@ impl Flow {
     }
 
     fn timeout(&self) -> Duration {
-        match (self.tcp, self.tuple.protocol) {
+        match (self.tcp_state(), self.tuple.protocol) {
             // Its end is never seen, and nothing is left to be known of it.
             (Some(_), _) if self.by_kernel && self.inspection.is_none() => SETTLED_TIMEOUT,
             (Some(state), _) => state.timeout(),
@@ -116,7 +127,15 @@ impl Flow {
 
     /// Whether it may make room when the table is full: nobody answered, or it is closed (the kernel's "not assured").
     fn may_be_evicted(&self) -> bool {
-        !self.answered || self.tcp.is_some_and(TcpState::is_over)
+        !self.answered || self.is_closed()
+    }
+
+    fn tcp_state(&self) -> Option<TcpState> {
+        self.tcp.map(|connection| connection.state())
+    }
+
+    fn is_closed(&self) -> bool {
+        self.tcp_state().is_some_and(TcpState::is_over)
     }
 
     pub(crate) fn record(&self, ended: Option<FlowEnd>) -> FlowRecord {
@@ -127,9 +146,10 @@ impl Flow {
             packets_to_client: self.packets[1],
             bytes_to_server: self.bytes[0],
             bytes_to_client: self.bytes[1],
-            tcp_state: self.tcp.map(TcpState::name),
+            tcp_state: self.tcp_state().map(TcpState::name),
             reason: self.reason,
             ended,
+            name: None,
         }
     }
 }
@@ -147,6 +167,7 @@ pub(crate) struct Located {
     found: Option<(FlowSlot, bool)>,
     /// Whether the packet is an ICMP error, and the flow the one that it quotes.
     quoted: bool,
+    segment: Option<connection::Segment>,
 }
 
 impl Located {
@@ -277,6 +298,12 @@ impl FlowTable {
             }
             _ => (Oriented::of(packet), false),
         };
+        let segment = match packet.transport() {
+            Transport::Tcp(segment) => {
+                Some(connection::Segment::of(&segment, packet.payload_len()))
+            }
+            _ => None,
+        };
         let hash = oriented.map_or(0, |oriented| self.hasher.hash_one(oriented.key));
         let found = oriented.and_then(|oriented| self.find(&oriented, hash, now, ended));
         Located {
@@ -284,6 +311,7 @@ impl FlowTable {
             hash,
             found,
             quoted,
+            segment,
         }
     }
 
@@ -314,6 +342,7 @@ impl FlowTable {
             }
             if located.quoted {
                 return match located.found {
+                    Some((flow, _)) if self.is_gone(flow) => State::Invalid(Invalid::IcmpNoFlow),
                     Some((flow, reply)) => {
                         let is_unanswered = self.get(flow).is_some_and(|flow| !flow.answered);
                         if is_unanswered && !reply && says_why_not(facts) {
@@ -340,35 +369,44 @@ impl FlowTable {
                 Err(invalid) => State::Invalid(invalid),
             };
         };
-        if let Transport::Tcp(segment) = packet.transport() {
-            let Some(flow) = self.get_mut(slot) else {
-                return State::New { flow: None };
+        if self.is_gone(slot) {
+            return match begins(packet, located) {
+                Ok(()) => {
+                    self.remove(slot, FlowEnd::Closed, ended);
+                    State::New { flow: None }
+                }
+                Err(invalid) => State::Invalid(invalid),
             };
-            let state = flow.tcp.unwrap_or(TcpState::None);
-            match tcp::step(state, segment.flags(), reply) {
-                Step::Invalid => return State::Invalid(Invalid::TcpState),
-                Step::Ignore => {}
-                Step::To(TcpState::SynSent) if state.is_over() => {
-                    // A SYN on a closed connection opens a new one under the same 5-tuple.
+        }
+        if let Some(segment) = located.segment
+            && let Some(flow) = self.get_mut(slot)
+            && let Some(connection) = &mut flow.tcp
+        {
+            let was = connection.state();
+            let is_reset = facts.tcp_flags.is_some_and(|flags| flags.rst());
+            match connection.follow(segment, reply, flow.answered) {
+                connection::Turn::Invalid => return State::Invalid(Invalid::TcpState),
+                connection::Turn::Reopens => {
                     self.remove(slot, FlowEnd::Closed, ended);
                     return State::New { flow: None };
                 }
-                Step::To(TcpState::Close) if reply && !flow.answered => {
-                    // The only answer is a reset: there never was a connection.
-                    flow.tcp = Some(TcpState::Close);
-                    count(flow, facts, reply, now);
-                    self.tell(slot, Turn::Refused);
-                    return State::Established { flow: slot, reply };
+                connection::Turn::To(_) if is_reset && !flow.answered => {
+                    // There never was a connection.
+                    flow.is_gone = true;
+                    if reply {
+                        count(flow, facts, reply, now);
+                        self.tell(slot, Turn::Refused);
+                        return State::Established { flow: slot, reply };
+                    }
                 }
-                Step::To(next) => {
+                connection::Turn::To(next) => {
                     let opens = next == TcpState::Established && flow.answered && !flow.handshake;
-                    let ends = flow.handshake && next.is_ending() && !state.is_ending();
+                    let ends = flow.handshake && next.is_ending() && !was.is_ending();
                     flow.handshake |= opens;
-                    flow.tcp = Some(next);
                     if opens {
                         self.tell(slot, Turn::Served);
                     } else if ends {
-                        let was_reset = segment.flags().rst();
+                        let was_reset = is_reset;
                         self.tell(slot, Turn::Ended { was_reset });
                     }
                 }
@@ -421,12 +459,6 @@ impl FlowTable {
             return Err(Invalid::FlowTableFull);
         }
         let hash = located.hash;
-        let tcp = facts
-            .tcp_flags
-            .map(|flags| match tcp::step(TcpState::None, flags, false) {
-                Step::To(state) => state,
-                Step::Ignore | Step::Invalid => TcpState::None,
-            });
         // An odd multiplier spreads what the hash leaves alike; 53 bits stay exact in JSON readers.
         let id = (hash ^ now.as_nanos().wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 11;
         let mut flow = Flow {
@@ -438,7 +470,8 @@ impl FlowTable {
             from_low: oriented.from_low,
             answered: false,
             handshake: false,
-            tcp,
+            tcp: located.segment.map(Connection::new),
+            is_gone: false,
             start: now,
             last: now,
             packets: [0; 2],
@@ -448,6 +481,7 @@ impl FlowTable {
             questions: None,
             inspection_begun: false,
             by_kernel: false,
+            by_syn_ack: false,
             by_syn: facts.tcp_flags.is_some_and(|flags| flags.syn()),
             icmp: facts.icmp,
             failure_told: false,
@@ -504,17 +538,21 @@ impl FlowTable {
             return State::Related { flow: slot };
         }
         if !established {
-            // A SYN under a known 5-tuple is another connection, with other bytes. What else is new was picked up under way,
-            // and not answered yet: more of the same bytes.
-            if facts.tcp_flags.is_some_and(|flags| flags.syn()) {
+            // A SYN under a known 5-tuple is another connection, with other bytes; so is what comes when the one before was
+            // reset unanswered. What else is new was picked up under way, and not answered yet: more of the same bytes.
+            if facts.tcp_flags.is_some_and(|flags| flags.syn()) || self.is_gone(slot) {
                 self.remove(slot, FlowEnd::Closed, ended);
                 return State::New { flow: None };
+            }
+            if let Some(flow) = self.get_mut(slot) {
+                flow.is_gone = facts.tcp_flags.is_some_and(|flags| flags.rst());
             }
             return State::New { flow: Some(slot) };
         }
         self.follow_kernel(slot, facts);
         if let Some(flow) = self.get_mut(slot) {
             flow.answered = true;
+            flow.by_syn_ack |= reply && facts.tcp_flags.is_some_and(|flags| flags.syn());
             count(flow, facts, reply, now);
         }
         State::Established { flow: slot, reply }
@@ -527,25 +565,49 @@ impl FlowTable {
             let ends = facts
                 .tcp_flags
                 .is_some_and(|flags| flags.fin() || flags.rst());
-            flow.tcp = flow.tcp.map(|_| {
-                if ends {
-                    TcpState::FinWait
-                } else {
-                    TcpState::Established
-                }
-            });
+            if let Some(connection) = &mut flow.tcp {
+                connection.follow_kernel(ends);
+            }
         }
     }
 
-    fn remove(&mut self, slot: FlowSlot, end: FlowEnd, ended: &mut Ended) {
-        let Some(flow) = self.slab[slot.0 as usize].take() else {
+    fn is_gone(&self, slot: FlowSlot) -> bool {
+        self.get(slot).is_some_and(|flow| flow.is_gone)
+    }
+
+    /// A packet was rejected: the reset that its sender gets ends the connection here too (`nf_ct_set_closing`). Nobody resets
+    /// a reset.
+    pub(crate) fn reset(&mut self, located: &Located) {
+        let Some((segment, oriented)) = located.segment.zip(located.oriented) else {
             return;
         };
+        if let Some(slot) = self.slot(&oriented.key, located.hash)
+            && let Some(connection) = self.get_mut(slot).and_then(|flow| flow.tcp.as_mut())
+            && !segment.is_reset()
+        {
+            connection.close();
+        }
+    }
+
+    /// Takes a packet's flow out as if it had never been.
+    pub(crate) fn take_back(&mut self, located: &Located) -> Option<Flow> {
+        let slot = self.slot(&located.oriented?.key, located.hash)?;
+        self.take(slot)
+    }
+
+    fn remove(&mut self, slot: FlowSlot, end: FlowEnd, ended: &mut Ended) {
+        if let Some(flow) = self.take(slot) {
+            ended.push((flow, end));
+        }
+    }
+
+    fn take(&mut self, slot: FlowSlot) -> Option<Flow> {
+        let flow = self.slab[slot.0 as usize].take()?;
         if let Ok(entry) = self.places.find_entry(flow.hash, |&place| place == slot.0) {
             entry.remove();
         }
         self.free.push(slot.0);
-        ended.push((flow, end));
+        Some(flow)
     }
 
     fn sweep(&mut self, now: Timestamp, ended: &mut Ended) {
@@ -560,9 +622,7 @@ impl FlowTable {
             .as_ref()
             .is_some_and(|flow| flow.is_over(now));
         if over {
-            let closed = self.slab[self.hand]
-                .as_ref()
-                .is_some_and(|flow| flow.tcp.is_some_and(TcpState::is_over));
+            let closed = self.slab[self.hand].as_ref().is_some_and(Flow::is_closed);
             let end = if closed {
                 FlowEnd::Closed
             } else {
@@ -611,9 +671,7 @@ impl FlowTable {
     /// Ends every flow, in the order of their slots.
     pub(crate) fn finish(&mut self, ended: &mut Ended) {
         for place in 0..self.slab.len() {
-            let closed = self.slab[place]
-                .as_ref()
-                .is_some_and(|flow| flow.tcp.is_some_and(TcpState::is_over));
+            let closed = self.slab[place].as_ref().is_some_and(Flow::is_closed);
             let end = if closed {
                 FlowEnd::Closed
             } else {

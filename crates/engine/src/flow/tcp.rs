@@ -1,5 +1,5 @@
-//! TCP connection states, as conntrack keeps them (net/netfilter/nf_conntrack_proto_tcp.c), without window tracking: a capture
-//! may begin anywhere and lack segments, and a segment outside the window is dropped by the end host anyway.
+//! TCP connection states, and the table by which conntrack goes from one to the next (net/netfilter/nf_conntrack_proto_tcp.c
+//! `tcp_conntracks`).
 
 use std::time::Duration;
 
@@ -70,18 +70,32 @@ pub(crate) enum Step {
     Invalid,
 }
 
-/// The row of the table: which of its flags counts.
-fn row(flags: TcpFlags) -> usize {
-    if flags.rst() {
-        4
-    } else if flags.syn() {
-        usize::from(flags.ack())
-    } else if flags.fin() {
-        2
-    } else if flags.ack() {
-        3
-    } else {
-        5
+/// The row of the table: which of a segment's flags counts (`get_conntrack_index`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Row {
+    Syn,
+    SynAck,
+    Fin,
+    Ack,
+    Reset,
+    None,
+}
+
+impl Row {
+    pub(super) fn of(flags: TcpFlags) -> Self {
+        if flags.rst() {
+            Self::Reset
+        } else if flags.syn() && flags.ack() {
+            Self::SynAck
+        } else if flags.syn() {
+            Self::Syn
+        } else if flags.fin() {
+            Self::Fin
+        } else if flags.ack() {
+            Self::Ack
+        } else {
+            Self::None
+        }
     }
 }
 
@@ -122,7 +136,7 @@ pub(crate) fn step(state: TcpState, flags: TcpFlags, reply: bool) -> Step {
         /* none */ [IV,  IV,   IV,   IV,   IV,   IV,   IV,   IV,   IV,   IV],
     ];
     let table = if reply { &REPLY } else { &ORIGINAL };
-    table[row(flags)][state as usize]
+    table[Row::of(flags) as usize][state as usize]
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use policy::{Content, Direction, Plan, Rule, RuleId, Scope, Timestamp};
 
+use super::asked::Wanted;
 use super::lengths_match;
 use super::matcher::Matchers;
 use super::signature::{Bytes, Places, Signatures};
@@ -38,10 +39,18 @@ pub(super) struct Need {
     pub(super) bytes: u32,
     /// Bytes of its stream to hold.
     pub(super) depth: u32,
+    /// The hosts that it asks for.
+    pub(super) hosts: Wanted,
 }
 
 impl Need {
     fn of(content: &Content) -> Self {
+        if let Some((field, _)) = content.hosts() {
+            return Self {
+                hosts: Wanted::one(field),
+                ..Self::default()
+            };
+        }
         let (bytes, depth) = match content.scope {
             Scope::Packet => (Content::SETTLE_BYTES, 0),
             Scope::Stream { depth } => (depth, depth),
@@ -51,13 +60,18 @@ impl Need {
         } else {
             bytes
         };
-        Self { bytes, depth }
+        Self {
+            bytes,
+            depth,
+            hosts: Wanted::default(),
+        }
     }
 
     fn max(self, other: Self) -> Self {
         Self {
             bytes: self.bytes.max(other.bytes),
             depth: self.depth.max(other.depth),
+            hosts: self.hosts.union(other.hosts),
         }
     }
 }
@@ -75,9 +89,13 @@ pub(super) struct Question<'a> {
 
 impl Question<'_> {
     fn concerns(&self, rule: &Rule, content: &Content, plan: &Plan) -> bool {
+        lengths_match(content, self.facts) && self.reaches(rule, plan)
+    }
+
+    /// Whether the rule is asked at all, whatever the packet holds.
+    pub(super) fn reaches(&self, rule: &Rule, plan: &Plan) -> bool {
         self.before.is_none_or(|before| rule.id < before)
             && rule.expires.is_none_or(|expires| self.now < expires)
-            && lengths_match(content, self.facts)
             && header_matches(rule, self.facts, plan)
     }
 

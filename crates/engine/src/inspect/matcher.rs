@@ -22,7 +22,7 @@ pub(super) enum Matcher {
         len: usize,
     },
     Regex(Regex),
-    /// The pattern could not be compiled, which validation rules out; it matches nothing.
+    /// No pattern of bytes, or one that could not be compiled, which validation rules out; it matches nothing.
     Never,
 }
 
@@ -70,6 +70,8 @@ impl Matcher {
                     automaton,
                     len: bytes.len(),
                 }),
+            // Looked up by name, not looked for in bytes.
+            Pattern::Host { .. } => Self::Never,
             Pattern::Regex(text) => policy::compile_regex(text).map_or(Self::Never, Self::Regex),
         }
     }

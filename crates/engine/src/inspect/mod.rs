@@ -3,10 +3,13 @@
 //! A flow is inspected only while a content rule could match it, and at most to that rule's depth in each direction; then it
 //! is settled and costs nothing more.
 
+mod asked;
 mod candidates;
 pub(crate) mod dns;
+mod hosts;
 mod matcher;
 mod memory;
+mod readings;
 mod sampler;
 mod signature;
 mod stream;
@@ -15,9 +18,12 @@ use policy::{Content, Plan, RuleId, Scope, Timestamp};
 use wire::{Packet, Transport};
 
 use crate::detect::counted;
+use crate::event::AskedHost;
 use crate::facts::Facts;
 use crate::flow::{Flow, opposite};
+use asked::{Asked, Requests, Unread, asked_in};
 use candidates::{Candidates, Need, Question};
+use hosts::{HostRules, stops};
 use matcher::Matchers;
 pub(crate) use memory::{Memory, Shortage};
 use signature::Places;
@@ -34,6 +40,8 @@ pub(crate) struct Inspection {
     depth: [u32; 2],
     seen: [u32; 2],
     streams: [Option<Stream>; 2],
+    /// What each side asks for, where a rule names hosts.
+    requests: [Option<Requests>; 2],
     /// The rule that dropped a segment of the stream: what the same side sends from then on is dropped too, as it is the
     /// same segment again.
     condemned: [Option<RuleId>; 2],
@@ -53,6 +61,7 @@ impl Inspection {
     fn is_side_settled(&self, side: usize) -> bool {
         let depth = self.depth[side];
         self.seen[side] >= self.need[side]
+            && self.requests[side].as_ref().is_none_or(Requests::is_done)
             && self.condemned[side].is_none()
             && self.streams[side]
                 .as_ref()
@@ -61,15 +70,54 @@ impl Inspection {
 
     /// Bytes held for this flow.
     pub(crate) fn memory(&self) -> usize {
-        self.streams.iter().flatten().map(Stream::memory).sum()
+        let streams = self.streams.iter().flatten().map(Stream::memory);
+        let requests = self.requests.iter().flatten().map(Requests::memory);
+        streams.chain(requests).sum()
+    }
+
+    /// What this side asks for in this packet.
+    fn asked(
+        &mut self,
+        side: usize,
+        packet: &Packet<'_>,
+        facts: &Facts<'_>,
+        is_asked: bool,
+    ) -> Result<Vec<Asked>, Unread> {
+        let (Some(requests), Transport::Tcp(segment)) =
+            (&mut self.requests[side], packet.transport())
+        else {
+            return Ok(Vec::new());
+        };
+        // Nothing can be said of a stream of which a capture holds parts alone.
+        if facts.payload.len() < facts.payload_len as usize {
+            requests.give_up();
+        }
+        requests.take(&segment, is_asked)
+    }
+
+    /// The rule did not let pass what this side sent.
+    pub(crate) fn condemn(&mut self, reply: bool, rule: RuleId) {
+        self.condemned[usize::from(reply)] = Some(rule);
+    }
+
+    /// It does now: what was over its rate came again.
+    pub(crate) fn absolve(&mut self, reply: bool) {
+        self.condemned[usize::from(reply)] = None;
+    }
+
+    /// Keeps nothing more of its streams.
+    fn let_go(&mut self) {
+        self.streams = [None, None];
+        self.depth = [0; 2];
+        self.requests = [None, None];
     }
 }
 
 /// What inspection of one packet found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// This rule's content matched.
-    Match(RuleId),
+    /// This rule's content matched, for this host where it names hosts.
+    Match(RuleId, Option<AskedHost>),
     /// It matched before: this is the same segment, or one behind it.
     Again(RuleId),
     /// Nothing, and there is more to see.
@@ -86,6 +134,7 @@ pub(crate) enum Finding {
 #[derive(Debug)]
 pub(crate) struct Inspector {
     matchers: Matchers,
+    hosts: HostRules,
     /// By direction.
     candidates: [Candidates; 3],
     /// Scratch.
@@ -98,13 +147,15 @@ impl Inspector {
     pub(crate) fn new(plan: &Plan) -> Self {
         Self {
             matchers: Matchers::new(plan),
+            hosts: HostRules::new(plan),
             candidates: Candidates::of(plan),
             found: Places::default(),
             memory: Memory::default(),
         }
     }
 
-    /// The first rule before `before` that matches this packet by its own payload; streams are not asked.
+    /// The first rule before `before` that matches this packet by its own payload, and the host for which it does; streams are not
+    /// asked.
     #[inline]
     pub(crate) fn first_in_packet(
         &self,
@@ -112,7 +163,7 @@ impl Inspector {
         plan: &Plan,
         before: Option<RuleId>,
         now: Timestamp,
-    ) -> Option<RuleId> {
+    ) -> Option<(RuleId, Option<AskedHost>)> {
         let question = Question {
             facts,
             stream: None,
@@ -120,7 +171,14 @@ impl Inspector {
             now,
         };
         let candidates = &self.candidates[facts.direction as usize];
-        candidates.first(&question, plan, &self.matchers, &mut Places::default())
+        let found = candidates.first(&question, plan, &self.matchers, &mut Places::default());
+        if self.hosts.is_empty() || facts.payload.is_empty() {
+            return found.map(|rule| (rule, None));
+        }
+        let asked = asked_in(facts.payload);
+        let (found, host) =
+            (self.hosts).first(&asked, found, plan, |rule| question.reaches(rule, plan));
+        Some((found?, host.map(Asked::told)))
     }
 
     /// What of a flow that begins with this packet has to be inspected.
@@ -147,6 +205,7 @@ impl Inspector {
                 source: counted(facts.source),
                 need: sides.map(|need| need.bytes),
                 depth: sides.map(|need| need.depth),
+                requests: sides.map(|need| need.hosts.any().then(|| Requests::new(need.hosts))),
                 ..Inspection::default()
             })
         })
@@ -160,7 +219,7 @@ impl Inspector {
         facts: &Facts<'_>,
         reply: bool,
         plan: &Plan,
-        now: Timestamp,
+        (now, is_asked): (Timestamp, bool),
     ) -> Finding {
         let decided_by = if reply { None } else { flow.rule() };
         let Some(inspection) = flow.inspection.as_mut() else {
@@ -187,14 +246,18 @@ impl Inspector {
         let Some(grown) = grown else {
             return Finding::Ambiguous;
         };
+        let asked = match inspection.asked(side, packet, facts, is_asked) {
+            Ok(asked) => asked,
+            Err(Unread::Ambiguous) => return Finding::Ambiguous,
+            Err(Unread::Waiting) => return Finding::NoMemory,
+        };
         let (source, now_held) = (inspection.source, inspection.memory());
         self.memory.account(source, held, now_held);
         let limit = plan.limits.stream_bytes as usize;
         if let Some(shortage) = self.memory.shortage(source, now_held > held, limit) {
             self.memory.account(source, now_held, 0);
             if shortage == Shortage::Share || !plan.on_failure.passes() {
-                inspection.streams = [None, None];
-                inspection.depth = [0; 2];
+                inspection.let_go();
                 inspection.starved = true;
                 return Finding::NoMemory;
             }
@@ -210,17 +273,16 @@ impl Inspector {
         };
         let candidates = &self.candidates[facts.direction as usize];
         let found = candidates.first(&question, plan, &self.matchers, &mut self.found);
+        let (found, host) =
+            (self.hosts).first(&asked, found, plan, |rule| question.reaches(rule, plan));
         if let Some(rule) = found {
-            let in_stream = stream.is_some()
-                && plan.rules[rule.0 as usize]
-                    .content
-                    .as_ref()
-                    .is_some_and(|content| matches!(content.scope, Scope::Stream { .. }));
-            let drops = !matches!(
-                plan.rules[rule.0 as usize].action,
-                policy::Action::Allow | policy::Action::Limit
-            );
-            if in_stream && drops {
+            let in_stream = host.is_some()
+                || stream.is_some()
+                    && plan.rules[rule.0 as usize]
+                        .content
+                        .as_ref()
+                        .is_some_and(|content| matches!(content.scope, Scope::Stream { .. }));
+            if in_stream && stops(&plan.rules[rule.0 as usize]) {
                 inspection.condemned[side] = Some(rule);
             }
             // What is dropped comes again: the sender waits for it to be acknowledged.
@@ -229,7 +291,7 @@ impl Inspector {
             {
                 return Finding::Again(rule);
             }
-            return Finding::Match(rule);
+            return Finding::Match(rule, host.map(Asked::told));
         }
         if inspection.is_settled() {
             let held = inspection.memory();

@@ -94,6 +94,8 @@ impl Signatures {
                     }
                     None => Places::set(&mut always, place),
                 },
+                // Not found by bytes.
+                Some(Pattern::Host { .. }) => {}
                 None => Places::set(&mut always, place),
             }
         }

@@ -86,6 +86,23 @@ impl Stream {
         self.waiting = waiting.map(|(at, piece)| (at - moved, piece)).collect();
     }
 
+    /// Leaves out the bytes in order, and so many behind them that need not be seen: at most 2³⁰. What waits behind those may be in
+    /// order then.
+    pub(crate) fn jump(&mut self, count: u32) {
+        let gone = self.bytes.len() as u32 + count;
+        self.bytes = Vec::new();
+        self.base = self.base.map(|base| base.wrapping_add(gone));
+        for (at, mut piece) in std::mem::take(&mut self.waiting) {
+            let skip = (gone.saturating_sub(at) as usize).min(piece.len());
+            self.waiting_bytes -= skip;
+            piece.drain(..skip);
+            if !piece.is_empty() {
+                self.waiting.insert(at.saturating_sub(gone), piece);
+            }
+        }
+        self.join();
+    }
+
     fn take_bytes(
         &mut self,
         sequence: u32,
@@ -241,6 +258,29 @@ mod tests {
         take(998, b"..ab");
         take(u32::MAX, b"far away");
         assert_eq!(stream.contiguous(100), b"abc");
+    }
+
+    #[test]
+    fn what_is_jumped_is_not_waited_for() {
+        let mut stream = Stream::default();
+        let take = |stream: &mut Stream, sequence, text: &[u8]| {
+            stream.take_bytes(sequence, TcpFlags::ACK, text, u32::MAX / 2)
+        };
+        take(&mut stream, u32::MAX, b"ab");
+        take(&mut stream, 5, b"ghi");
+        take(&mut stream, 10, b"lm");
+        stream.jump(6);
+        assert_eq!(
+            stream.contiguous(9),
+            b"i",
+            "of what waited, what lies behind"
+        );
+        assert_eq!(stream.waiting_bytes, 2);
+        take(&mut stream, 1, b"cdefgh");
+        assert_eq!(stream.contiguous(9), b"i");
+        take(&mut stream, 6, b"hijk");
+        assert_eq!(stream.contiguous(9), b"ijklm");
+        assert_eq!(stream.waiting_bytes, 0);
     }
 
     proptest! {

@@ -68,6 +68,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         // Before established flows pass: a ban cuts them too.
         rules.extend(shield::destination(direction));
         rules.extend(question::jump(writer, direction));
+        rules.extend(question::copies(writer, direction));
         rules.extend(flood::of_all_packets(writer, direction));
         let established = established(writer, direction, content);
         let related = match direction {

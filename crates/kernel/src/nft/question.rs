@@ -31,18 +31,42 @@ pub(super) fn jump(writer: &Writer<'_>, direction: Direction) -> Option<String> 
 
 /// A look at two bytes for all other packets; which protocol they belong to is asked behind.
 fn ports(ports: &PortSet) -> String {
+    match side(ports, "dport") {
+        Some(side) => side,
+        None => "meta l4proto { tcp, udp }".to_owned(),
+    }
+}
+
+/// The rule that copies answers of name servers to user space, which tells flows by name then. It decides nothing, and no packet
+/// waits for it.
+pub(super) fn copies(writer: &Writer<'_>, direction: Direction) -> Option<String> {
+    let filter = filter(writer)?;
+    // What this host says to itself is seen when it leaves.
+    let outside = match direction {
+        Direction::In => " iif != \"lo\"",
+        Direction::Out | Direction::Forward => "",
+    };
+    let ports = side(&filter.ports, "sport").unwrap_or_default();
+    let copy = writer.copy_answer();
+    Some(format!(
+        "{ports}{outside} meta l4proto udp ct state established ct direction reply {copy}"
+    ))
+}
+
+/// A look at the ports of one side; nothing where every port counts.
+fn side(ports: &PortSet, side: &str) -> Option<String> {
     if ports.is_any() {
-        return "meta l4proto { tcp, udp }".to_owned();
+        return None;
     }
     let ranges = ports.ranges().iter().map(|&(first, last)| match last {
         last if last == first => first.to_string(),
         last => format!("{first}-{last}"),
     });
     let ranges: Vec<String> = ranges.collect();
-    match &ranges[..] {
-        [one] => format!("th dport {one}"),
-        several => format!("th dport {{ {} }}", several.join(", ")),
-    }
+    Some(match &ranges[..] {
+        [one] => format!("th {side} {one}"),
+        several => format!("th {side} {{ {} }}", several.join(", ")),
+    })
 }
 
 /// The rules that let answers pass which user space sends in the place of a name server.

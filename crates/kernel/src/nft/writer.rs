@@ -117,6 +117,15 @@ impl<'a> Writer<'a> {
         self.log("log_drops", LogTag::new(Outcome::Alert, Cause::Refusal))
     }
 
+    /// A statement that copies what a name server answers: whole, as far as datagrams of DNS go, and so many a second.
+    pub(super) fn copy_answer(&self) -> String {
+        format!(
+            "limit rate 200/second burst 400 packets log prefix \"{}\" group {} snaplen 1500",
+            LogTag::new(Outcome::Alert, Cause::Answer),
+            self.context.log_group
+        )
+    }
+
     fn log(&self, limit: &str, tag: LogTag) -> String {
         format!(
             "limit name \"{limit}\" log prefix \"{tag}\" group {} snaplen {SNAPLEN}",

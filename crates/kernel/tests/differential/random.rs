@@ -32,6 +32,7 @@ impl Random {
         from[self.below(from.len() as u32) as usize]
     }
 
+    #[allow(dead_code, reason = "not every test that shares it needs bytes")]
     pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next() as u8).collect()
     }

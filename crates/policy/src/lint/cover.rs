@@ -13,6 +13,7 @@ use super::region::{
 };
 use super::verdict;
 use crate::address::{AddressSet, IPV4_FIRST, IPV4_LAST};
+use crate::host::{HostField, HostPattern};
 use crate::plan::{Action, AddressMatch, Direction, Interface, Plan, Rule, SetId};
 use crate::port::PortSet;
 use crate::protocol::{self, Protocols};
@@ -136,10 +137,10 @@ impl<'p> Coverage<'p> {
         let plan = self.plan;
         let rule = &plan.rules[place];
         // Answers of flows that began the other way are allowed past all rules but content rules, so that a content rule is
-        // replaced by the same condition alone.
+        // replaced by one that takes all that it looks for alone.
         let is_same = |other: usize| {
             let other = &plan.rules[other];
-            verdict::alike(other, rule) && other.content == rule.content
+            verdict::alike(other, rule) && other.content.is_some() == rule.content.is_some()
         };
         let regions = self.shapes.regions(plan, place);
         let alone = by.iter().copied().find(|&other| {
@@ -225,8 +226,30 @@ fn takes_all(earlier: &Rule, later: &Rule, now: Timestamp) -> bool {
         ) => name.starts_with(begin.as_str()),
         _ => false,
     };
-    let content = earlier.content.is_none() || earlier.content == later.content;
-    lives_as_long && interface && content
+    lives_as_long && interface && takes_contents(earlier, later)
+}
+
+/// Names of both rules that are compared one by one; more are compared as a whole.
+const MOST_NAMES_COMPARED: usize = 4_096;
+
+/// Whether what the later rule looks for is found by the earlier one wherever it is.
+fn takes_contents(earlier: &Rule, later: &Rule) -> bool {
+    let (Some(first), Some(second)) = (&earlier.content, &later.content) else {
+        return earlier.content.is_none();
+    };
+    let (Some((field, wide)), Some((other, narrow))) = (first.hosts(), second.hosts()) else {
+        return first == second;
+    };
+    // A request that can be read in several ways is not let pass by its host, and may still be denied by it.
+    let lets_pass = |rule: &Rule| matches!(rule.action, Action::Allow | Action::Limit);
+    if field == HostField::HttpHost && lets_pass(earlier) && !lets_pass(later) {
+        return false;
+    }
+    let is_covered = |host: &HostPattern| wide.iter().any(|wide| wide.covers(host));
+    first == second
+        || field == other
+            && wide.len() * narrow.len() <= MOST_NAMES_COMPARED
+            && narrow.iter().all(is_covered)
 }
 
 /// Whether the point lies in the rule's box.

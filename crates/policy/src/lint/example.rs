@@ -6,6 +6,7 @@ use super::region::{DESTINATION, DIRECTION, PORT, PROTOCOL, Point, SOURCE, SOURC
 use crate::address::key_address;
 use crate::content::{Content, Pattern};
 use crate::evaluate::content_matches;
+use crate::host::Asks;
 use crate::plan::{Direction, Interface, Plan};
 use crate::protocol;
 use crate::witness::Witness;
@@ -17,9 +18,10 @@ const LONGEST: usize = 65_536;
 pub(super) fn packet(plan: &Plan, place: usize, point: &Point) -> Option<Witness> {
     let rule = &plan.rules[place];
     let protocol = u8::try_from(point[PROTOCOL]).ok()?;
+    let hosts = rule.content.as_ref().and_then(Content::hosts);
     let payload = match &rule.content {
-        Some(content) => payload(content, protocol == protocol::TCP)?,
-        None => Vec::new(),
+        Some(content) if hosts.is_none() => payload(content, protocol == protocol::TCP)?,
+        Some(_) | None => Vec::new(),
     };
     Some(Witness {
         direction: Direction::ALL[usize::try_from(point[DIRECTION]).ok()? % 3],
@@ -33,6 +35,10 @@ pub(super) fn packet(plan: &Plan, place: usize, point: &Point) -> Option<Witness
             .as_ref()
             .map(|interface| interface_name(plan, interface)),
         payload,
+        asks: hosts.and_then(|(field, hosts)| {
+            let host = hosts.first()?.example();
+            Some(Asks { field, host })
+        }),
     })
 }
 
@@ -60,7 +66,8 @@ fn payload(content: &Content, has_stream: bool) -> Option<Vec<u8>> {
     const FILL: u8 = b'.';
     let least = (content.min_len as usize).min(LONGEST);
     let found = match &content.pattern {
-        None => Vec::new(),
+        // Told by the name, not by the bytes.
+        None | Some(Pattern::Host { .. }) => Vec::new(),
         Some(Pattern::At { offset, bytes, .. }) => {
             let mut payload = vec![0; *offset as usize];
             payload.extend_from_slice(bytes);

@@ -100,6 +100,32 @@ fn single_rules() {
         ("allow in\ndeny in,out", vec![]),
         ("allow\ndeny in,out", vec![("shadowed", 2)]),
         ("deny in tcp\ndeny in tcp port 22", vec![("redundant", 2)]),
+        // Names: a wider one takes all of a narrower one, and never a rule without names.
+        (
+            "deny sni .a.example\nallow tcp sni b.a.example",
+            vec![("shadowed", 2)],
+        ),
+        (
+            "deny sni .a.example\ndeny sni *.a.example,a.example",
+            vec![("redundant", 2)],
+        ),
+        ("deny sni a.example\nallow tcp", vec![]),
+        ("deny sni *.a.example\nallow sni a.example", vec![]),
+        ("deny sni .a.example\nallow http-host a.example", vec![]),
+        (
+            "allow in sni a.example\ndeny in sni a.example",
+            vec![("contradictory", 2)],
+        ),
+        ("allow in tcp\ndeny in sni a.example", vec![("shadowed", 2)]),
+        // A request with two hosts is let pass by neither, and may be denied by one.
+        (
+            "allow http-host .a.example\ndeny http-host a.example",
+            vec![],
+        ),
+        (
+            "deny http-host .a.example\nallow http-host a.example",
+            vec![("shadowed", 2)],
+        ),
         (
             "limit in tcp rate 5/s\nlimit in tcp rate 5/s",
             vec![("redundant", 2)],
@@ -413,6 +439,7 @@ fn packets() -> Vec<Witness> {
                                 destination_port: port,
                                 interface: interface.map(str::to_owned),
                                 payload: payload.as_bytes().to_vec(),
+                                asks: None,
                             });
                         }
                     }

@@ -128,6 +128,11 @@ impl<'a> Pattern<'a> {
         &self.name
     }
 
+    /// The canonical name, given away.
+    pub fn into_name(self) -> Cow<'a, str> {
+        self.name
+    }
+
     /// What it stands for.
     pub fn reach(&self) -> Reach {
         self.reach

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::content::Content;
+use crate::host::{HostField, HostPattern};
 use crate::plan::{Action, AddressMatch, Directions, Interface, NamedSet, Rule};
 
 use super::rule::LONGEST_NAME;
@@ -39,8 +41,10 @@ pub(super) fn rule(rule: &Rule, sets: &[NamedSet]) -> String {
         Some(Interface::Prefix(begin)) => push(&mut text, "on ", &format!("{begin}*")),
         None => {}
     }
-    if rule.content.is_some() {
-        push(&mut text, "", "payload");
+    match rule.content.as_ref().map(Content::hosts) {
+        Some(Some((field, hosts))) => push(&mut text, "", &names(field, hosts)),
+        Some(None) => push(&mut text, "", "payload"),
+        None => {}
     }
     if text.len() > LONGEST_NAME {
         // Everything in it is ASCII but the "…" below; cut where a character begins.
@@ -57,6 +61,14 @@ pub(super) fn rule(rule: &Rule, sets: &[NamedSet]) -> String {
 fn push(text: &mut String, word: &str, value: &str) {
     // Writing to a String cannot fail.
     let _ = write!(text, " {word}{value}");
+}
+
+/// `sni a.example,*.b.example`.
+fn names(field: HostField, hosts: &[HostPattern]) -> String {
+    let names = hosts.iter().take(SPELT_OUT).map(HostPattern::to_string);
+    let more = (hosts.len() > SPELT_OUT).then(|| "…".to_owned());
+    let names: Vec<String> = names.chain(more).collect();
+    format!("{} {}", field.clause(), names.join(","))
 }
 
 fn addresses(condition: &AddressMatch, sets: &[NamedSet]) -> String {

@@ -326,7 +326,7 @@ fn can_match(content: &Content, fields: &Fields<'_>, report: &mut Report) {
     let (key, end) = match &content.pattern {
         Some(Pattern::At { offset, bytes, .. }) => ("bytes", *offset as usize + bytes.len()),
         Some(Pattern::Contains { bytes, .. }) => ("contains", bytes.len()),
-        Some(Pattern::Regex(_)) | None => return,
+        Some(Pattern::Regex(_) | Pattern::Host { .. }) | None => return,
     };
     let (room, what) = match (content.scope, content.max_len) {
         (Scope::Stream { depth }, _) => (depth, "depth"),

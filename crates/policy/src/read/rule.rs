@@ -68,6 +68,8 @@ impl Reader<'_> {
             .get("payload")
             .map(|node| payload::read(node, self.report))
             .transpose();
+        let protocol_span = fields.value_span("protocol");
+        let hosts = self.hosts(&mut fields);
         let rate_node = fields.get("rate");
         let rate = rate_node
             .map(|node| rate::read(node, self.report))
@@ -77,6 +79,10 @@ impl Reader<'_> {
         let is_enabled = fields.flag("enabled", self.report).unwrap_or(true);
         self.goes_with(verb, &mut fields, node);
         fields.finish(self.report);
+        let protocols = protocols.and_then(|protocols| match &hosts {
+            Ok(Some(content)) => self.over_tcp(protocols, content, protocol_span),
+            Ok(None) | Err(Reported) => Ok(protocols),
+        });
         if let Ok(protocols) = protocols {
             let ports = [
                 (port_node, &port, "port"),
@@ -113,7 +119,7 @@ impl Reader<'_> {
             port: port.ok()?,
             interface: interface.ok()?,
             log,
-            content: content.ok()?,
+            content: content.ok()?.or(hosts.ok()?),
             rate: rate.ok()?,
             expires: expires.ok()?,
             position: self.report.position(node.span),

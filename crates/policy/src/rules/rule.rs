@@ -25,6 +25,8 @@ const CLAUSES: &[&str] = &[
     "for",
     "rate",
     "burst",
+    "sni",
+    "http-host",
     "payload",
     "contains",
     "hex",
@@ -179,6 +181,8 @@ impl Statements<'_> {
                 match clause {
                     "direction" | "protocol" | "from" | "to" | "port" | "name" | "comment"
                     | "expires" | "for" => self.put_in(&mut draft.rule, clause, span, value),
+                    "sni" => self.put_in(&mut draft.rule, "sni", span, value),
+                    "http-host" => self.put_in(&mut draft.rule, "http_host", span, value),
                     "source-port" => self.put_in(&mut draft.rule, "source_port", span, value),
                     "on" => self.put_in(&mut draft.rule, "interface", span, value),
                     "burst" => {

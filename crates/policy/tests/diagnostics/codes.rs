@@ -286,6 +286,32 @@ const IN_RULE: &[Case] = &[
     ("wrong-type", "", "expires = «2027\n"),
     ("rate-without-limit", "", "«rate = { connections = 1 }\n"),
     ("for-without-ban", "", "«for = \"10m\"\n"),
+    (
+        "content-twice",
+        "",
+        "sni = \"a.example\"\n«http_host = \"a.example\"\n",
+    ),
+    (
+        "content-twice",
+        "",
+        "payload = { contains = \"a\" }\n«sni = \"a.example\"\n",
+    ),
+    (
+        "name-without-tcp",
+        "",
+        "protocol = «\"udp\"\nsni = \"a.example\"\n",
+    ),
+    (
+        "name-without-tcp",
+        "",
+        "protocol = «\"tcp,udp\"\nhttp_host = \"a.example\"\n",
+    ),
+    ("bad-domain", "", "sni = «\"192.0.2.1\"\n"),
+    ("bad-domain", "", "sni = [\"a.example\", «\"a..example\"]\n"),
+    ("bad-domain", "", "http_host = «\"a.example:80\"\n"),
+    ("bad-domain", "", "http_host = «\"http://a.example\"\n"),
+    ("wrong-type", "", "sni = «true\n"),
+    ("empty-item", "", "sni = «\"\"\n"),
     ("bad-payload", "", "payload = «{ }\n"),
     (
         "bad-payload",

@@ -93,6 +93,9 @@ fn rule_tree(rule: &Rule) -> Value {
         }
         put("rate", rate);
     }
+    if let Some((key, names)) = &rule.hosts {
+        put(key, items(names));
+    }
     if let Some(payload) = &rule.payload {
         put("payload", payload_tree(payload));
     }
@@ -258,6 +261,9 @@ fn rule_line(rule: &Rule) -> String {
             _ => format!("rate {amount} {unit}/{per}"),
         });
         line.extend(burst.map(|burst| format!("burst {burst}")));
+    }
+    if let Some((key, names)) = &rule.hosts {
+        line.push(format!("{} {}", key.replace('_', "-"), names.join(", ")));
     }
     line.extend(rule.payload.as_ref().map(payload_words));
     line.join(" ")

@@ -35,6 +35,8 @@ pub(crate) struct Rule {
     pub(crate) ban_for: Option<&'static str>,
     pub(crate) rate: Option<(u32, &'static str, &'static str, Option<u32>)>,
     pub(crate) payload: Option<Payload>,
+    /// Key and names.
+    pub(crate) hosts: Option<(&'static str, Vec<&'static str>)>,
     pub(crate) enabled: bool,
 }
 
@@ -169,6 +171,22 @@ fn payload() -> impl Strategy<Value = Payload> {
     )
 }
 
+fn hosts() -> impl Strategy<Value = (&'static str, Vec<&'static str>)> {
+    let names = vec![
+        "a.example",
+        "*.a.example",
+        ".B.example.",
+        "*",
+        "b\u{fc}cher.example",
+    ];
+    let addresses = vec!["192.0.2.7", "[2001:db8::7]", "2001:db8::8"];
+    let both = [names.clone(), addresses].concat();
+    prop_oneof![
+        (Just("sni"), prop::collection::vec(select(names), 1..4)),
+        (Just("http_host"), prop::collection::vec(select(both), 1..4)),
+    ]
+}
+
 fn rule() -> impl Strategy<Value = Rule> {
     let who = (
         select(vec!["allow", "deny", "reject", "limit", "ban"]),
@@ -199,16 +217,18 @@ fn rule() -> impl Strategy<Value = Rule> {
             select(vec!["second", "minute", "hour", "day"]),
             prop::option::of(1_u32..99),
         ),
-        prop::option::of(payload()),
+        (prop::option::of(payload()), prop::option::of(hosts())),
         prop::bool::weighted(0.9),
     );
     (who, what, how).prop_map(
         |(
             (action, name, direction, protocol),
             (from, to, port, source_port),
-            (interface, log, expires, ban_for, rate, payload, enabled),
+            (interface, log, expires, ban_for, rate, (payload, hosts), enabled),
         )| {
             let portless = protocol.iter().any(|p| matches!(*p, "icmp" | "47"));
+            let over_tcp = matches!(protocol.as_slice(), [] | ["tcp" | "any"]);
+            let hosts = hosts.filter(|_| over_tcp && payload.is_none());
             Rule {
                 action,
                 name,
@@ -224,6 +244,7 @@ fn rule() -> impl Strategy<Value = Rule> {
                 ban_for: ban_for.filter(|_| action == "ban"),
                 rate: (action == "limit").then_some(rate),
                 payload,
+                hosts,
                 enabled,
             }
         },

@@ -1,0 +1,477 @@
+//! Which hosts one side of a TCP stream asks for: by the server name of its ClientHello, by the host of each HTTP/1 request.
+//!
+//! TLS is read until its hello, or the second one that a server may ask for (RFC 8446 §4.1.4), is whole, also behind a CONNECT;
+//! HTTP as long as one request follows on the other. Where servers may disagree about where a request begins or which host it
+//! is for, every reading is given. What is neither is let be.
+
+use policy::HostField;
+use wire::http::{Body, Http, Request, RequestHost, request_head};
+use wire::tls::{ServerName, Sni, sni};
+use wire::{Host, Tcp};
+
+use super::readings::{hosts_of_head, hosts_of_lines};
+use super::stream::Stream;
+use crate::event::AskedHost;
+
+/// Bytes of stream in which a ClientHello has to end: the longest that is read, in records of 6 bytes and more.
+const HELLO_STREAM: usize = 64 * 1024;
+/// Bytes that are kept after they were read, at least half of them, to compare what is sent again.
+const KEPT: usize = 16 * 1024;
+/// Most bytes that one side may make us hold: a lost segment, and what was under way behind it.
+const HELD: usize = 1024 * 1024;
+/// The longest line between chunks or where requests cannot be told apart.
+const LINE: usize = 8 * 1024;
+/// The most of a body that is jumped at once: the sequence space is twice four times as large.
+const JUMP: u32 = 1 << 28;
+
+/// A host that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) field: HostField,
+    /// As sent, without port.
+    pub(crate) host: Box<[u8]>,
+    /// Servers may read another one.
+    pub(crate) is_doubtful: bool,
+}
+
+impl Asked {
+    /// For the record: bytes that are no printable ASCII are escaped.
+    pub(crate) fn told(&self) -> AskedHost {
+        AskedHost {
+            field: self.field,
+            host: self.host.escape_ascii().to_string().into(),
+        }
+    }
+}
+
+/// Which of them somebody wants to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) sni: bool,
+    pub(crate) http: bool,
+}
+
+impl Wanted {
+    pub(crate) fn any(self) -> bool {
+        self.sni || self.http
+    }
+
+    pub(crate) fn one(field: HostField) -> Self {
+        Self {
+            sni: field == HostField::Sni,
+            http: field == HostField::HttpHost,
+        }
+    }
+
+    pub(crate) fn union(self, other: Self) -> Self {
+        Self {
+            sni: self.sni || other.sni,
+            http: self.http || other.http,
+        }
+    }
+}
+
+/// What a packet asks for whose payload is taken for the begin of its stream.
+pub(crate) fn asked_in(payload: &[u8]) -> Vec<Asked> {
+    let mut asked = Vec::new();
+    let wanted = Wanted {
+        sni: true,
+        http: true,
+    };
+    Reader::new(wanted).read(payload, &mut asked);
+    asked
+}
+
+/// One side of a stream.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    stream: Stream,
+    /// Bytes in order that were read.
+    read: usize,
+    reader: Reader,
+}
+
+/// Why a segment could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// Its receiver may take it for other bytes.
+    Ambiguous,
+    /// Too much waits for what is missing before it.
+    Waiting,
+}
+
+impl Requests {
+    pub(crate) fn new(wanted: Wanted) -> Self {
+        Self {
+            stream: Stream::default(),
+            read: 0,
+            reader: Reader::new(wanted),
+        }
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.stream.memory()
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.reader.phase == Phase::Done
+    }
+
+    /// Reads no further.
+    pub(crate) fn give_up(&mut self) {
+        self.reader.phase = Phase::Done;
+        self.stream = Stream::default();
+    }
+
+    /// Takes a segment, and gives the hosts that are asked for in what it completes.
+    ///
+    /// `is_asked` says that the segment waits for its verdict: none is missing then that its receiver has.
+    pub(crate) fn take(&mut self, segment: &Tcp<'_>, is_asked: bool) -> Result<Vec<Asked>, Unread> {
+        let mut asked = Vec::new();
+        if self.is_done() {
+            return Ok(asked);
+        }
+        if self.memory() > HELD {
+            if !is_asked {
+                self.give_up();
+                return Ok(asked);
+            }
+            // It comes again when what is missing has come.
+            let in_order = self.stream.contiguous(u32::MAX).len() as u32;
+            let offset = self.stream.offset(segment);
+            if offset.is_some_and(|offset| (in_order + 1..=u32::MAX / 2).contains(&offset)) {
+                return Err(Unread::Waiting);
+            }
+        }
+        let taken = self.stream.take(segment, u32::MAX / 2);
+        let grown = taken.ok_or(Unread::Ambiguous)?;
+        let mut has_news = !grown.is_empty();
+        while has_news {
+            let bytes = self.stream.contiguous(u32::MAX);
+            let rest = bytes.get(self.read..).unwrap_or_default();
+            self.read += self.reader.read(rest, &mut asked);
+            has_news = self.forget();
+        }
+        Ok(asked)
+    }
+
+    /// Forgets what was read; tells whether there is more to read now.
+    fn forget(&mut self) -> bool {
+        if self.is_done() {
+            self.stream = Stream::default();
+            return false;
+        }
+        if let Some(left) = self.reader.body_left()
+            && *left > KEPT as u64
+        {
+            // What lies in a body is not waited for. All that is in order was read.
+            let jump = (*left).min(u64::from(JUMP)) as u32;
+            *left -= u64::from(jump);
+            self.stream.jump(jump);
+            self.read = 0;
+            return !self.stream.contiguous(1).is_empty();
+        }
+        if self.read > KEPT {
+            let old = self.read - KEPT / 2;
+            self.stream.forget(old);
+            self.read -= old;
+        }
+        false
+    }
+}
+
+#[derive(Debug)]
+struct Reader {
+    wanted: Wanted,
+    phase: Phase,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The begin of the stream, or of what a proxy was asked to connect to.
+    Begin,
+    /// A ClientHello, not worth reading before there are so many bytes.
+    Hello {
+        needed: usize,
+        is_second: bool,
+    },
+    /// Behind the first ClientHello.
+    AfterHello,
+    /// A request, of which so many bytes were seen.
+    Head {
+        seen: usize,
+    },
+    /// So many bytes of body, then a request.
+    Body(u64),
+    /// The size of a chunk (RFC 9112 §7.1), its bytes, the end of line behind them, the fields behind the last one.
+    ChunkSize,
+    Chunk(u64),
+    ChunkEnd,
+    Trailer,
+    /// Lines of which nobody can say what they belong to.
+    Lines,
+    /// Nothing to be read any more.
+    Done,
+}
+
+/// What a step came to: so many bytes were read, or more are needed.
+enum Step {
+    Read(usize),
+    More,
+}
+
+impl Reader {
+    fn new(wanted: Wanted) -> Self {
+        Self {
+            wanted,
+            phase: Phase::Begin,
+        }
+    }
+
+    /// Bytes of a body that are still to come.
+    fn body_left(&mut self) -> Option<&mut u64> {
+        match &mut self.phase {
+            Phase::Body(left) | Phase::Chunk(left) => Some(left),
+            _ => None,
+        }
+    }
+
+    /// Reads what there is behind what was read before; gives how many bytes of it were.
+    fn read(&mut self, bytes: &[u8], asked: &mut Vec<Asked>) -> usize {
+        let mut read = 0;
+        while self.phase != Phase::Done {
+            let rest = bytes.get(read..).unwrap_or_default();
+            if rest.is_empty() {
+                return read;
+            }
+            match self.step(rest, asked) {
+                Step::Read(count) => read += count,
+                Step::More => return read,
+            }
+        }
+        bytes.len()
+    }
+
+    /// `rest` is not empty.
+    fn step(&mut self, rest: &[u8], asked: &mut Vec<Asked>) -> Step {
+        match self.phase {
+            Phase::Begin => {
+                let is_tls = rest.first() == Some(&HANDSHAKE);
+                self.phase = match is_tls {
+                    true if self.wanted.sni => Phase::Hello {
+                        needed: 0,
+                        is_second: false,
+                    },
+                    true => Phase::Done,
+                    // A proxy may be asked to connect, and TLS follow.
+                    false => Phase::Head { seen: 0 },
+                };
+                Step::Read(0)
+            }
+            Phase::Hello { needed, is_second } if rest.len() >= needed => {
+                self.hello(rest, is_second, asked)
+            }
+            Phase::Hello { .. } => Step::More,
+            Phase::AfterHello => self.after_hello(rest),
+            Phase::Head { seen } => self.head(rest, seen, asked),
+            Phase::Body(left) => self.body(rest, left, Phase::Body, Phase::Head { seen: 0 }),
+            Phase::Chunk(left) => self.body(rest, left, Phase::Chunk, Phase::ChunkEnd),
+            Phase::ChunkSize | Phase::ChunkEnd | Phase::Trailer => self.chunk_line(rest),
+            Phase::Lines => lines(rest, asked),
+            Phase::Done => Step::More,
+        }
+    }
+
+    fn hello(&mut self, rest: &[u8], is_second: bool, asked: &mut Vec<Asked>) -> Step {
+        let mut room = ServerName::new();
+        match sni(rest, &mut room) {
+            Sni::Incomplete(missing) if rest.len() < HELLO_STREAM => {
+                self.phase = Phase::Hello {
+                    needed: rest.len() + missing,
+                    is_second,
+                };
+                return Step::More;
+            }
+            Sni::Name { host, .. } => asked.push(certain(HostField::Sni, &host)),
+            Sni::Absent { .. } => {}
+            Sni::Incomplete(_) | Sni::NotTls | Sni::Malformed(_) => {
+                self.phase = Phase::Done;
+                return Step::Read(0);
+            }
+        }
+        self.phase = if is_second {
+            Phase::Done
+        } else {
+            Phase::AfterHello
+        };
+        Step::Read(hello_end(rest))
+    }
+
+    /// A server may ask for a second hello, and clients may send a record before it that says nothing (RFC 8446 §4.1.4, §D.4).
+    fn after_hello(&mut self, rest: &[u8]) -> Step {
+        match rest {
+            [CHANGE_CIPHER_SPEC, _, _, 0, 1, _, ..] => return Step::Read(6),
+            [CHANGE_CIPHER_SPEC, ..] if rest.len() < 6 => return Step::More,
+            [HANDSHAKE, _, _, _, _, CLIENT_HELLO, ..] => {
+                self.phase = Phase::Hello {
+                    needed: 0,
+                    is_second: true,
+                };
+            }
+            [HANDSHAKE, ..] if rest.len() < 6 => return Step::More,
+            _ => self.phase = Phase::Done,
+        }
+        Step::Read(0)
+    }
+
+    fn head(&mut self, rest: &[u8], seen: usize, asked: &mut Vec<Asked>) -> Step {
+        // A head ends in an end of line: without a new one it is no more whole than it was.
+        let fresh = rest.get(seen..).unwrap_or_default();
+        let may_end = seen == 0 || rest.len() >= wire::http::HEAD_MAX || fresh.contains(&b'\n');
+        if !may_end {
+            self.phase = Phase::Head { seen: rest.len() };
+            return Step::More;
+        }
+        match request_head(rest) {
+            Http::Incomplete => {
+                self.phase = Phase::Head { seen: rest.len() };
+                Step::More
+            }
+            Http::Request(request) => {
+                self.request(rest, &request, asked);
+                Step::Read(request.head_len)
+            }
+            Http::Http2 | Http::NotHttp => {
+                self.phase = Phase::Done;
+                Step::Read(0)
+            }
+            Http::TooLong => {
+                self.phase = if self.wanted.http {
+                    Phase::Lines
+                } else {
+                    Phase::Done
+                };
+                Step::Read(0)
+            }
+        }
+    }
+
+    fn request(&mut self, rest: &[u8], request: &Request<'_>, asked: &mut Vec<Asked>) {
+        let connects = request.method == b"CONNECT";
+        if !self.wanted.http {
+            self.phase = if connects { Phase::Begin } else { Phase::Done };
+            return;
+        }
+        match request.host {
+            RequestHost::Host(host) => asked.push(certain(HostField::HttpHost, &host)),
+            RequestHost::Absent => {}
+            RequestHost::Ambiguous(_) => {
+                let head = rest.get(..request.head_len).unwrap_or(rest);
+                hosts_of_head(head, &mut |host| asked.push(doubtful(host)));
+            }
+        }
+        self.phase = match request.body {
+            _ if connects => Phase::Begin,
+            Body::Length(length) => Phase::Body(length),
+            Body::Chunked => Phase::ChunkSize,
+            Body::Ambiguous => Phase::Lines,
+        };
+    }
+
+    fn body(&mut self, rest: &[u8], left: u64, more: fn(u64) -> Phase, end: Phase) -> Step {
+        let here = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
+        let left = left - here as u64;
+        self.phase = if left == 0 { end } else { more(left) };
+        Step::Read(here)
+    }
+
+    /// A line between chunks. What servers may read otherwise is read line by line from there on.
+    fn chunk_line(&mut self, rest: &[u8]) -> Step {
+        let Some(end) = rest.iter().take(LINE).position(|&byte| byte == b'\n') else {
+            if rest.len() < LINE {
+                return Step::More;
+            }
+            self.phase = Phase::Lines;
+            return Step::Read(0);
+        };
+        let line = rest.get(..end).unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let next = match self.phase {
+            Phase::ChunkSize => match chunk_size(line) {
+                Some(0) => Phase::Trailer,
+                Some(size) => Phase::Chunk(size),
+                None => Phase::Lines,
+            },
+            Phase::ChunkEnd if line.is_empty() => Phase::ChunkSize,
+            Phase::Trailer if line.is_empty() => Phase::Head { seen: 0 },
+            Phase::Trailer => Phase::Trailer,
+            _ => Phase::Lines,
+        };
+        self.phase = next;
+        Step::Read(if next == Phase::Lines { 0 } else { end + 1 })
+    }
+}
+
+/// Types of records and messages (RFC 8446 §4, §5.1).
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+
+/// Where the records end that carry a whole hello.
+fn hello_end(stream: &[u8]) -> usize {
+    let (mut at, mut carried) = (0, 0_usize);
+    let (mut header, mut filled) = ([0_u8; 4], 0);
+    while let Some([_, _, _, high, low]) = stream.get(at..at + 5) {
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        let part = stream.get(at + 5..).unwrap_or_default();
+        for byte in part.iter().take(len.min(4 - filled)) {
+            header[filled] = *byte;
+            filled += 1;
+        }
+        (at, carried) = (at + 5 + len, carried + len);
+        let [_, length @ ..] = header.map(usize::from);
+        let whole = 4 + (length[0] << 16 | length[1] << 8 | length[2]);
+        if filled == 4 && carried >= whole {
+            break;
+        }
+    }
+    at.min(stream.len())
+}
+
+/// Hexadecimal digits, then perhaps extensions.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let digits = line.split(|&byte| byte == b';').next()?;
+    let digits = std::str::from_utf8(digits).ok()?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u64::from_str_radix(digits, 16).ok().filter(|_| is_number)
+}
+
+/// Whole lines, and as much of one that does not end.
+fn lines(rest: &[u8], asked: &mut Vec<Asked>) -> Step {
+    let end = rest.iter().rposition(|&byte| byte == b'\n');
+    let end = match end {
+        Some(end) => end + 1,
+        None if rest.len() < LINE => return Step::More,
+        None => rest.len(),
+    };
+    let whole = rest.get(..end).unwrap_or(rest);
+    hosts_of_lines(whole, &mut |host| asked.push(doubtful(host)));
+    Step::Read(end)
+}
+
+fn certain(field: HostField, host: &Host<'_>) -> Asked {
+    Asked {
+        field,
+        host: host.as_bytes().into(),
+        is_doubtful: false,
+    }
+}
+
+fn doubtful(host: &[u8]) -> Asked {
+    Asked {
+        field: HostField::HttpHost,
+        host: host.into(),
+        is_doubtful: true,
+    }
+}
