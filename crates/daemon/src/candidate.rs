@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use policy::{
-    AddressSet, Diagnostic, Keeper, Kept, Loaded, LoadedList, Mode, Plan, Stamp, Timestamp,
+    Diagnostic, Entries, Keeper, Kept, ListKind, Loaded, LoadedList, Mode, Plan, Stamp, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use crate::api::{Finding, Format, Severity};
-use crate::last_good::{self, LastGood};
+use crate::last_good::{self, Claim, LastGood};
 
 /// Where a policy comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ impl Source {
     }
 }
 
-/// What files and folders were when they were read; `None` for those that could not be.
+/// What files and folders were just before they were read; `None` for those that were not there.
 pub type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 
 /// A policy without errors.
@@ -88,6 +88,9 @@ pub struct Candidate {
     pub lists: Vec<LoadedList>,
     /// Warnings, one sentence each.
     pub warnings: Vec<String>,
+    /// What its lists held is kept as long as it may be needed.
+    #[expect(dead_code, reason = "it is held, not asked")]
+    claim: Arc<Claim>,
 }
 
 /// A policy that cannot be used.
@@ -151,6 +154,7 @@ impl Candidate {
     ) -> Result<Self, Invalid> {
         let mut keeping = Keeping {
             last_good,
+            claim: last_good.claim(),
             digests: Vec::new(),
         };
         let loaded = match source {
@@ -201,6 +205,7 @@ impl Candidate {
             stamps,
             lists,
             warnings,
+            claim: keeping.claim,
         })
     }
 
@@ -226,6 +231,7 @@ impl Candidate {
             stamps: Stamps::new(),
             lists: Vec::new(),
             warnings: Vec::new(),
+            claim: Arc::default(),
         }
     }
 }
@@ -269,21 +275,23 @@ pub fn finding(diagnostic: &Diagnostic) -> Finding {
 /// What is kept of lists, and the digest of what each of them is taken to hold.
 struct Keeping<'a> {
     last_good: &'a LastGood,
+    claim: Arc<Claim>,
     digests: Vec<(PathBuf, String)>,
 }
 
 impl Keeper for Keeping<'_> {
-    fn keep(&mut self, path: &Path, is_feed: bool, addresses: &AddressSet) {
-        let digest = last_good::digest(addresses);
-        self.last_good.keep(path, is_feed, addresses, &digest);
+    fn keep(&mut self, path: &Path, kind: ListKind, entries: &Entries) {
+        let digest = last_good::digest(entries);
+        self.last_good
+            .keep(&self.claim, path, kind, entries, &digest);
         self.digests.push((path.to_owned(), digest));
     }
 
-    fn recall(&mut self, path: &Path, is_feed: bool) -> Vec<Kept> {
-        let kept = self.last_good.recall(path, is_feed);
+    fn recall(&mut self, path: &Path, kind: ListKind) -> Vec<Kept> {
+        let kept = self.last_good.recall(&self.claim, path, kind);
         let digests = kept
             .iter()
-            .map(|kept| (kept.path.clone(), last_good::digest(&kept.addresses)));
+            .map(|kept| (kept.path.clone(), last_good::digest(&kept.entries)));
         self.digests.extend(digests);
         kept
     }

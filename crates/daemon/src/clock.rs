@@ -65,9 +65,8 @@ impl Clock {
 
     /// By which clock [`Clock::now`] is.
     pub fn stamp(&self) -> Stamp {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         Stamp {
-            boot: boot.unwrap_or_default().trim().to_owned(),
+            boot: boot(),
             offset: i64::try_from(self.offset).unwrap_or(i64::MAX),
         }
     }
@@ -121,6 +120,13 @@ pub fn now() -> Timestamp {
 /// Time since boot, suspend included. Nobody can set it.
 pub fn since_boot() -> Duration {
     Duration::from_nanos(nanos(ClockId::CLOCK_BOOTTIME))
+}
+
+/// The id that the kernel gave to this run of the machine; empty where it does not tell.
+pub(crate) fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
 }
 
 fn offset() -> i128 {

@@ -1,16 +1,20 @@
 //! What list files held when they were good last, in the state directory: a list that is emptied, vanishes or cannot be read keeps
-//! it, also over a restart. It is tied to the path of the file, and forgotten when no policy names that any more.
+//! it, also over a restart. It is tied to the path of the file and to what it is a list of, and forgotten when no policy names that
+//! any more.
 //!
-//! `lists.json` says what there is; each list is a text of ranges under `lists/`, written whole or not at all.
+//! `lists.json` says what there is; each list is a text under `lists/` whose name says what it holds, so that a crash between the two
+//! leaves an index and the lists that it speaks of. Whoever loads a policy waits for the disk, and for others who load one; the guard
+//! waits for neither.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use policy::{AddressSet, Kept, address_key, key_address};
+use policy::names::NameEntries;
+use policy::{AddressSet, Entries, Kept, ListKind, address_key, key_address};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
@@ -21,26 +25,61 @@ use crate::{clock, state};
 const INDEX: &str = "lists.json";
 /// The folder of the lists.
 const FOLDER: &str = "lists";
-/// Most bytes on disk; a list that would be over it is not kept, and said.
+/// Most bytes on disk; what a list holds that would be over it is not kept, and said: then what it held before stays kept.
 const MOST_BYTES: u64 = 512 << 20;
 
 /// The lists as they were when they were good. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct LastGood {
-    shelf: Option<Arc<Mutex<Shelf>>>,
+    shelf: Option<Arc<Shelf>>,
 }
 
 #[derive(Debug)]
 struct Shelf {
     folder: PathBuf,
+    most_bytes: u64,
+    /// Held over work on files, which may take seconds. Taken before the index, never by the guard.
+    disk: Mutex<()>,
+    /// Held over assignments alone.
+    index: Mutex<Index>,
+}
+
+/// What there is.
+#[derive(Debug, Default)]
+struct Index {
     entries: Vec<Entry>,
+    /// Of policies that are in force, may come into force, or may come back.
+    claims: Vec<Weak<Claim>>,
+    /// Why what these lists hold now is not kept.
+    not_kept: BTreeMap<Key, String>,
+}
+
+/// A list: its file, and what it is a list of.
+type Key = (PathBuf, Kind);
+
+/// [`ListKind`], as the index has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    Set,
+    Feed,
+    Names,
+}
+
+impl From<ListKind> for Kind {
+    fn from(kind: ListKind) -> Self {
+        match kind {
+            ListKind::Set => Self::Set,
+            ListKind::Feed => Self::Feed,
+            ListKind::Names => Self::Names,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
     path: PathBuf,
-    /// What a feed may hold is narrower.
-    feed: bool,
+    kind: Kind,
     /// Of what is kept.
     digest: String,
     bytes: u64,
@@ -50,6 +89,28 @@ struct Entry {
     stale_since: Option<Time>,
 }
 
+impl Entry {
+    fn is(&self, path: &Path, kind: Kind) -> bool {
+        self.path == path && self.kind == kind
+    }
+
+    fn key(&self) -> Key {
+        (self.path.clone(), self.kind)
+    }
+
+    /// The name of its file.
+    fn file(&self) -> String {
+        let mut hash = Sha1::new();
+        hash.update([self.kind as u8]);
+        hash.update(self.path.as_os_str().as_encoded_bytes());
+        format!("{}-{}", hex(&hash.finalize()), self.digest)
+    }
+}
+
+/// The lists that a policy names: while it lives, nothing of theirs is forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Claim(Mutex<BTreeSet<Key>>);
+
 impl LastGood {
     /// Keeps nothing: for tests, and where there is no state directory.
     pub fn none() -> Self {
@@ -58,136 +119,228 @@ impl LastGood {
 
     /// What an earlier daemon kept under this folder, and a place for more.
     pub(crate) fn open(folder: &Path) -> Self {
-        let entries = state::read(&folder.join(INDEX)).unwrap_or_default();
+        Self::open_with(folder, MOST_BYTES)
+    }
+
+    fn open_with(folder: &Path, most_bytes: u64) -> Self {
+        let index = Index {
+            entries: state::read(&folder.join(INDEX)).unwrap_or_default(),
+            ..Index::default()
+        };
         let shelf = Shelf {
             folder: folder.to_owned(),
-            entries,
+            most_bytes,
+            disk: Mutex::default(),
+            index: Mutex::new(index),
         };
         Self {
-            shelf: Some(Arc::new(Mutex::new(shelf))),
+            shelf: Some(Arc::new(shelf)),
         }
     }
 
+    /// For a policy that is about to be read.
+    pub(crate) fn claim(&self) -> Arc<Claim> {
+        let claim = Arc::new(Claim::default());
+        if let Some(shelf) = &self.shelf {
+            lock(&shelf.index).claims.push(Arc::downgrade(&claim));
+        }
+        claim
+    }
+
     /// This list is good. What cannot be kept is said; the list is used all the same.
-    pub(crate) fn keep(&self, path: &Path, feed: bool, addresses: &AddressSet, digest: &str) {
-        let Some(mut shelf) = self.lock() else {
+    pub(crate) fn keep(
+        &self,
+        claim: &Claim,
+        path: &Path,
+        kind: ListKind,
+        entries: &Entries,
+        digest: &str,
+    ) {
+        let Some(shelf) = &self.shelf else {
             return;
         };
-        if let Err(error) = shelf.keep(path, feed, addresses, digest) {
-            tracing::warn!(
-                "what {} holds is not kept for when it is gone: {error}",
-                path.display()
-            );
+        let key = (path.to_owned(), Kind::from(kind));
+        lock(&claim.0).insert(key.clone());
+        let outcome = shelf.keep(&key, entries, digest);
+        let mut index = lock(&shelf.index);
+        match outcome {
+            Ok(()) => {
+                index.not_kept.remove(&key);
+            }
+            Err(error) => {
+                let text = format!(
+                    "what {} holds is not kept for when it is gone: {error}",
+                    path.display()
+                );
+                tracing::warn!("{text}");
+                index.not_kept.insert(key, text);
+            }
         }
     }
 
     /// What the list of this path held, or the files of this folder. It is stale from now on, if it was not already.
-    pub(crate) fn recall(&self, path: &Path, feed: bool) -> Vec<Kept> {
-        let Some(mut shelf) = self.lock() else {
+    pub(crate) fn recall(&self, claim: &Claim, path: &Path, kind: ListKind) -> Vec<Kept> {
+        let Some(shelf) = &self.shelf else {
             return Vec::new();
         };
-        shelf.recall(path, feed)
+        shelf.recall(claim, path, kind.into())
     }
 
     /// Since when the list of this path is not good.
-    pub(crate) fn stale_since(&self, path: &Path, feed: bool) -> Option<Time> {
-        self.lock()?.entry(path, feed)?.stale_since
+    pub(crate) fn stale_since(&self, path: &Path, kind: ListKind) -> Option<Time> {
+        let index = lock(&self.shelf.as_ref()?.index);
+        index.entry(path, kind.into())?.stale_since
     }
 
-    /// Forgets all lists but these.
-    pub(crate) fn retain(&self, named: &BTreeSet<(PathBuf, bool)>) {
-        if let Some(mut shelf) = self.lock() {
-            shelf.retain(named);
+    /// Of which lists what they hold now is not kept, and why; a sentence each.
+    pub(crate) fn not_kept(&self) -> Vec<String> {
+        let Some(shelf) = &self.shelf else {
+            return Vec::new();
+        };
+        lock(&shelf.index).not_kept.values().cloned().collect()
+    }
+
+    /// Forgets the lists that no policy claims. Waits for nothing: the files follow with [`LastGood::tidy`].
+    pub(crate) fn forget_unclaimed(&self) {
+        let Some(shelf) = &self.shelf else {
+            return;
+        };
+        let mut index = lock(&shelf.index);
+        let Index {
+            entries,
+            claims,
+            not_kept,
+        } = &mut *index;
+        claims.retain(|claim| claim.strong_count() > 0);
+        let alive: Vec<Arc<Claim>> = claims.iter().filter_map(Weak::upgrade).collect();
+        let is_claimed = |key: &Key| alive.iter().any(|claim| lock(&claim.0).contains(key));
+        entries.retain(|entry| is_claimed(&entry.key()));
+        not_kept.retain(|key, _| is_claimed(key));
+    }
+
+    /// Removes the files of what was forgotten. What cannot be done is done the next time.
+    pub(crate) fn tidy(&self) {
+        if let Some(shelf) = &self.shelf
+            && let Err(error) = shelf.tidy()
+        {
+            tracing::warn!("what no policy names stays in {FOLDER}: {error}");
         }
     }
+}
 
-    fn lock(&self) -> Option<MutexGuard<'_, Shelf>> {
-        let shelf = self.shelf.as_ref()?;
-        Some(shelf.lock().unwrap_or_else(PoisonError::into_inner))
+impl Index {
+    fn entry(&self, path: &Path, kind: Kind) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.is(path, kind))
     }
 }
 
 impl Shelf {
-    fn entry(&self, path: &Path, feed: bool) -> Option<&Entry> {
-        let mut entries = self.entries.iter();
-        entries.find(|entry| entry.path == path && entry.feed == feed)
+    fn file(&self, entry: &Entry) -> PathBuf {
+        self.folder.join(FOLDER).join(entry.file())
     }
 
-    fn file(&self, path: &Path, feed: bool) -> PathBuf {
-        let mut hash = Sha1::new();
-        hash.update([u8::from(feed)]);
-        hash.update(path.as_os_str().as_encoded_bytes());
-        self.folder.join(FOLDER).join(hex(&hash.finalize()))
-    }
-
+    /// Writes the index down. For holders of the disk.
     fn save(&self) -> io::Result<()> {
-        let index = serde_json::to_vec_pretty(&self.entries)?;
-        state::write_atomically(&self.folder.join(INDEX), &index)
+        let entries = lock(&self.index).entries.clone();
+        state::write_atomically(
+            &self.folder.join(INDEX),
+            &serde_json::to_vec_pretty(&entries)?,
+        )
     }
 
-    fn keep(
-        &mut self,
-        path: &Path,
-        feed: bool,
-        addresses: &AddressSet,
-        digest: &str,
-    ) -> io::Result<()> {
-        let known = self.entry(path, feed);
-        if let Some(known) = known
-            && known.digest == digest
-            && self.file(path, feed).is_file()
-        {
+    /// Writes the list, then the index, then removes what is in neither: whenever the power fails, what the index names is there.
+    fn keep(&self, (path, kind): &Key, entries: &Entries, digest: &str) -> io::Result<()> {
+        let _disk = lock(&self.disk);
+        let (known, others) = {
+            let index = lock(&self.index);
+            let others = index.entries.iter().filter(|entry| !entry.is(path, *kind));
+            let others: u64 = others.map(|entry| entry.bytes).sum();
+            (index.entry(path, *kind).cloned(), others)
+        };
+        let is_there = |known: &Entry| known.digest == digest && self.file(known).is_file();
+        if let Some(known) = known.as_ref().filter(|known| is_there(known)) {
             if known.stale_since.is_none() {
                 return Ok(());
             }
-            for entry in &mut self.entries {
-                if entry.path == path && entry.feed == feed {
-                    entry.stale_since = None;
-                }
-            }
+            self.put(Entry {
+                stale_since: None,
+                ..known.clone()
+            });
             return self.save();
         }
-        let text = written(addresses);
+        let text = written(entries);
         let bytes = text.len() as u64;
-        self.entries
-            .retain(|entry| entry.path != path || entry.feed != feed);
-        let others: u64 = self.entries.iter().map(|entry| entry.bytes).sum();
-        if others + bytes > MOST_BYTES {
-            self.save()?;
+        // The file is good, whether what it holds can be kept or not.
+        if let Some(known) = &known
+            && known.stale_since.is_some()
+        {
+            self.put(Entry {
+                stale_since: None,
+                ..known.clone()
+            });
+        }
+        if others + bytes > self.most_bytes {
             return Err(io::Error::other(format!(
                 "the lists that are kept would be larger than {} MiB",
-                MOST_BYTES >> 20
+                self.most_bytes >> 20
             )));
         }
-        fs::create_dir_all(self.folder.join(FOLDER))?;
-        state::write_atomically(&self.file(path, feed), text.as_bytes())?;
-        self.entries.push(Entry {
-            path: path.to_owned(),
-            feed,
+        let fresh = Entry {
+            path: path.clone(),
+            kind: *kind,
             digest: digest.to_owned(),
             bytes,
             read: clock::now().into(),
             stale_since: None,
-        });
-        self.save()
+        };
+        fs::create_dir_all(self.folder.join(FOLDER))?;
+        state::write_atomically(&self.file(&fresh), text.as_bytes())?;
+        self.put(fresh.clone());
+        self.save()?;
+        if let Some(known) = known.filter(|known| known.digest != fresh.digest) {
+            // One that stays behind is removed by `tidy`.
+            let _ = fs::remove_file(self.file(&known));
+        }
+        Ok(())
     }
 
-    fn recall(&mut self, path: &Path, feed: bool) -> Vec<Kept> {
-        let is_wanted = |entry: &Entry| {
-            entry.feed == feed && (entry.path == path || entry.path.parent() == Some(path))
-        };
-        let wanted: Vec<Entry> = self
+    /// Puts an entry in the place of the one of the same list.
+    fn put(&self, entry: Entry) {
+        let mut index = lock(&self.index);
+        index
             .entries
-            .iter()
-            .filter(|e| is_wanted(e))
-            .cloned()
-            .collect();
+            .retain(|other| !other.is(&entry.path, entry.kind));
+        index.entries.push(entry);
+    }
+
+    fn recall(&self, claim: &Claim, path: &Path, kind: Kind) -> Vec<Kept> {
+        let is_wanted = |entry: &Entry| {
+            entry.kind == kind && (entry.path == path || entry.path.parent() == Some(path))
+        };
+        let _disk = lock(&self.disk);
+        let now = Time::from(clock::now());
+        let mut changed = false;
+        let wanted: Vec<Entry> = {
+            let mut index = lock(&self.index);
+            let wanted = index.entries.iter_mut().filter(|entry| is_wanted(entry));
+            let mut all = Vec::new();
+            for entry in wanted {
+                lock(&claim.0).insert(entry.key());
+                changed |= entry.stale_since.is_none();
+                entry.stale_since.get_or_insert(now);
+                all.push(entry.clone());
+            }
+            all
+        };
+        if changed && let Err(error) = self.save() {
+            tracing::warn!("{INDEX} cannot be written: {error}");
+        }
         let mut kept = Vec::new();
         for entry in wanted {
             match self.read(&entry) {
-                Ok(addresses) => kept.push(Kept {
+                Ok(entries) => kept.push(Kept {
                     path: entry.path,
-                    addresses,
+                    entries,
                     read: entry.read.0,
                 }),
                 Err(error) => {
@@ -195,58 +348,68 @@ impl Shelf {
                 }
             }
         }
-        let now = Time::from(clock::now());
-        let mut changed = false;
-        for entry in self.entries.iter_mut().filter(|entry| is_wanted(entry)) {
-            if entry.stale_since.is_none() {
-                entry.stale_since = Some(now);
-                changed = true;
-            }
-        }
-        if changed && let Err(error) = self.save() {
-            tracing::warn!("{INDEX} cannot be written: {error}");
-        }
         kept.sort_by(|a, b| a.path.cmp(&b.path));
         kept
     }
 
     /// Reads a list back, and makes sure that it is the one that was kept.
-    fn read(&self, entry: &Entry) -> io::Result<AddressSet> {
-        let text = fs::read_to_string(self.file(&entry.path, entry.feed))?;
+    fn read(&self, entry: &Entry) -> io::Result<Entries> {
+        let text = fs::read_to_string(self.file(entry))?;
         let damaged = || io::Error::other("the copy in the state directory is damaged");
-        let ranges: Option<Vec<(u128, u128)>> = text.lines().map(range).collect();
-        let addresses = AddressSet::from_ranges(ranges.ok_or_else(damaged)?);
-        if digest(&addresses) == entry.digest {
-            Ok(addresses)
+        let entries = match entry.kind {
+            Kind::Set | Kind::Feed => {
+                let ranges: Option<Vec<(u128, u128)>> = text.lines().map(range).collect();
+                Entries::Addresses(AddressSet::from_ranges(ranges.ok_or_else(damaged)?))
+            }
+            Kind::Names => Entries::Names(NameEntries::from_text(text).ok_or_else(damaged)?),
+        };
+        if digest(&entries) == entry.digest {
+            Ok(entries)
         } else {
             Err(damaged())
         }
     }
 
-    fn retain(&mut self, named: &BTreeSet<(PathBuf, bool)>) {
-        let is_named = |entry: &Entry| named.contains(&(entry.path.clone(), entry.feed));
-        let (kept, gone): (Vec<_>, Vec<_>) = self.entries.drain(..).partition(is_named);
-        self.entries = kept;
+    fn tidy(&self) -> io::Result<()> {
+        let _disk = lock(&self.disk);
+        let named: BTreeSet<String> = lock(&self.index).entries.iter().map(Entry::file).collect();
+        let files = match fs::read_dir(self.folder.join(FOLDER)) {
+            Ok(files) => files,
+            // Nothing was kept yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut gone = Vec::new();
+        for file in files {
+            let file = file?;
+            if !named.contains(&*file.file_name().to_string_lossy()) {
+                gone.push(file.path());
+            }
+        }
         if gone.is_empty() {
-            return;
+            return Ok(());
         }
-        if let Err(error) = self.save() {
-            tracing::warn!("{INDEX} cannot be written: {error}");
-            return;
-        }
-        for entry in gone {
-            // One that stays behind is overwritten when its path is named again.
-            let _ = fs::remove_file(self.file(&entry.path, entry.feed));
-        }
+        self.save()?;
+        gone.iter().try_for_each(fs::remove_file)
     }
 }
 
-/// The first 16 hexadecimal digits of the SHA-1 of the addresses, however they were written.
-pub(crate) fn digest(addresses: &AddressSet) -> String {
+/// A lock whose holder panicked still guards a whole value: no critical section here leaves one half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The first 16 hexadecimal digits of the SHA-1 of what a list holds, however it was written.
+pub(crate) fn digest(entries: &Entries) -> String {
     let mut hash = Sha1::new();
-    for (first, last) in addresses.ranges() {
-        hash.update(first.to_be_bytes());
-        hash.update(last.to_be_bytes());
+    match entries {
+        Entries::Addresses(addresses) => {
+            for (first, last) in addresses.ranges() {
+                hash.update(first.to_be_bytes());
+                hash.update(last.to_be_bytes());
+            }
+        }
+        Entries::Names(names) => hash.update(names.text()),
     }
     hex(&hash.finalize()[..8])
 }
@@ -255,8 +418,12 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A range on each line.
-fn written(addresses: &AddressSet) -> String {
+/// A range or a name on each line.
+fn written(entries: &Entries) -> String {
+    let addresses = match entries {
+        Entries::Addresses(addresses) => addresses,
+        Entries::Names(names) => return names.text().to_owned(),
+    };
     let mut text = String::new();
     for &(first, last) in addresses.ranges() {
         let (first, last) = (key_address(first), key_address(last));
@@ -283,16 +450,31 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    fn set(prefixes: &[&str]) -> AddressSet {
+    const FEED: ListKind = ListKind::Feed;
+
+    fn set(prefixes: &[&str]) -> Entries {
         let prefixes = prefixes.iter().map(|prefix| prefix.parse().unwrap());
-        prefixes
-            .collect::<Vec<ipnet::IpNet>>()
-            .into_iter()
-            .collect()
+        let prefixes = prefixes.collect::<Vec<ipnet::IpNet>>();
+        Entries::Addresses(prefixes.into_iter().collect())
     }
 
-    fn keep(shelf: &LastGood, path: &str, addresses: &AddressSet) {
-        shelf.keep(Path::new(path), true, addresses, &digest(addresses));
+    /// The lists of a policy that lives as long as this.
+    struct Policy<'a>(&'a LastGood, Arc<Claim>);
+
+    impl Policy<'_> {
+        fn keep(&self, path: &str, entries: &Entries) {
+            let (path, digest) = (Path::new(path), digest(entries));
+            self.0.keep(&self.1, path, FEED, entries, &digest);
+        }
+
+        fn recall(&self, path: &str) -> Vec<Entries> {
+            let kept = self.0.recall(&self.1, Path::new(path), FEED);
+            kept.into_iter().map(|kept| kept.entries).collect()
+        }
+    }
+
+    fn policy(shelf: &LastGood) -> Policy<'_> {
+        Policy(shelf, shelf.claim())
     }
 
     #[test]
@@ -300,48 +482,141 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let shelf = LastGood::open(folder.path());
         let addresses = set(&["192.0.2.1/32", "10.0.0.0/8", "2001:db8::/32", "::/0"]);
-        keep(&shelf, "/lists/a", &addresses);
-        keep(&shelf, "/lists/b", &set(&["192.0.2.2/32"]));
+        policy(&shelf).keep("/lists/a", &addresses);
+        policy(&shelf).keep("/lists/b", &set(&["192.0.2.2/32"]));
         let path = Path::new("/lists/a");
-        assert_eq!(shelf.stale_since(path, true), None);
+        assert_eq!(shelf.stale_since(path, FEED), None);
         let shelf = LastGood::open(folder.path());
-        let kept = shelf.recall(path, true);
-        assert_eq!(kept[0].addresses, addresses);
-        assert!(shelf.recall(path, false).is_empty(), "a set is no feed");
-        assert!(shelf.recall(Path::new("/lists/c"), true).is_empty());
+        assert_eq!(policy(&shelf).recall("/lists/a")[0], addresses);
+        for other in [ListKind::Set, ListKind::Names] {
+            assert_eq!(
+                shelf.recall(&shelf.claim(), path, other),
+                [],
+                "another list"
+            );
+        }
+        assert_eq!(policy(&shelf).recall("/lists/c"), []);
         // The index has microseconds.
-        let since = shelf.stale_since(path, true).unwrap().to_string();
+        let since = shelf.stale_since(path, FEED).unwrap().to_string();
         let shelf = LastGood::open(folder.path());
-        shelf.recall(path, true);
-        let again = shelf.stale_since(path, true).unwrap().to_string();
+        policy(&shelf).recall("/lists/a");
+        let again = shelf.stale_since(path, FEED).unwrap().to_string();
         assert_eq!(again, since, "the first time counts");
-        let whole = shelf.recall(Path::new("/lists"), true);
+        let whole = policy(&shelf).recall("/lists");
         assert_eq!(whole.len(), 2, "a folder is its files");
-        keep(&shelf, "/lists/a", &addresses);
-        assert_eq!(shelf.stale_since(path, true), None, "it is good again");
+        policy(&shelf).keep("/lists/a", &addresses);
+        assert_eq!(shelf.stale_since(path, FEED), None, "it is good again");
+    }
+
+    #[test]
+    fn names_come_back_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "ads.example\n@@*.good.example\n".to_owned();
+        let names = Entries::Names(NameEntries::from_text(text).unwrap());
+        let shelf = LastGood::open(folder.path());
+        let (path, kind) = (Path::new("/lists/a"), ListKind::Names);
+        shelf.keep(&shelf.claim(), path, kind, &names, &digest(&names));
+        let shelf = LastGood::open(folder.path());
+        let kept = shelf.recall(&shelf.claim(), path, kind);
+        assert_eq!(kept[0].entries, names);
+        let file = fs::read_dir(folder.path().join(FOLDER)).unwrap();
+        fs::write(file.last().unwrap().unwrap().path(), "other.example\n").unwrap();
+        assert_eq!(shelf.recall(&shelf.claim(), path, kind), []);
     }
 
     #[test]
     fn what_no_policy_names_is_forgotten_and_damage_is_no_list() {
         let folder = tempfile::tempdir().unwrap();
         let shelf = LastGood::open(folder.path());
-        for path in ["/a", "/b"] {
-            keep(&shelf, path, &set(&["192.0.2.0/24"]));
-        }
-        shelf.retain(&BTreeSet::from([(PathBuf::from("/a"), true)]));
+        let lives = policy(&shelf);
+        lives.keep("/a", &set(&["192.0.2.0/24"]));
+        policy(&shelf).keep("/b", &set(&["192.0.2.0/24"]));
+        shelf.forget_unclaimed();
+        shelf.tidy();
         let files = || fs::read_dir(folder.path().join(FOLDER)).unwrap();
         assert_eq!(files().count(), 1);
-        assert!(shelf.recall(Path::new("/b"), true).is_empty());
-        assert_eq!(shelf.recall(Path::new("/a"), true).len(), 1);
+        assert_eq!(lives.recall("/b"), []);
+        assert_eq!(lives.recall("/a").len(), 1);
         let file = files().next().unwrap().unwrap().path();
         for damage in ["192.0.2.0-192.0.2.7\n", "", "nonsense\n"] {
             fs::write(&file, damage).unwrap();
-            assert!(shelf.recall(Path::new("/a"), true).is_empty(), "{damage:?}");
+            assert_eq!(lives.recall("/a"), [], "{damage:?}");
         }
         // The next good reading mends it, though the digest says that nothing is new.
         fs::remove_file(&file).unwrap();
-        keep(&shelf, "/a", &set(&["192.0.2.0/24"]));
-        assert_eq!(shelf.recall(Path::new("/a"), true).len(), 1);
+        lives.keep("/a", &set(&["192.0.2.0/24"]));
+        assert_eq!(lives.recall("/a").len(), 1);
+    }
+
+    /// A power failure between the list and the index must not leave an index that speaks of what is not there.
+    #[test]
+    fn a_crash_between_list_and_index_loses_neither_the_old_nor_the_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (set(&["192.0.2.0/24"]), set(&["198.51.100.0/24"]));
+        let written = |entries: &Entries| {
+            let shelf = LastGood::open(folder.path());
+            policy(&shelf).keep("/a", entries);
+            fs::read(folder.path().join(INDEX)).unwrap()
+        };
+        let lists = folder.path().join(FOLDER);
+        let before = written(&old);
+        let file = fs::read_dir(&lists).unwrap().next().unwrap().unwrap();
+        let (path, text) = (file.path(), fs::read(file.path()).unwrap());
+        written(&new);
+        assert_eq!(fs::read_dir(&lists).unwrap().count(), 1, "the old one goes");
+        // As it was when the new list was written, and nothing after it.
+        fs::write(folder.path().join(INDEX), before).unwrap();
+        fs::write(path, text).unwrap();
+        let shelf = LastGood::open(folder.path());
+        let lives = policy(&shelf);
+        assert_eq!(lives.recall("/a"), [old]);
+        lives.keep("/a", &new);
+        shelf.tidy();
+        assert_eq!(fs::read_dir(&lists).unwrap().count(), 1);
+        assert_eq!(lives.recall("/a"), [new]);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_said_and_what_was_kept_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = LastGood::open_with(folder.path(), 40);
+        let lives = policy(&shelf);
+        let old = set(&["192.0.2.0/24"]);
+        lives.keep("/a", &old);
+        assert_eq!(shelf.not_kept(), [""; 0]);
+        lives.keep(
+            "/a",
+            &set(&["198.51.100.0/25", "203.0.113.0/25", "10.0.0.0/8"]),
+        );
+        let told = shelf.not_kept();
+        assert!(told[0].contains("/a holds is not kept"), "{told:?}");
+        assert_eq!(lives.recall("/a"), [old]);
+        lives.keep("/a", &set(&["198.51.100.0/24"]));
+        assert_eq!(shelf.not_kept(), [""; 0]);
+        assert_eq!(lives.recall("/a"), [set(&["198.51.100.0/24"])]);
+    }
+
+    /// Since the guard asks while packets wait.
+    #[test]
+    fn who_asks_does_not_wait_for_who_keeps() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = LastGood::open(folder.path());
+        let Some(inner) = &shelf.shelf else {
+            panic!("it keeps");
+        };
+        // Somebody writes a large list.
+        let disk = lock(&inner.disk);
+        let asks = shelf.clone();
+        let (done, wait) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            asks.stale_since(Path::new("/a"), FEED);
+            asks.not_kept();
+            asks.forget_unclaimed();
+            done.send(()).unwrap();
+        });
+        wait.recv_timeout(std::time::Duration::from_secs(10))
+            .unwrap();
+        drop(disk);
     }
 
     #[test]
@@ -354,17 +629,15 @@ mod tests {
                 policy::address::IPV4_FIRST + n * 3,
             )
         });
-        let addresses = AddressSet::from_ranges(ranges);
+        let addresses = Entries::Addresses(AddressSet::from_ranges(ranges));
+        let lives = policy(&shelf);
         let begun = std::time::Instant::now();
-        keep(&shelf, "/lists/a", &addresses);
+        lives.keep("/lists/a", &addresses);
         let kept = begun.elapsed();
-        keep(&shelf, "/lists/a", &addresses);
+        lives.keep("/lists/a", &addresses);
         let again = begun.elapsed() - kept;
         let begun = std::time::Instant::now();
-        assert_eq!(
-            shelf.recall(Path::new("/lists/a"), true)[0].addresses,
-            addresses
-        );
+        assert_eq!(lives.recall("/lists/a"), [addresses]);
         println!(
             "1,000,000 ranges: kept in {kept:?}, the same again in {again:?}, read back in {:?}",
             begun.elapsed()

@@ -55,7 +55,7 @@ enum Message {
 /// What is to be watched.
 #[derive(Debug, Default)]
 struct Watched {
-    /// Files and folders, as they were when they were read. `None` stands for those that were not there.
+    /// Files and folders, as they were just before they were read. `None` stands for those that were not there.
     stamps: Stamps,
     /// What was read long ago is watched as it is now: a change since then is no news, and was perhaps undone on purpose.
     is_old: bool,
@@ -203,6 +203,7 @@ impl Thread {
                 Ok(Message::Policy(source, watched)) => {
                     self.source = source;
                     self.watch(watched);
+                    self.lists.tidy();
                 }
                 Ok(Message::Reload(answer)) => {
                     self.changed = None;
@@ -242,8 +243,9 @@ impl Thread {
 
     /// Reads what changed.
     fn read_changes(&mut self) {
-        // Whoever is asked to confirm a policy is not given another one meanwhile: it is read when that is decided.
-        if matches!(self.handle.ask(|guard| guard.is_asking()), Ok(true)) {
+        // Whoever is asked to confirm a policy is not given another one meanwhile: then it is read when that is over, and not before,
+        // since reading may be much work. An error says that the guard is gone.
+        if self.handle.ask(|guard| guard.is_held()).unwrap_or(false) {
             return self.note_change();
         }
         match self.reload() {
@@ -300,8 +302,7 @@ impl Thread {
             let stamp = if watched.is_old {
                 old.get(&path).copied().unwrap_or_else(|| Stamp::of(&path))
             } else {
-                // One that could not be read is not read again before it changes.
-                read.or_else(|| Stamp::of(&path))
+                read
             };
             self.seen.insert(path, stamp);
         }
@@ -333,4 +334,51 @@ impl Thread {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    /// A list that comes back while the other files are read, or while the kernel takes the plan.
+    #[test]
+    fn what_appears_between_reading_and_watching_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.toml");
+        let list = folder.path().join("feed.netset");
+        std::fs::write(&list, "198.51.100.0/24\n").unwrap();
+        std::fs::write(&path, "[feeds]\nbad = { file = \"feed.netset\" }\n").unwrap();
+        let state = crate::state::StateDir::open(&folder.path().join("state")).unwrap();
+        let (source, lists) = (Source::File(path), state.lists());
+        let load = || Candidate::load_with(&source, clock::now(), &lists).unwrap();
+        let good = load();
+        std::fs::remove_file(&list).unwrap();
+        let stale = load();
+        std::fs::write(&list, "203.0.113.0/24\n").unwrap();
+        let (sender, _receiver) = sync_channel(16);
+        let noticed = |candidate: &Candidate| {
+            let (handle, _) = Handle::channel();
+            let mut thread = Thread {
+                handle,
+                rejected: Arc::default(),
+                lists: lists.clone(),
+                source: Source::BuiltIn,
+                seen: Stamps::new(),
+                folders: Vec::new(),
+                ear: Ear::new(sender.clone()),
+                changed: None,
+            };
+            thread.watch(Watched {
+                stamps: candidate.stamps.clone(),
+                is_old: false,
+                folders: Vec::new(),
+            });
+            thread.look();
+            thread.changed.is_some()
+        };
+        assert!(noticed(&stale), "it is there again");
+        assert!(noticed(&good), "it is another one");
+        assert!(!noticed(&load()), "nothing has changed since");
+    }
 }

@@ -55,16 +55,19 @@ pub enum BanOrigin {
     Manual,
     /// An imported list.
     Import,
+    /// Nobody who is known: it was found in the kernel. Of its own meters and `ban` rules, by a daemon that forgot it, or by hand.
+    Kernel,
 }
 
 impl BanOrigin {
-    /// `detector`, `rule`, `manual`, `import`.
+    /// `detector`, `rule`, `manual`, `import`, `kernel`.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Detector(_) => "detector",
             Self::Rule(_) => "rule",
             Self::Manual => "manual",
             Self::Import => "import",
+            Self::Kernel => "kernel",
         }
     }
 }

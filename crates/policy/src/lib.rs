@@ -46,8 +46,8 @@ pub use evaluate::first_match;
 pub use host::{AskedHost, Asks, HostField, HostPattern};
 pub use lint::lint;
 pub use load::{
-    Format, Keeper, Kept, Loaded, LoadedList, NothingKept, Stale, Stamp, load_path, load_path_with,
-    load_text, load_text_with,
+    Entries, Format, Keeper, Kept, ListKind, Loaded, LoadedList, NothingKept, Stale, Stamp,
+    load_path, load_path_with, load_text, load_text_with,
 };
 pub use plan::{
     Action, AddressMatch, DefaultAction, Defaults, Direction, Directions, Interface, Mode,

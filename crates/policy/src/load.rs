@@ -12,13 +12,15 @@ use crate::tree::{Entry, Span};
 
 mod file;
 mod include;
+mod keeper;
 mod lists;
 mod names;
 
 pub use file::Stamp;
-pub use lists::{Keeper, Kept, LoadedList, MOST_LIST_FILES, NothingKept, Stale};
+pub use keeper::{Entries, Keeper, Kept, ListKind, LoadedList, NothingKept, Stale};
+pub use lists::MOST_LIST_FILES;
 
-use file::{Unreadable, read_bytes, read_text};
+use file::{Unreadable, read_text};
 
 /// Largest policy file, includes each by itself: 16 MiB.
 pub const MOST_POLICY_BYTES: u64 = 16 << 20;
@@ -90,13 +92,13 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// Every folder that was included or is a list; a file that appears in one is such a reason too.
     pub folders: Vec<PathBuf>,
-    /// What these files and folders were when they were read; `None` for those that could not be.
+    /// What these files and folders were just before they were read; `None` for those that were not there.
     pub stamps: BTreeMap<PathBuf, Option<Stamp>>,
     /// The texts of the policy and its includes, in the order in which they were begun, with their names.
     pub texts: Vec<(String, String)>,
     /// The form of the first of them.
     pub format: Format,
-    /// Each list file, in the order of the sets; several for a set whose list is a folder.
+    /// Each list file, in the order of the sets, those of `[dns]` last; several for a list that is a folder.
     pub lists: Vec<LoadedList>,
 }
 
@@ -172,8 +174,6 @@ struct Loader {
     /// The form of the first text.
     format: Option<Format>,
     lists: Vec<LoadedList>,
-    /// Bytes that the list that is being read may still have, all of its files together.
-    list_bytes_left: u64,
     /// Canonical paths of the files that are being read, outermost first.
     open: Vec<PathBuf>,
     /// Canonical paths of the files that were read.
@@ -201,16 +201,18 @@ impl Loader {
         self.open.push(canonical);
     }
 
-    /// Reads a policy file and remembers what it was then.
+    /// Reads a policy file.
     fn read_policy(&mut self, path: &Path) -> Result<String, Unreadable> {
-        let read = read_text(path, MOST_POLICY_BYTES);
-        self.stamp(path, read.as_ref().ok().map(|(_, stamp)| *stamp));
-        read.map(|(text, _)| text)
+        self.stamp(path);
+        read_text(path, MOST_POLICY_BYTES)
     }
 
-    /// What a file was when it was read first: one that is read again and has changed meanwhile is another than this.
-    fn stamp(&mut self, path: &Path, stamp: Option<Stamp>) {
-        self.stamps.entry(path.to_owned()).or_insert(stamp);
+    /// Remembers what a file or folder is that will be read now, for the first time: whatever it becomes from here on, also while
+    /// it is read, or when there was none to be read, is another.
+    fn stamp(&mut self, path: &Path) {
+        if !self.stamps.contains_key(path) {
+            self.stamps.insert(path.to_owned(), Stamp::of(path));
+        }
     }
 
     /// Parses one file and takes it in.
@@ -228,12 +230,10 @@ impl Loader {
 
     fn finish(mut self, keeper: &mut dyn Keeper) -> Loaded {
         let mut drafts = read::sets(&self.sets, &mut self.report);
-        for draft in &mut drafts {
-            self.read_list(draft, keeper);
-        }
+        self.fill_sets(&mut drafts, keeper);
         let sets = Sets::new(drafts, self.is_incomplete, &mut self.report);
         let (mut plan, dns) = read::policy(&self.written, sets, &mut self.report);
-        plan.dns = dns.map(|draft| self.dns(draft));
+        plan.dns = dns.map(|draft| self.dns(draft, keeper));
         let policy = (!self.report.has_errors()).then(|| Policy {
             plan,
             files: self.files.clone(),

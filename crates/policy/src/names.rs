@@ -5,6 +5,7 @@
 //! name with a [`NameVerdict`]. How files of names are read is `list`. Which packets carry names, and what is
 //! answered instead, is decided elsewhere.
 
+mod entries;
 mod filter;
 mod fingerprint;
 pub(crate) mod list;
@@ -13,6 +14,7 @@ mod pattern;
 mod set;
 mod suffix;
 
+pub use entries::NameEntries;
 pub use filter::{Match, NameFilter, NameFilterBuilder, NameVerdict, Source};
 pub use listed::ListedNames;
 pub use pattern::{BadName, Pattern, Reach};

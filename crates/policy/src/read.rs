@@ -24,7 +24,7 @@ use crate::report::Report;
 use crate::tree::{Node, Table};
 
 pub(crate) use dns::{DnsDraft, NameList};
-pub(crate) use sets::{ListFile, SetDraft, Sets, sets};
+pub(crate) use sets::{SetDraft, Sets, sets};
 
 /// Most rules in a policy.
 pub(crate) const MOST_RULES: usize = 100_000;

@@ -15,7 +15,7 @@ mod tests;
 pub(crate) use write::{Form, replace, write};
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -105,19 +105,23 @@ impl Found {
 /// When it cannot be read, or is nothing that holds bans.
 pub(crate) fn read(path: &Path, wish: Wish) -> Result<Found, Failure> {
     let unreadable = |why: io::Error| Failure::file("read", path, &why);
-    if path != Path::new("-") {
-        let mut head = [0; 16];
-        let mut file = File::open(path).map_err(unreadable)?;
-        let length = file.read(&mut head).map_err(unreadable)?;
-        if head[..length].starts_with(fail2ban::MAGIC) {
-            return fail2ban::read(path, wish);
-        }
+    let (mut input, is_file) = open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    let head = input.by_ref().take(fail2ban::MAGIC.len() as u64);
+    read_to_end(head, &mut bytes).map_err(unreadable)?;
+    // A database is opened by its name, however large it is.
+    if is_file && bytes == fail2ban::MAGIC {
+        return fail2ban::read(path, wish);
     }
-    let bytes = read_whole(path).map_err(unreadable)?;
+    read_to_end(input.take(LARGEST - bytes.len() as u64), &mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 == LARGEST {
+        let why = io::Error::other("it is larger than 512 MiB; split it");
+        return Err(unreadable(why));
+    }
     let nothing = |why: &str| Failure::Failed(format!("{} holds no bans: {why}", path.display()));
     if bytes.starts_with(fail2ban::MAGIC) {
         return Err(nothing(
-            "a database cannot come from standard input; name its file",
+            "a database cannot come through a pipe; name its file",
         ));
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
@@ -136,17 +140,18 @@ pub(crate) fn read(path: &Path, wish: Wish) -> Result<Found, Failure> {
     Ok(found)
 }
 
-fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = if path == Path::new("-") {
-        io::stdin().lock().take(LARGEST).read_to_end(&mut bytes)?
-    } else {
-        File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?
-    };
-    if read as u64 == LARGEST {
-        return Err(io::Error::other("it is larger than 512 MiB; split it"));
+/// What is read, and whether it can be opened a second time. A pipe cannot: what was read of it is gone.
+fn open(path: &Path) -> io::Result<(Box<dyn Read>, bool)> {
+    if path == Path::new("-") {
+        return Ok((Box::new(io::stdin().lock()), false));
     }
-    Ok(bytes)
+    let file = File::open(path)?;
+    let is_file = file.metadata()?.is_file();
+    Ok((Box::new(file), is_file))
+}
+
+fn read_to_end(mut input: impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
+    input.read_to_end(bytes).map(drop)
 }
 
 /// A ban that names no end, and perhaps no begin either.

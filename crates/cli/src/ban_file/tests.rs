@@ -158,6 +158,33 @@ fn what_holds_no_bans_is_said_in_one_sentence() {
     assert!(told.to_string().contains("no such file"), "{told}");
 }
 
+/// What was read of a pipe to see what it is cannot be read again: without it the first address would be another one.
+#[test]
+fn a_pipe_is_read_once_and_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: mkfifo does not work here");
+        return;
+    }
+    let write = |bytes: &'static [u8]| {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || std::fs::write(pipe, bytes).unwrap())
+    };
+    let writer = write(b"203.0.113.100\n203.0.113.101\n203.0.113.102\n");
+    let found = read(&pipe, wish(Lasts::Policy)).unwrap();
+    writer.join().unwrap();
+    assert_eq!(
+        shown(&found),
+        ["203.0.113.100 -", "203.0.113.101 -", "203.0.113.102 -"]
+    );
+    let writer = write(b"SQLite format 3\0 and more");
+    let told = read(&pipe, wish(Lasts::Policy)).unwrap_err().to_string();
+    writer.join().unwrap();
+    assert!(told.contains("name its file"), "{told}");
+}
+
 #[test]
 fn what_is_written_is_read_back() {
     let bans = [

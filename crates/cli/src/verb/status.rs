@@ -50,11 +50,15 @@ pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Res
         fact(
             "list",
             format!(
-                "{} {} since {}; its {} ranges of {} are used",
+                "{} {} since {}; its {} of {} are used",
                 list.path,
                 stale.why,
                 moment(stale.since),
-                list.ranges,
+                if list.kind == "names" {
+                    format!("{} names", list.names)
+                } else {
+                    format!("{} ranges", list.ranges)
+                },
                 moment(stale.read)
             ),
         );
@@ -177,6 +181,7 @@ fn losses(losses: &Losses) -> String {
         nfqueue,
         answers,
         drop_events,
+        refusals,
         store,
         files,
         followers,
@@ -188,6 +193,7 @@ fn losses(losses: &Losses) -> String {
         (nfqueue, "packets past a full queue"),
         (answers, "answers to blocked questions"),
         (drop_events, "drop events over the rate"),
+        (refusals, "refusals of bans that were not told one by one"),
         (store, "events the store had no time for"),
         (files, "lines of the files"),
         (followers, "events of slow followers"),

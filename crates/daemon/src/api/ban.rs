@@ -16,7 +16,7 @@ pub struct Ban {
     pub family: String,
     /// The detector that asked for it, if one did.
     pub detector: Option<String>,
-    /// `detector`, `rule`, `manual` or `import`.
+    /// `detector`, `rule`, `manual`, `import` or `kernel`, for one that was found in the kernel and that nobody remembers.
     pub origin: String,
     /// One line for people.
     pub reason: String,

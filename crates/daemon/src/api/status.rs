@@ -81,14 +81,23 @@ pub struct PolicyStatus {
 /// A list file of the policy in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
-    /// The set or feed that it fills.
+    /// The set or feed that it fills; of names the key of `[dns]` that names it.
     pub set: String,
+    /// `set`, `feed` or `names`.
+    #[serde(default)]
+    pub kind: String,
     /// Whether that is a feed.
     pub feed: bool,
     /// The file.
     pub path: String,
     /// Ranges of addresses in use from it, merged.
     pub ranges: usize,
+    /// Names in use from it.
+    #[serde(default)]
+    pub names: usize,
+    /// Rules of a list of names that are about pages, and are left out.
+    #[serde(default)]
+    pub skipped: usize,
     /// Lines that were skipped.
     pub bad_lines: usize,
     /// The first few of them: place, and what is wrong.
@@ -137,6 +146,9 @@ pub struct Losses {
     pub answers: u64,
     /// Drop events over `drops_per_second`: counted, not recorded.
     pub drop_events: u64,
+    /// Refusals of bans that were not recorded, since as many or the same were told within the minute.
+    #[serde(default)]
+    pub refusals: u64,
     /// Events that the store had no time for.
     pub store: u64,
     /// Events that the recording thread had no time for.

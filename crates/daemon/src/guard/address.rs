@@ -115,7 +115,11 @@ impl Guard {
             .map(|ban| ban.prefix)
             .filter(|prefix| super::ban::meets(&list, *prefix))
             .collect();
-        let lifted = self.lift(&contradicted, now);
+        // What the kernel refuses to lift is due; and from now on these are protected from it.
+        let (lifted, outcome) = self.lift(&contradicted, now);
+        if let Err(error) = outcome {
+            tracing::warn!("the kernel's bans are behind: {error}");
+        }
         let mode = self.in_force.plan.mode;
         let plan = effective(&self.in_force.candidate.plan, mode, &self.allowed);
         self.engine.reload(std::sync::Arc::clone(&plan));

@@ -222,7 +222,7 @@ impl Guard {
         candidate: Candidate,
         asked: Asked,
     ) -> Result<api::Applied, ApplyError> {
-        let now = clock::now();
+        let now = self.clock.now();
         // Who flushed wants nothing in the kernel; a file that changes, perhaps by itself, does not overrule that, and neither does
         // going back to how it was.
         let stays_flushed = match asked.by {
@@ -564,6 +564,11 @@ impl Guard {
 
     pub(super) fn pending(&self) -> Option<api::Pending> {
         self.hold.as_ref().map(Hold::shown)
+    }
+
+    /// Whether a policy waits for its confirmation.
+    pub(crate) fn is_held(&self) -> bool {
+        self.hold.is_some()
     }
 
     pub(super) fn mode(&self) -> Mode {

@@ -1,5 +1,6 @@
 //! Bans: from the engine to the kernel and the store, and back at the start.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine::{Ban, BanOrigin, BanRefused, Event, EventBody};
@@ -9,12 +10,19 @@ use policy::{AddressSet, Timestamp};
 
 use super::Guard;
 use crate::api;
+use crate::record::NoticeKind;
 use crate::record::ban::ban_in;
+use crate::record::escape::{Escaped, is_hazard};
 use crate::record::explain::short;
 use crate::store::BanEnd;
 
-/// Bans that ended at once and are taken out of the kernel one by one; more of them run out there by themselves.
-const UNBANS_AT_ONCE: usize = 1_000;
+/// Bans that are taken out of the kernel one by one while packets wait; more of them follow with the next checks.
+pub(super) const UNBANS_AT_ONCE: usize = 1_000;
+/// Bans that come at once and get an event each; of more there is one notice.
+const TOLD_AT_ONCE: usize = 1_000;
+/// Longest reason of a ban, in characters.
+const MOST_REASON: usize = 1_000;
+
 /// Why a ban was not made or lifted.
 #[derive(Debug, thiserror::Error)]
 pub enum BanError {
@@ -41,6 +49,30 @@ pub enum BanError {
         prefix: String,
         /// The narrowest of the bans that cover it.
         cover: String,
+    },
+    /// The kernel cannot say whom it bans.
+    #[error("{prefix} is not banned as far as is known, and the kernel cannot be asked: {source}")]
+    NotAsked {
+        /// What was asked for.
+        prefix: IpNet,
+        /// What it said.
+        source: DatapathError,
+    },
+    /// The kernel did not let go.
+    #[error(
+        "the kernel still drops what {prefixes} lifted bans covered, and refuses to stop ({source}); it is asked again each second, and `portcullis status` warns until it has"
+    )]
+    NotLifted {
+        /// How many bans.
+        prefixes: usize,
+        /// What it said.
+        source: DatapathError,
+    },
+    /// Nobody reads that much.
+    #[error("the reason has {length} characters; write at most {MOST_REASON}")]
+    LongReason {
+        /// Its length in characters.
+        length: usize,
     },
     /// Nothing to lift.
     #[error("{prefix} is not banned; `portcullis bans` lists who is")]
@@ -72,6 +104,17 @@ pub(super) enum Change {
 impl From<&Ban> for Change {
     fn from(ban: &Ban) -> Self {
         Self::Ban(ban.prefix, ban.expires)
+    }
+}
+
+/// A reason as it is kept, at most [`MOST_REASON`] characters of it and without anything that a terminal would act on. What an export
+/// wrote is escaped already, and is not once more.
+pub(super) fn reason(text: &str) -> String {
+    let text: String = text.chars().take(MOST_REASON).collect();
+    if text.chars().any(is_hazard) {
+        Escaped(&text).to_string()
+    } else {
+        text
     }
 }
 
@@ -111,6 +154,20 @@ fn source_prefix(prefix: IpNet) -> IpNet {
             ipnet::Ipv6Net::new(v6.addr(), 64).map_or(prefix, |net| IpNet::V6(net.trunc()))
         }
         IpNet::V4(_) | IpNet::V6(_) => prefix,
+    }
+}
+
+/// The ban that is for `wanted` alone, of those that cover it: a wider one is not lifted for one of those that it is for.
+fn own_ban(wanted: IpNet, covering: &[IpNet]) -> Result<IpNet, BanError> {
+    let narrowest = covering.iter().copied().max_by_key(IpNet::prefix_len);
+    match narrowest {
+        // An IPv6 address is banned by its subnet: that is the ban of this source alone.
+        Some(own) if own == wanted || own == source_prefix(wanted) => Ok(own),
+        Some(cover) => Err(BanError::Covered {
+            prefix: short(wanted),
+            cover: short(cover),
+        }),
+        None => Err(BanError::NotBanned { prefix: wanted }),
     }
 }
 
@@ -156,44 +213,70 @@ impl Guard {
 
     /// Makes the kernel follow. What it refuses is tried again with the next check.
     pub(super) fn carry_out(&mut self, changes: &[Change], now: Timestamp) {
-        if let Err(error) = self.try_carry_out(changes, now) {
+        if let Err(error) = self.try_carry_out(changes, UNBANS_AT_ONCE, now) {
             self.bans_behind = true;
             tracing::warn!("the kernel's bans are behind: {error}");
         }
     }
 
-    fn try_carry_out(&mut self, changes: &[Change], now: Timestamp) -> Result<(), DatapathError> {
+    /// Bans, and takes out at most `most` of what is to be taken out; the rest follows with the next checks.
+    fn try_carry_out(
+        &mut self,
+        changes: &[Change],
+        most: usize,
+        now: Timestamp,
+    ) -> Result<(), DatapathError> {
         if !self.enforcing {
             return Ok(());
         }
+        let capacity = self.in_force.plan.ban.capacity as usize;
+        let mut bans = BTreeMap::new();
+        for change in changes {
+            match change {
+                Change::Ban(prefix, expires) => {
+                    self.to_lift.remove(prefix);
+                    bans.insert(*prefix, left(*expires, now));
+                }
+                Change::Unban(prefix) => {
+                    bans.remove(prefix);
+                    // The kernel holds no more than so many, each of them for a time or because a person wanted it.
+                    if self.to_lift.len() < capacity {
+                        self.to_lift.insert(*prefix);
+                    }
+                }
+            }
+        }
+        let lifted = self.lift_due(most)?;
+        self.bans_behind |= !self.to_lift.is_empty();
         let Some(datapath) = &mut self.datapath else {
             return Ok(());
         };
-        let mut bans = Vec::new();
-        let mut unbanned = Vec::new();
-        for change in changes {
-            match change {
-                Change::Ban(prefix, expires) => bans.push((*prefix, left(*expires, now))),
-                Change::Unban(prefix) => unbanned.push(*prefix),
-            }
-        }
-        if unbanned.len() <= UNBANS_AT_ONCE {
-            for prefix in &unbanned {
-                datapath.unban(*prefix)?;
-            }
-        }
         // Prefix bans that overlap a lifted one lost their common part with it; single addresses stand in a set of their own.
-        let lifted: AddressSet = unbanned.iter().copied().filter(is_wide).collect();
+        let lifted: AddressSet = lifted.into_iter().filter(is_wide).collect();
         if !lifted.is_empty() {
             let lost = |ban: &&Ban| is_wide(&ban.prefix) && meets(&lifted, ban.prefix);
             let again = self.engine.bans().filter(lost);
             bans.extend(again.map(|ban| (ban.prefix, ban.remaining(now))));
         }
+        let bans: Vec<(IpNet, Option<Duration>)> = bans.into_iter().collect();
         match bans.as_slice() {
             [] => Ok(()),
             [(prefix, remaining)] => datapath.ban(*prefix, *remaining),
             many => datapath.bans_many(many),
         }
+    }
+
+    /// Takes out of the kernel what it should not hold any more. What it refuses stays due. Returns what is out.
+    pub(super) fn lift_due(&mut self, most: usize) -> Result<Vec<IpNet>, DatapathError> {
+        let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) else {
+            return Ok(Vec::new());
+        };
+        let due: Vec<IpNet> = self.to_lift.iter().take(most).copied().collect();
+        for prefix in &due {
+            datapath.unban(*prefix)?;
+            self.to_lift.remove(prefix);
+        }
+        Ok(due)
     }
 
     /// The bans in force, by prefix.
@@ -222,8 +305,12 @@ impl Guard {
             Some(0) => Some(Duration::MAX),
             Some(seconds) => Some(Duration::from_secs(seconds)),
         };
-        let reason = request.reason.as_deref().unwrap_or("banned by hand");
-        let reason = crate::record::escape::Escaped(reason).to_string();
+        let given = request.reason.as_deref().unwrap_or("banned by hand");
+        let length = given.chars().count();
+        if length > MOST_REASON {
+            return Err(BanError::LongReason { length });
+        }
+        let reason = reason(given);
         let before = self.engine.bans().find(|ban| ban.prefix == prefix).cloned();
         let past = self.engine.offender(prefix, now);
         let made = self
@@ -236,8 +323,12 @@ impl Guard {
                 return Err(refused.into());
             }
         };
-        if let Err(error) = self.try_carry_out(&[Change::from(&made)], now) {
-            // As it was: the engine must not believe in a ban that the kernel does not hold.
+        if let Err(error) = self.try_carry_out(&[Change::from(&made)], UNBANS_AT_ONCE, now) {
+            // As it was: the engine must not believe in a ban that the kernel does not hold, nor the kernel in one of its own.
+            if before.is_none() {
+                self.to_lift.insert(prefix);
+            }
+            self.bans_behind = true;
             self.engine.retract(&made, before, past);
             while self.engine.poll_event().is_some() {}
             return Err(error.into());
@@ -250,61 +341,112 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// When the request makes no sense, or nothing is banned by it.
+    /// When the request makes no sense, or nothing is banned by it; and when the kernel refuses, which is then asked again with each
+    /// check: for all others the bans are lifted.
     pub fn unban(&mut self, query: &api::UnbanQuery) -> Result<api::Unbanned, BanError> {
         let now = self.clock.now();
-        let prefixes: Vec<IpNet> = match (&query.prefix, query.all) {
-            (None, true) => self.engine.bans().map(|ban| ban.prefix).collect(),
-            (Some(text), false) => {
-                let wanted = parse_prefix(text)?;
-                let covers = |ban: &&Ban| ban.prefix.contains(&wanted);
-                let narrowest = self.engine.bans().filter(covers);
-                match narrowest
-                    .map(|ban| ban.prefix)
-                    .max_by_key(IpNet::prefix_len)
-                {
-                    // An IPv6 address is banned by its subnet: that is the ban of this source alone.
-                    Some(own) if own == wanted || own == source_prefix(wanted) => vec![own],
-                    Some(cover) => {
-                        return Err(BanError::Covered {
-                            prefix: short(wanted),
-                            cover: short(cover),
-                        });
-                    }
-                    None => return Err(BanError::NotBanned { prefix: wanted }),
-                }
-            }
+        let wanted = match (&query.prefix, query.all) {
+            (None, true) => None,
+            (Some(text), false) => Some(parse_prefix(text)?),
             _ => return Err(BanError::Which),
         };
-        let lifted = self.lift(&prefixes, now);
-        let still = match &query.prefix {
-            Some(text) => {
-                let wanted = parse_prefix(text)?;
-                let covers = |ban: &&Ban| ban.prefix.contains(&wanted);
-                let still = self.engine.bans().filter(covers);
-                still.map(|ban| self.shown(ban, now)).collect()
+        let mut prefixes = self.banning(wanted);
+        if wanted.is_none() || prefixes.is_empty() {
+            // It may be lifted already for all but the kernel.
+            let lifted_now = match self.lift_due(usize::MAX) {
+                Ok(lifted_now) => lifted_now,
+                Err(source) => return Err(self.not_lifted(source)),
+            };
+            let covers = |wanted: IpNet| lifted_now.iter().any(|prefix| prefix.contains(&wanted));
+            if wanted.is_some_and(covers) {
+                return Ok(api::Unbanned {
+                    lifted: Vec::new(),
+                    still: Vec::new(),
+                });
             }
-            None => Vec::new(),
-        };
+            // The kernel bans by itself too, and its word of that may be lost on the way.
+            match (self.adopt_kernel_bans(now), wanted) {
+                (Err(source), Some(prefix)) => return Err(BanError::NotAsked { prefix, source }),
+                // Somebody took everything away: the next check tells.
+                (Err(_), None) | (Ok(()), _) => {}
+            }
+            prefixes = self.banning(wanted);
+        }
+        if let (Some(prefix), true) = (wanted, prefixes.is_empty()) {
+            return Err(BanError::NotBanned { prefix });
+        }
+        if let Some(wanted) = wanted {
+            prefixes = vec![own_ban(wanted, &prefixes)?];
+        }
+        let (lifted, outcome) = self.lift(&prefixes, now);
+        if let Err(source) = outcome {
+            return Err(self.not_lifted(source));
+        }
+        let covers = |ban: &&Ban| wanted.is_some_and(|wanted| ban.prefix.contains(&wanted));
+        let still = self.engine.bans().filter(covers);
+        let still = still.map(|ban| self.shown(ban, now)).collect();
         Ok(api::Unbanned { lifted, still })
     }
 
-    /// Lifts the bans of these prefixes.
-    pub(super) fn lift(&mut self, prefixes: &[IpNet], now: Timestamp) -> Vec<api::Ban> {
+    fn not_lifted(&self, source: DatapathError) -> BanError {
+        BanError::NotLifted {
+            prefixes: self.to_lift.len(),
+            source,
+        }
+    }
+
+    /// The ban of exactly this prefix, else those that cover it; all of them for `None`.
+    fn banning(&self, wanted: Option<IpNet>) -> Vec<IpNet> {
+        let all = || self.engine.bans().map(|ban| ban.prefix);
+        let Some(wanted) = wanted else {
+            return all().collect();
+        };
+        let exactly: Vec<IpNet> = all().filter(|prefix| *prefix == wanted).collect();
+        if exactly.is_empty() {
+            all().filter(|prefix| prefix.contains(&wanted)).collect()
+        } else {
+            exactly
+        }
+    }
+
+    /// Lifts the bans of these prefixes, and says whether the kernel has followed; where it has not, it is asked again.
+    pub(super) fn lift(
+        &mut self,
+        prefixes: &[IpNet],
+        now: Timestamp,
+    ) -> (Vec<api::Ban>, Result<(), DatapathError>) {
         let lifted: Vec<Ban> = prefixes
             .iter()
             .filter_map(|prefix| self.engine.unban(now, *prefix))
             .collect();
         let changes: Vec<Change> = lifted.iter().map(|ban| Change::Unban(ban.prefix)).collect();
-        self.carry_out_all(&changes, now);
+        // However many: somebody waits for it.
+        let outcome = self.try_carry_out(&changes, usize::MAX, now);
+        self.bans_behind |= outcome.is_err();
         self.record_only();
-        lifted.iter().map(|ban| self.shown(ban, now)).collect()
+        let lifted = lifted.iter().map(|ban| self.shown(ban, now)).collect();
+        (lifted, outcome)
     }
 
-    /// As [`Guard::carry_out`], without the bound on how much is taken out: somebody waits for it.
-    fn carry_out_all(&mut self, changes: &[Change], now: Timestamp) {
-        for changes in changes.chunks(UNBANS_AT_ONCE) {
-            self.carry_out(changes, now);
+    /// Tells of bans that were not made here: each by an event, or all by a notice where they are too many. The store remembers them.
+    pub(super) fn tell_of_bans(&mut self, made: Vec<Ban>, what: &str, now: Timestamp) {
+        if made.len() > TOLD_AT_ONCE {
+            self.notice(NoticeKind::Daemon, format!("{} bans {what}", made.len()));
+            self.store.replace(self.memory());
+            return;
+        }
+        let mut known = Vec::new();
+        for ban in made {
+            let event = Event {
+                at: now,
+                tuple: None,
+                direction: None,
+                interface: None,
+                flow_id: None,
+                body: EventBody::Ban(ban),
+            };
+            self.note_ban(&event, &mut known);
+            self.recorder.event(event);
         }
     }
 

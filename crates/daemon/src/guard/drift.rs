@@ -47,7 +47,7 @@ impl Guard {
             return Ok(None);
         };
         match datapath.check()? {
-            Drift::None if !self.bans_behind => Ok(None),
+            Drift::None if !self.bans_behind && !self.is_to_compare() => Ok(None),
             Drift::None => {
                 self.restore_kernel_bans(now)?;
                 Ok(None)

@@ -10,7 +10,6 @@ use wire::{FiveTuple, Packet, Transport};
 use super::seen::Begin;
 use super::{BanError, Guard, parse_prefix};
 use crate::api;
-use crate::clock;
 use crate::pump::{Change, Tracked};
 use crate::record::{decided, proto};
 
@@ -40,7 +39,7 @@ impl Guard {
             })
         };
         let mut flows: Vec<(FiveTuple, Direction, FlowRecord, bool)> = if self.enforcing {
-            let now = clock::now();
+            let now = self.clock.now();
             tracked
                 .iter()
                 .filter(|tracked| matches(&tracked.tuple))
@@ -88,7 +87,7 @@ impl Guard {
 
     /// Flows that the kernel tracked have ended: for the detectors, each once, and for the record.
     pub(super) fn changes(&mut self, changes: Vec<Change>) {
-        let now = clock::now();
+        let now = self.clock.now();
         for change in changes {
             match change {
                 Change::Closed(tracked) => {
@@ -121,7 +120,7 @@ impl Guard {
                 self.ended(&tracked, at);
             }
         }
-        self.settle(clock::now());
+        self.settle(self.clock.now());
     }
 
     /// Feeds the detectors.

@@ -9,15 +9,9 @@ use super::apply::{ApplyError, Asked, By, effective};
 use super::hold::{Hold, PENDING};
 use crate::api;
 use crate::candidate::Source;
-use crate::clock;
 use crate::record::NoticeKind;
 
 impl Guard {
-    /// Whether a policy waits for its confirmation.
-    pub(crate) fn is_asking(&self) -> bool {
-        self.hold.is_some()
-    }
-
     /// Keeps the policy that waits.
     ///
     /// # Errors
@@ -124,7 +118,7 @@ impl Guard {
         if self.enforcing != before.enforcing {
             self.change_judge(before.enforcing);
         }
-        let now = clock::now();
+        let now = self.clock.now();
         let plan = effective(&before.candidate.plan, mode, &self.allowed);
         let mut warnings = vec![format!(
             "the policy before could not be applied anew ({error}); the kernel's rules are as they were"

@@ -2,7 +2,6 @@
 //! and a process of its own session that does it when the daemon cannot.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -124,7 +123,7 @@ impl Hold {
         let deadline = clock::since_boot().saturating_add(limit);
         let pending = Pending {
             id: format!("{}-{}", std::process::id(), deadline.as_nanos()),
-            boot: boot(),
+            boot: clock::boot(),
             deadline: u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX),
             deadline_at: clock::now().after(limit).into(),
             source: candidate.source.name(),
@@ -204,13 +203,6 @@ impl Hold {
     }
 }
 
-/// The id that the kernel gave to this boot.
-pub(crate) fn boot() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|id| id.trim().to_owned())
-        .unwrap_or_default()
-}
-
 /// Starts the process and waits until it stands in its own session, so that no signal to us or to our process group ends it.
 fn start_reverter(revert: &Revert, pending: &Path) -> io::Result<()> {
     let [program, arguments @ ..] = revert.command.as_slice() else {
@@ -251,7 +243,7 @@ pub(crate) fn forget_pending(state: &StateDir) -> io::Result<()> {
 
 /// Whether the deadline of a pending file is over, or its boot.
 pub(crate) fn is_over(pending: &Pending) -> bool {
-    pending.boot != boot() || clock::since_boot() >= Duration::from_nanos(pending.deadline)
+    pending.boot != clock::boot() || clock::since_boot() >= Duration::from_nanos(pending.deadline)
 }
 
 /// When the deadline is, for whoever waits for it.

@@ -3,29 +3,19 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use engine::{Ban, BanOrigin, Event, EventBody};
+use engine::{Ban, BanOrigin};
 use ipnet::IpNet;
 use policy::Timestamp;
 
 use super::Guard;
-use super::ban::{Change, parse_prefix};
+use super::ban::{self, Change, parse_prefix};
 use crate::api;
-use crate::record::NoticeKind;
-use crate::record::escape::{Escaped, is_hazard};
 
-/// Bans of one import that get an event each; a larger import gets one notice.
-const IMPORT_EVENTS: usize = 1_000;
 /// Files write seconds, some as floating point: a ban that ends so little later is the same.
 const ROUNDING: Duration = Duration::from_secs(1);
-/// Longest reason of an imported ban, in characters.
-const MOST_REASON: usize = 1_000;
 
 impl Guard {
-    /// Takes in a list of bans.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses; the engine then tries again with each check.
+    /// Takes in a list of bans. What the kernel refuses is tried again with each check.
     pub fn import_bans(&mut self, import: &api::BanImport) -> api::Imported {
         let now = self.clock.now();
         let mut outcome = api::Imported::default();
@@ -79,7 +69,8 @@ impl Guard {
                 (_, reason) => Ban {
                     prefix,
                     origin: BanOrigin::Import,
-                    reason: shown(reason.unwrap_or("imported")),
+                    // A ban is worth more than the end of a long reason.
+                    reason: ban::reason(reason.unwrap_or("imported")),
                     since,
                     expires,
                     times_banned: wanted.times_banned.unwrap_or(1).max(1),
@@ -101,36 +92,8 @@ impl Guard {
         self.counts.imported += made.len() as u64;
         let changes: Vec<Change> = made.iter().map(Change::from).collect();
         self.carry_out(&changes, now);
-        if made.len() <= IMPORT_EVENTS {
-            for ban in made {
-                self.store.ban(ban.clone());
-                self.recorder.event(Event {
-                    at: now,
-                    tuple: None,
-                    direction: None,
-                    interface: None,
-                    flow_id: None,
-                    body: EventBody::Ban(ban),
-                });
-            }
-        } else {
-            self.notice(
-                NoticeKind::Daemon,
-                format!("{} bans were imported", made.len()),
-            );
-            self.store.replace(self.memory());
-        }
+        self.tell_of_bans(made, "were imported", now);
         outcome
-    }
-}
-
-/// The reason as it is shown, at most [`MOST_REASON`] characters of it. What an export wrote is escaped already, and is not once more.
-fn shown(reason: &str) -> String {
-    let reason: String = reason.chars().take(MOST_REASON).collect();
-    if reason.chars().any(is_hazard) {
-        Escaped(&reason).to_string()
-    } else {
-        reason
     }
 }
 

@@ -1,18 +1,13 @@
 //! The list files of the policy in force: how good they are, and what is told when that changes.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-
-use policy::LoadedList;
+use policy::{ListKind, LoadedList};
 
 use super::Guard;
 use crate::api;
-use crate::candidate::Candidate;
 use crate::record::NoticeKind;
 
 impl Guard {
-    /// Tells what changed about the lists since `before`, and forgets what was kept of lists that neither the policy in force nor the
-    /// one before it names.
+    /// Tells what changed about the lists since `before`, and forgets what was kept of lists that no policy names any more.
     pub(super) fn tell_of_lists(&self, before: &[LoadedList]) {
         let now = &self.in_force.candidate.lists;
         for list in now {
@@ -22,7 +17,7 @@ impl Guard {
                 Some(_) if !was_stale => self.notice(NoticeKind::Policy, self.stale(list)),
                 None if was_stale => self.notice(
                     NoticeKind::Policy,
-                    format!("{} is good again: {} ranges", name(list), list.ranges),
+                    format!("{} is good again: {}", name(list), size(list)),
                 ),
                 _ => {}
             }
@@ -37,18 +32,8 @@ impl Guard {
                 self.notice(NoticeKind::Policy, text);
             }
         }
-        let named = |candidate: &Candidate| {
-            let lists = candidate.lists.iter();
-            lists
-                .map(|list| (list.path.clone(), list.is_feed))
-                .collect::<BTreeSet<(PathBuf, bool)>>()
-        };
-        let mut all = named(&self.in_force.candidate);
-        all.extend(self.previous.iter().flat_map(named));
-        if let Some(hold) = &self.hold {
-            all.extend(named(&hold.before().candidate));
-        }
-        self.state.lists().retain(&all);
+        // Policies that are gone name nothing any more: those in force, before it, waiting and on their way still do.
+        self.state.lists().forget_unclaimed();
     }
 
     /// The lists, as `status` shows them.
@@ -58,15 +43,24 @@ impl Guard {
         lists
             .map(|list| api::List {
                 set: list.set.clone(),
-                feed: list.is_feed,
+                kind: kind(list.kind).to_owned(),
+                feed: list.kind == ListKind::Feed,
                 path: list.path.display().to_string(),
-                ranges: list.ranges,
+                ranges: match list.kind {
+                    ListKind::Set | ListKind::Feed => list.entries,
+                    ListKind::Names => 0,
+                },
+                names: match list.kind {
+                    ListKind::Set | ListKind::Feed => 0,
+                    ListKind::Names => list.entries,
+                },
+                skipped: list.skipped,
                 bad_lines: list.bad_lines,
                 first_bad: list.first_bad.clone(),
                 stale: list.stale.as_ref().map(|stale| api::Stale {
                     why: stale.why.clone(),
                     since: kept
-                        .stale_since(&list.path, list.is_feed)
+                        .stale_since(&list.path, list.kind)
                         .unwrap_or(self.in_force.since.into()),
                     read: stale.read.into(),
                 }),
@@ -79,23 +73,44 @@ impl Guard {
         let Some(stale) = &list.stale else {
             return String::new();
         };
-        let since = self.state.lists().stale_since(&list.path, list.is_feed);
+        let since = self.state.lists().stale_since(&list.path, list.kind);
         format!(
-            "{} {} since {}; its {} ranges of {} stay in force",
+            "{} {} since {}; its {} of {} stay in force",
             name(list),
             stale.why,
             since.unwrap_or(self.in_force.since.into()),
-            list.ranges,
+            size(list),
             stale.read
         )
     }
 }
 
 fn is_same(a: &LoadedList, b: &LoadedList) -> bool {
-    a.path == b.path && a.is_feed == b.is_feed && a.set == b.set
+    a.path == b.path && a.kind == b.kind && a.set == b.set
 }
 
 fn name(list: &LoadedList) -> String {
-    let kind = if list.is_feed { "feed" } else { "set" };
-    format!("{kind} {}: the list {}", list.set, list.path.display())
+    let path = list.path.display();
+    match list.kind {
+        ListKind::Set | ListKind::Feed => {
+            format!("{} {}: the list {path}", kind(list.kind), list.set)
+        }
+        ListKind::Names => format!("[dns] {}: the list {path}", list.set),
+    }
+}
+
+const fn kind(kind: ListKind) -> &'static str {
+    match kind {
+        ListKind::Set => "set",
+        ListKind::Feed => "feed",
+        ListKind::Names => "names",
+    }
+}
+
+/// How much it holds.
+fn size(list: &LoadedList) -> String {
+    match list.kind {
+        ListKind::Set | ListKind::Feed => format!("{} ranges", list.entries),
+        ListKind::Names => format!("{} names", list.entries),
+    }
 }

@@ -31,7 +31,7 @@ pub use packet::Batch;
 pub(crate) use packet::How;
 pub(crate) use rolled_back::{REJECTED, RolledBack};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ use policy::{Mode, Plan, Timestamp};
 use crate::addresses::Discovered;
 use crate::api;
 use crate::candidate::{Candidate, Source};
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::pump::{Change, Pump, Tracked};
 use crate::record::{Notice, NoticeKind, Recorder};
 use crate::state::StateDir;
@@ -93,8 +93,13 @@ pub struct Guard {
     seen: seen::Seen,
     /// Ends of flows whose begins were not seen yet, with when they ended and when they came.
     early: Vec<(Tracked, Timestamp, Instant)>,
-    /// The kernel may lack bans that the engine holds.
+    /// The kernel may lack bans that the engine holds, or hold some that are due to be lifted.
     bans_behind: bool,
+    /// What the kernel may hold and should not: lifted or over, or refused by the gate. At most as many as bans are possible, since
+    /// none but what the kernel holds has to be here.
+    to_lift: BTreeSet<IpNet>,
+    /// When the kernel's bans were last compared with the engine's.
+    last_compared: Instant,
     began: (Timestamp, Instant),
     last_check: Instant,
     last_count: Instant,
@@ -287,6 +292,8 @@ impl Guard {
             seen: seen::Seen::default(),
             early: Vec::new(),
             bans_behind: false,
+            to_lift: BTreeSet::new(),
+            last_compared: Instant::now(),
             began: (now, Instant::now()),
             last_check: Instant::now(),
             last_count: Instant::now(),
@@ -402,7 +409,7 @@ impl Guard {
             NoticeKind::Policy => tracing::info!("{text}"),
         }
         self.recorder.notice(Notice {
-            at: clock::now(),
+            at: self.clock.now(),
             kind,
             text,
         });

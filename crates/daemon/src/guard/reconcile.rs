@@ -2,15 +2,16 @@
 //! made one again.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use engine::{Ban, BanOrigin, Detector};
+use engine::{Ban, BanOrigin};
 use ipnet::IpNet;
 use kernel::datapath::{DatapathError, HeldBan};
 use policy::address::prefix_range;
 use policy::{AddressSet, Timestamp};
 
 use super::Guard;
+use super::ban::UNBANS_AT_ONCE;
 use crate::clock::Step;
 use crate::record::NoticeKind;
 use crate::store::{BanEnd, Memory};
@@ -18,7 +19,10 @@ use crate::store::{BanEnd, Memory};
 /// By how much the kernel's time left of a ban may differ from ours. What is about to end is not put back.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// What the kernel holds, by prefix.
+/// How often the kernel's bans are compared with ours where it makes some itself: listing 100,000 takes a good part of a second.
+const COMPARE: Duration = Duration::from_secs(60);
+
+/// Bans by prefix: those that the kernel holds, or those that are known.
 struct Held(BTreeMap<IpNet, Option<Duration>>);
 
 impl Held {
@@ -36,17 +40,22 @@ impl Held {
     /// Whether every address of the prefix is banned for as long as it should be. Single addresses and `/64`s stand in sets of their
     /// own, and have to be in these themselves: what is around them may end earlier or be lifted.
     fn holds(&self, prefix: IpNet, wanted: Option<Duration>) -> bool {
+        let is_subnet = matches!(prefix, IpNet::V6(v6) if v6.prefix_len() == 64);
+        let itself = self.0.get(&prefix);
+        itself.is_some_and(|remaining| lasts(*remaining, wanted))
+            || !is_host(prefix) && !is_subnet && self.covers(prefix, wanted)
+    }
+
+    /// Whether somebody knows of what the kernel holds: as it is, or as a part of what lasts at least as long. Where prefixes overlap
+    /// the kernel holds pieces of them, and a `/64` can be one.
+    fn knows(&self, held: &HeldBan) -> bool {
+        self.0.contains_key(&held.prefix)
+            || !is_host(held.prefix) && self.covers(held.prefix, held.remaining)
+    }
+
+    /// Whether what is around the prefix and in it bans every address of it for as long as it should be.
+    fn covers(&self, prefix: IpNet, wanted: Option<Duration>) -> bool {
         let enough = |remaining: &Option<Duration>| lasts(*remaining, wanted);
-        if self.0.get(&prefix).is_some_and(enough) {
-            return true;
-        }
-        let stands_alone = match prefix {
-            IpNet::V4(v4) => v4.prefix_len() == 32,
-            IpNet::V6(v6) => matches!(v6.prefix_len(), 64 | 128),
-        };
-        if stands_alone {
-            return false;
-        }
         let mut around = (0..prefix.prefix_len()).filter_map(|length| {
             let around = IpNet::new(prefix.addr(), length).ok()?.trunc();
             self.0.get(&around)
@@ -72,6 +81,10 @@ impl Held {
     }
 }
 
+fn is_host(prefix: IpNet) -> bool {
+    prefix.prefix_len() == prefix.max_prefix_len()
+}
+
 /// Whether what is left is as much as is wanted, but for the slack.
 fn lasts(left: Option<Duration>, wanted: Option<Duration>) -> bool {
     match (left, wanted) {
@@ -82,7 +95,8 @@ fn lasts(left: Option<Duration>, wanted: Option<Duration>) -> bool {
 }
 
 impl Guard {
-    /// Puts every ban of the engine that the kernel lacks, or would end too early, into it. Returns those.
+    /// Makes the kernel and the engine hold the same bans: the kernel loses what is to be lifted, gets what it lacks or would end too
+    /// early, and the engine learns of what the kernel holds beside that. Returns what it lacked.
     ///
     /// # Errors
     ///
@@ -91,10 +105,13 @@ impl Guard {
         &mut self,
         now: Timestamp,
     ) -> Result<Vec<IpNet>, DatapathError> {
+        self.lift_due(UNBANS_AT_ONCE)?;
         let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) else {
             return Ok(Vec::new());
         };
-        let held = Held::new(datapath.bans()?);
+        self.last_compared = Instant::now();
+        let list = datapath.bans()?;
+        let held = Held::new(list.clone());
         let missing: Vec<_> = self
             .engine
             .bans()
@@ -106,8 +123,74 @@ impl Guard {
         if !missing.is_empty() {
             datapath.bans_many(&missing)?;
         }
-        self.bans_behind = false;
+        self.take_over(list, now);
+        self.bans_behind = !self.to_lift.is_empty();
         Ok(missing.into_iter().map(|(prefix, _)| prefix).collect())
+    }
+
+    /// Asks the kernel for bans that the engine does not know.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be asked.
+    pub(super) fn adopt_kernel_bans(&mut self, now: Timestamp) -> Result<(), DatapathError> {
+        if let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) {
+            let list = datapath.bans()?;
+            self.take_over(list, now);
+        }
+        Ok(())
+    }
+
+    /// Whether it is time to look for bans that the kernel made by itself and of which its word was lost.
+    pub(super) fn is_to_compare(&self) -> bool {
+        super::status::bans_in_kernel(&self.in_force.plan)
+            && self.last_compared.elapsed() >= COMPARE
+    }
+
+    /// What the kernel holds and nobody knows of becomes a ban as any other, so that it is seen and can be lifted. What the gate does
+    /// not admit is lifted.
+    fn take_over(&mut self, held: Vec<HeldBan>, now: Timestamp) {
+        // What is due is still there because the kernel refused, or because it is much.
+        if !self.to_lift.is_empty() {
+            return;
+        }
+        let known = self.engine.bans().map(|ban| HeldBan {
+            prefix: ban.prefix,
+            remaining: ban.remaining(now),
+        });
+        let known = Held::new(known.collect());
+        let is_over = |held: &HeldBan| held.remaining.is_some_and(|left| left <= SLACK);
+        let mut found = Vec::new();
+        for held in held {
+            if is_over(&held) || known.knows(&held) {
+                continue;
+            }
+            let times = self.engine.offender(held.prefix, now).times;
+            let ban = Ban {
+                prefix: held.prefix,
+                origin: BanOrigin::Kernel,
+                reason: "found in the kernel, which bans by itself too".to_owned(),
+                since: now,
+                expires: held
+                    .remaining
+                    .map_or(Timestamp::MAX, |left| now.after(left)),
+                times_banned: times.saturating_add(1),
+                // The kernel's meters count packets that anybody can send.
+                offences: 0,
+                grew_from: Vec::new(),
+                evidence: None,
+            };
+            match self.engine.restore_ban(ban.clone(), now) {
+                Ok(()) => found.push(ban),
+                // An event says why.
+                Err(_) => {
+                    self.to_lift.insert(held.prefix);
+                }
+            }
+        }
+        if !found.is_empty() {
+            self.tell_of_bans(found, "were found in the kernel", now);
+        }
     }
 
     /// Bans of the last run, and those that the kernel kept meanwhile: what either knows holds on, if the gate admits it.
@@ -126,31 +209,7 @@ impl Guard {
         };
         // An error says that nothing of ours is in the kernel.
         let held = datapath.bans().unwrap_or_default();
-        let known: AddressSet = self.engine.bans().map(|ban| ban.prefix).collect();
-        for ban in held {
-            let (first, last) = prefix_range(ban.prefix);
-            let mut ranges = known.ranges().iter();
-            if ranges.any(|&(begin, end)| begin <= first && end >= last) {
-                continue;
-            }
-            let times = self.engine.offender(ban.prefix, now).times;
-            let found = Ban {
-                prefix: ban.prefix,
-                origin: BanOrigin::Detector(Detector::Rate),
-                reason: "banned by the kernel while the daemon was away".to_owned(),
-                since: now,
-                expires: ban.remaining.map_or(Timestamp::MAX, |left| now.after(left)),
-                times_banned: times.saturating_add(1),
-                // The kernel's meters count packets that anybody can send.
-                offences: 0,
-                grew_from: Vec::new(),
-                evidence: None,
-            };
-            // A refusal is an event.
-            if self.engine.restore_ban(found.clone(), now).is_ok() {
-                self.store.ban(found);
-            }
-        }
+        self.take_over(held, now);
     }
 
     /// The wall clock was set: what is left of each ban stays what it was. The kernel counts by a clock that nobody sets.

@@ -54,11 +54,24 @@ fn response(cause: Cause, plan: &Plan) -> Option<Response> {
     let detect = &plan.detect;
     match cause {
         Cause::Rate => detect.rate.as_ref().map(|set| set.response),
-        Cause::SynFlood | Cause::SynFloodOfAll => detect.syn_flood.as_ref().map(|set| set.response),
+        Cause::SynFlood => detect.syn_flood.as_ref().map(|set| set.response),
         Cause::IcmpFlood => detect.icmp_flood.as_ref().map(|set| set.response),
         Cause::UdpFlood => detect.udp_flood.as_ref().map(|set| set.response),
         _ => None,
     }
+}
+
+/// Whether the plan has the kernel ban by itself.
+pub(super) fn bans_in_kernel(plan: &Plan) -> bool {
+    let measures = [
+        Cause::Rate,
+        Cause::SynFlood,
+        Cause::IcmpFlood,
+        Cause::UdpFlood,
+    ];
+    let by_rule = |rule: &policy::Rule| matches!(rule.action, Action::Ban(_));
+    let is_ban = |cause: &Cause| response(*cause, plan) == Some(Response::Ban);
+    measures.iter().any(is_ban) || plan.rules.iter().any(by_rule)
 }
 
 /// What the kernel counted, by verdict. Packets of established flows pass uncounted.
@@ -70,15 +83,14 @@ fn totals_of(counters: &Counters, plan: &Plan) -> Totals {
                 &mut totals.dropped
             }
             // Where the policy only wants to hear of it, what stands after counts them.
-            Cause::Rate
-            | Cause::SynFlood
-            | Cause::SynFloodOfAll
-            | Cause::IcmpFlood
-            | Cause::UdpFlood => match response(*cause, plan) {
-                Some(Response::Limit | Response::Ban) => &mut totals.dropped,
-                Some(Response::Alert) | None => continue,
-            },
-            Cause::Refusal | Cause::Answer => continue,
+            Cause::Rate | Cause::SynFlood | Cause::IcmpFlood | Cause::UdpFlood => {
+                match response(*cause, plan) {
+                    Some(Response::Limit | Response::Ban) => &mut totals.dropped,
+                    Some(Response::Alert) | None => continue,
+                }
+            }
+            // Nothing is dropped for these, whatever the policy says of single sources.
+            Cause::SynFloodOfAll | Cause::Refusal | Cause::Answer => continue,
             // These matched their rule too, and are counted there as passed.
             Cause::Limited(_) => {
                 totals.allowed = totals.allowed.saturating_sub(count.packets);
@@ -193,6 +205,10 @@ impl Guard {
         }
         self.engine.only_observe(!enforcing);
         self.enforcing = enforcing;
+        if !enforcing {
+            // Nothing of ours is there any more.
+            self.to_lift.clear();
+        }
     }
 
     /// What is told each minute.
@@ -218,7 +234,7 @@ impl Guard {
 
     /// Counts at once, for whoever asks.
     pub fn count_now(&mut self) {
-        self.count(crate::clock::now());
+        self.count(self.clock.now());
     }
 
     /// Matches of each rule since its policy came into force.
@@ -248,7 +264,7 @@ impl Guard {
     /// How the firewall is.
     pub fn status(&mut self) -> api::Status {
         let totals = self.totals();
-        let now = crate::clock::now();
+        let now = self.clock.now();
         let candidate = &self.in_force.candidate;
         let (eve, text) = self.recorder.sinks();
         let store = self.store.state();
@@ -260,6 +276,7 @@ impl Guard {
             nfqueue: source_losses.nfqueue,
             answers: source_losses.answers,
             drop_events: self.engine.unrecorded(),
+            refusals: self.engine.untold_refusals(),
             store: store.lost,
             files: eve.lost + text.lost,
             record: record_queue.dropped,
@@ -357,11 +374,17 @@ impl Guard {
         if !self.drift.in_sync {
             warnings.extend(self.drift.last.clone());
         }
-        if self.bans_behind {
+        if self.enforcing && !self.to_lift.is_empty() {
+            warnings.push(format!(
+                "the kernel still drops what {} lifted bans covered; it is asked again each second",
+                self.to_lift.len()
+            ));
+        } else if self.bans_behind {
             warnings.push(
                 "the kernel does not hold every ban yet; it is tried again each second".to_owned(),
             );
         }
+        warnings.extend(self.state.lists().not_kept());
         for sink in sinks {
             if let Some(error) = &sink.error {
                 warnings.push(format!("the record is incomplete: {error}"));

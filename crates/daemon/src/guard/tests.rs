@@ -12,11 +12,13 @@ use wire::Link;
 
 mod bans;
 mod hold;
+mod kernel_bans;
+mod lists;
 
 use super::*;
 use crate::api::{BanImport, BanRequest, Format, UnbanQuery};
 use crate::candidate::Source;
-use crate::clock::Step;
+use crate::clock::{self, Step};
 use crate::record::recorder;
 
 const ENFORCE: &str = "mode = \"enforce\"\n[[rule]]\nname = \"web\"\naction = \"allow\"\ndirection = \"in\"\nprotocol = \"tcp\"\nport = 80\n\
@@ -326,7 +328,7 @@ fn the_store_and_the_kernel_are_one_at_the_start() {
     let expected = [
         (
             "203.0.113.1/32",
-            "banned by the kernel while the daemon was away",
+            "found in the kernel, which bans by itself too",
         ),
         ("203.0.113.2/32", "stored"),
         ("203.0.113.3/32", "stored"),
@@ -515,6 +517,47 @@ fn counters_go_on_over_transactions() {
     assert_eq!(stage.guard.rules()[0].hits, 7, "the same policy again");
     stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
     assert_eq!(stage.guard.rules()[0].hits, 0, "another policy's rule");
+}
+
+/// All SYNs together over the threshold: told, and nothing dropped for it (decision 0016).
+#[test]
+fn a_flood_from_everywhere_is_counted_by_what_decides_about_its_packets() {
+    let mut stage = started("mode = \"enforce\"\n[default]\ninbound = \"allow\"\n");
+    let count = Count {
+        packets: 1_000,
+        bytes: 60_000,
+    };
+    let decided = Cause::Default(policy::Direction::In);
+    let counters = Counters {
+        causes: [(Cause::SynFloodOfAll, count), (decided, count)]
+            .into_iter()
+            .collect(),
+        ..Counters::default()
+    };
+    stage.kernel.set_counters(counters);
+    let totals = stage.guard.status().totals;
+    assert_eq!(
+        (totals.packets, totals.allowed, totals.dropped),
+        (1_000, 1_000, 0)
+    );
+}
+
+/// What is asked while the wall clock was set and nobody noticed yet is answered by the clock that bans are kept by.
+#[test]
+fn one_clock_for_everything_that_the_guard_says() {
+    let mut stage = started(ENFORCE);
+    stage.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();
+    // As if the clock had been set forward by a day, which the guard has not noticed.
+    let day = Duration::from_secs(86_400);
+    stage.guard.clock.offset -= i128::try_from(day.as_nanos()).unwrap();
+    stage.guard.engine.shift(|at| Step::Back(day).shift(at));
+    let status = stage.guard.status();
+    assert_eq!(status.bans, 1, "as `bans` lists it");
+    let before = clock::now();
+    stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
+    let applied = stage.guard.status().policy.applied.0;
+    assert!(applied.after(day / 2) < before, "{applied}");
+    assert_eq!(stage.guard.bans().len(), 1);
 }
 
 #[test]

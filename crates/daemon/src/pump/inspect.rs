@@ -22,7 +22,6 @@ use super::judge::{Judge, answer};
 use super::{WAIT, lock};
 use crate::addresses::Discovered;
 use crate::api;
-use crate::clock;
 use crate::guard::{Handle, Input};
 
 /// Events that a worker keeps while the guard has no room.
@@ -288,6 +287,7 @@ impl Worker {
         };
         let mut answers: Vec<Answer> = Vec::new();
         while !self.shared.stop.load(Ordering::Relaxed) {
+            self.judge.notice_step();
             follow_orders(&mut self.judge, &self.shared, &mut self.generation);
             let before = *self.judge.engine.totals();
             let (judge, shared) = (&mut self.judge, &self.shared);
@@ -321,7 +321,8 @@ impl Worker {
             self.count(&before);
             if advanced.elapsed() >= ADVANCE {
                 advanced = Instant::now();
-                self.judge.engine.advance(clock::now());
+                let now = self.judge.now();
+                self.judge.engine.advance(now);
             }
             self.report();
         }
@@ -370,7 +371,8 @@ impl Worker {
                 // The guard keeps the bans, and lifts them: one kept here would go on when it is lifted there.
                 EventBody::Ban(ban) => {
                     let prefix = ban.prefix;
-                    self.judge.engine.unban(clock::now(), prefix);
+                    let now = self.judge.now();
+                    self.judge.engine.unban(now, prefix);
                 }
                 EventBody::Unban { .. } => continue,
                 // The kernel tells of the end of flows that its rules have let in.
@@ -415,7 +417,8 @@ fn follow_orders(judge: &mut Judge, shared: &Shared, known: &mut u64) {
     if !Arc::ptr_eq(&plan, judge.engine.plan()) {
         judge.engine.reload(plan);
     }
-    judge.engine.set_addresses(own, protected, clock::now());
+    let now = judge.now();
+    judge.engine.set_addresses(own, protected, now);
 }
 
 fn matters(event: &Event) -> bool {

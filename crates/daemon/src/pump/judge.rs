@@ -6,10 +6,10 @@ use engine::{Arrival, Decision, Engine, Inspect, Known, Setup};
 use kernel::datapath::mark;
 use kernel::interfaces::Names;
 use kernel::nfqueue::{QueuedPacket, Verdict};
-use policy::Direction;
+use policy::{Direction, Timestamp};
 use wire::Link;
 
-use crate::clock;
+use crate::clock::Clock;
 
 /// What decides about one packet.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub struct Judge {
     /// The engine, with the flows of one queue.
     pub engine: Engine,
     names: Names,
+    clock: Clock,
 }
 
 impl Judge {
@@ -25,12 +26,27 @@ impl Judge {
         Self {
             engine: Engine::new(setup),
             names: Names::default(),
+            clock: Clock::new(),
+        }
+    }
+
+    /// The present, by the clock that packets are judged by.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Follows the wall clock when it was set: what is left of every time stays what it was.
+    pub fn notice_step(&mut self) {
+        if let Some(step) = self.clock.step() {
+            self.engine.shift(|at| step.shift(at));
         }
     }
 
     /// Decides about a packet. By the queue's `socket` interfaces are called by name.
     pub fn judge(&mut self, queued: &QueuedPacket<'_>, socket: BorrowedFd<'_>) -> Decision {
-        let now = queued.timestamp.unwrap_or_else(clock::now);
+        // Stamps are by the wall clock, which may have been set since [`Judge::notice_step`].
+        let latest = self.clock.now();
+        let now = queued.timestamp.map_or(latest, |at| at.min(latest));
         let frame = wire::parse(Link::RawIp, queued.payload, queued.full_len);
         let interface = match queued.direction() {
             Some(Direction::Out) => queued.interface_out,

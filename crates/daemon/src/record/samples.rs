@@ -226,6 +226,7 @@ pub(crate) fn events() -> Vec<Event> {
     for origin in [
         BanOrigin::Manual,
         BanOrigin::Import,
+        BanOrigin::Kernel,
         BanOrigin::Rule("r".to_owned()),
     ] {
         let lasting = Ban {

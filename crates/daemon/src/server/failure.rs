@@ -50,10 +50,14 @@ impl From<Silent> for Failure {
 impl From<BanError> for Failure {
     fn from(error: BanError) -> Self {
         let status = match error {
-            BanError::NoPrefix { .. } | BanError::Which => StatusCode::BAD_REQUEST,
+            BanError::NoPrefix { .. } | BanError::LongReason { .. } | BanError::Which => {
+                StatusCode::BAD_REQUEST
+            }
             BanError::NotBanned { .. } | BanError::NotAllowed { .. } => StatusCode::NOT_FOUND,
             BanError::Refused(_) | BanError::Covered { .. } => StatusCode::CONFLICT,
-            BanError::Kernel(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            BanError::Kernel(_) | BanError::NotAsked { .. } | BanError::NotLifted { .. } => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         };
         Self::new(status, error)
     }

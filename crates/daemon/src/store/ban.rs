@@ -164,7 +164,7 @@ fn encode(ban: &Ban) -> String {
         by: match &ban.origin {
             BanOrigin::Detector(detector) => Some(detector.name().to_owned()),
             BanOrigin::Rule(name) => Some(name.clone()),
-            BanOrigin::Manual | BanOrigin::Import => None,
+            BanOrigin::Manual | BanOrigin::Import | BanOrigin::Kernel => None,
         },
         reason: ban.reason.clone(),
         since: ban.since.as_nanos(),
@@ -206,6 +206,7 @@ fn decode(text: &str) -> Option<Ban> {
         ("rule", Some(name)) => BanOrigin::Rule(name),
         ("manual", None) => BanOrigin::Manual,
         ("import", None) => BanOrigin::Import,
+        ("kernel", None) => BanOrigin::Kernel,
         _ => return None,
     };
     let tuple =

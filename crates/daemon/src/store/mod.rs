@@ -142,11 +142,13 @@ impl Store {
         let (mut bans, mut offenders) = (Vec::new(), Vec::new());
         let mut last_event = 0;
         if let Some(file) = &file {
-            let remembered = recall(file, &mut warnings)
-                .and_then(|(bans, offenders)| Ok((bans, offenders, query::last_event(file)?)));
-            match remembered {
-                Ok(recalled) => (bans, offenders, last_event) = recalled,
+            match recall(file, &mut warnings) {
+                Ok(recalled) => (bans, offenders) = recalled,
                 Err(error) => warnings.push(format!("bans of the last run are forgotten: {error}")),
+            }
+            match query::last_event(file) {
+                Ok(last) => last_event = last,
+                Err(error) => warnings.push(format!("events are numbered anew: {error}")),
             }
         }
         let (sender, receiver) = sync_channel(CHANNEL);
@@ -279,27 +281,47 @@ impl Store {
     }
 }
 
-/// Bans and offenders of the last run, by the clock as it is now.
+/// Bans and offenders of the last run, by the clock as it is now. What cannot be written is no reason to forget what was read.
 fn recall(
     file: &rusqlite::Connection,
     warnings: &mut Vec<String>,
 ) -> rusqlite::Result<(Vec<engine::Ban>, Vec<engine::Offender>)> {
-    let (mut bans, offenders) = (ban::load(file)?, offender::load(file)?);
+    let (mut bans, mut offenders) = (ban::load(file)?, offender::load(file)?);
     let stamp = Clock::new().stamp();
-    let step = uptime::step(file, &stamp)?;
-    let transaction = file.unchecked_transaction()?;
+    let step = uptime::step(file, &stamp).unwrap_or_else(|error| {
+        warnings.push(format!(
+            "whether the clock was set while nothing ran is not known: {error}"
+        ));
+        None
+    });
     if let Some(step) = step {
         for ban in &mut bans {
             (ban.since, ban.expires) = (step.shift(ban.since), step.shift(ban.expires));
-            ban::put(&transaction, ban)?;
+        }
+        for offender in &mut offenders {
+            offender.last = step.shift(offender.last);
+            offender.offended = offender.offended.map(|at| step.shift(at));
+            offender.lifted = offender.lifted.map(|at| step.shift(at));
         }
         warnings.push(format!(
             "the clock was set while nothing ran: {step}; bans keep the time they had left"
         ));
     }
-    uptime::put(&transaction, &stamp)?;
-    // A disk that is full is no reason to forget what was read.
-    if let Err(error) = transaction.commit() {
+    // All of it or nothing: times in the file are by the clock that the file names.
+    let written = (|| {
+        let transaction = file.unchecked_transaction()?;
+        if step.is_some() {
+            for ban in &bans {
+                ban::put(&transaction, ban)?;
+            }
+            for offender in &offenders {
+                offender::put(&transaction, offender)?;
+            }
+        }
+        uptime::put(&transaction, &stamp)?;
+        transaction.commit()
+    })();
+    if let Err(error) = written {
         warnings.push(format!("the store cannot be written: {error}"));
     }
     Ok((bans, offenders))

@@ -13,7 +13,7 @@ const CHUNK: i64 = 4_000;
 const CHUNKS: usize = 64;
 /// Policies that the history keeps.
 const POLICIES: i64 = 100;
-/// Bans over are kept at least so long: escalation asks for 30 days.
+/// Bans over are kept at least so long, for whoever asks what became of them. What makes the next ban longer is kept by offender.
 const HISTORY: i64 = 30 * 86_400 * 1_000_000_000;
 /// Offenders are kept so long: the most that `[ban] memory` can be.
 const OFFENDERS: i64 = 365 * 86_400 * 1_000_000_000;

@@ -39,7 +39,8 @@ impl Charge {
 const fn is_automatic(origin: &BanOrigin) -> bool {
     match origin {
         BanOrigin::Detector(_) | BanOrigin::Rule(_) => true,
-        BanOrigin::Manual | BanOrigin::Import => false,
+        // What is found in the kernel may be as wide as a person wanted it.
+        BanOrigin::Manual | BanOrigin::Import | BanOrigin::Kernel => false,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::tree::Span;
 /// How often a file that changes while it is read is read again.
 const TRIES: usize = 5;
 
-/// What a file was when it was read. Another one means that the file has changed, was put in its place, or that a link on the
+/// What a file is at one moment. Another one means that the file has changed, was put in its place, or that a link on the
 /// way to it leads elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stamp {
@@ -96,6 +96,19 @@ impl Unreadable {
         };
     }
 
+    /// [`Unreadable::tell`] of a list. Who reads it without memory, as `check` does, cannot know what a daemon keeps.
+    pub(super) fn tell_of_list(&self, path: &Path, span: Span, report: &mut Report) {
+        match self {
+            Self::Missing => {
+                let message = format!("there is no file {}", path.display());
+                report.error(span, "missing-file", message).expected(
+                    "a path that is absolute, or relative to the file that names it (a daemon that has read this list before goes on with what it held)",
+                );
+            }
+            _ => self.tell(path, span, report),
+        }
+    }
+
     /// Completes the sentence `the file …`.
     pub(super) fn why(&self) -> String {
         match self {
@@ -120,8 +133,8 @@ impl From<std::io::Error> for Unreadable {
     }
 }
 
-/// The bytes of a file, and what it was when they were all of it: one that changes meanwhile is read again.
-pub(super) fn read_bytes(path: &Path, most: u64) -> Result<(Vec<u8>, Stamp), Unreadable> {
+/// The bytes of a file as they were all of it at one moment: one that changes meanwhile is read again.
+pub(super) fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>, Unreadable> {
     for _ in 0..TRIES {
         // A pipe could block for ever, a device never end.
         if !path.metadata()?.is_file() {
@@ -134,18 +147,16 @@ pub(super) fn read_bytes(path: &Path, most: u64) -> Result<(Vec<u8>, Stamp), Unr
         if bytes.len() as u64 > most {
             return Err(Unreadable::TooLarge(most));
         }
-        let after = Stamp::from(&file.metadata()?);
-        if after == Stamp::from(&before) {
-            return Ok((bytes, after));
+        if Stamp::from(&file.metadata()?) == Stamp::from(&before) {
+            return Ok(bytes);
         }
     }
     Err(Unreadable::Changing)
 }
 
 /// [`read_bytes`] of a text.
-pub(super) fn read_text(path: &Path, most: u64) -> Result<(String, Stamp), Unreadable> {
-    let (bytes, stamp) = read_bytes(path, most)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+pub(super) fn read_text(path: &Path, most: u64) -> Result<String, Unreadable> {
+    String::from_utf8(read_bytes(path, most)?).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line_start = good
             .iter()
@@ -156,6 +167,5 @@ pub(super) fn read_text(path: &Path, most: u64) -> Result<(String, Stamp), Unrea
             line: newlines as u32 + 1,
             column: String::from_utf8_lossy(&good[line_start..]).chars().count() as u32 + 1,
         }
-    })?;
-    Ok((text, stamp))
+    })
 }

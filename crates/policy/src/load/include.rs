@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DEEPEST_INCLUDE, Format, Loader, Stamp, Unreadable};
+use super::{DEEPEST_INCLUDE, Format, Loader, Unreadable};
 use crate::diagnostic::quoted;
 use crate::fields::{Fields, wrong_type};
 use crate::tree::{Entry, Node, Span, Table, Value, duplicate_key};
@@ -134,6 +134,7 @@ impl Loader {
             return;
         }
         let path = self.report.base(span.file).join(written);
+        self.stamp(&path);
         if path.is_dir() {
             self.include_folder(&path, span);
         } else {
@@ -144,7 +145,6 @@ impl Loader {
     /// Every policy file in the folder, in the order of their names; others and hidden ones are left alone.
     fn include_folder(&mut self, path: &Path, span: Span) {
         self.folders.push(path.to_owned());
-        self.stamp(path, Stamp::of(path));
         let entries = match std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>)
         {
             Ok(entries) => entries,

@@ -145,6 +145,11 @@ impl NameFilterBuilder {
         SourceId::new(self.sources.len() - 1).unwrap_or(SourceId::LAST)
     }
 
+    /// Names that can still be added, whatever they are for.
+    pub fn room(&self) -> usize {
+        NameSetBuilder::MOST - self.block.len().max(self.allow.len())
+    }
+
     /// Adds a name to block. `source` is one of this builder's.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use super::entries::NameEntries;
 use super::pattern::{BadName, Pattern, Reach};
 use crate::diagnostic::quoted;
 use crate::list::{BadLine, SHOWN};
@@ -26,6 +27,10 @@ pub(crate) struct Tally {
     pub(crate) bad_count: usize,
     /// Rules that only a browser can follow: about paths, scripts, looks.
     pub(crate) skipped: usize,
+    /// Whether a comment is `# empty`: then a list without names is meant so.
+    pub(crate) says_empty: bool,
+    /// Whether reading stopped because there are more than the ceiling allows.
+    pub(crate) is_cut: bool,
 }
 
 /// What a line holds that is no entry.
@@ -35,14 +40,30 @@ enum Other {
     Bad(String),
 }
 
+/// Reads at most `most` entries of a list.
+pub(crate) fn entries(bytes: &[u8], most: usize) -> (NameEntries, Tally) {
+    let mut entries = NameEntries::default();
+    let mut is_cut = false;
+    let mut tally = read(bytes, |listed| {
+        is_cut = entries.len() >= most;
+        if !is_cut {
+            entries.push(&listed.pattern, listed.is_exception);
+        }
+        !is_cut
+    });
+    tally.is_cut = is_cut;
+    (entries, tally)
+}
+
 /// Reads a list and gives each entry to `take`, which says whether there is room for more. The bytes need not be UTF-8: comments in
 /// old lists are not.
-pub(crate) fn read(bytes: &[u8], mut take: impl FnMut(Listed<'_>) -> bool) -> Tally {
+fn read(bytes: &[u8], mut take: impl FnMut(Listed<'_>) -> bool) -> Tally {
     let mut tally = Tally::default();
     let mut is_adblock = false;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let mut has_room = true;
+        tally.says_empty |= says_empty(line);
         let read = read_line(line, &mut is_adblock, &mut |listed| {
             has_room &= take(listed);
         });
@@ -94,7 +115,7 @@ fn read_line<'a>(
     }
     let is_rule = line.starts_with(b"|") || line.starts_with(b"@@");
     let line = if is_rule {
-        line
+        without_remark(line)
     } else {
         without_comment(line)?
     };
@@ -127,6 +148,24 @@ fn read_line<'a>(
         // "/ads/*", "-banner." and the like: parts of addresses of pages.
         Err(_) if *is_adblock => Err(Other::Skipped),
         Err(other) => Err(other),
+    }
+}
+
+/// Whether a line is the comment which says that the list is meant to hold nothing.
+fn says_empty(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    let marks: [&[u8]; 4] = [b"#", b";", b"!", b"//"];
+    let text = marks.iter().find_map(|mark| line.strip_prefix(*mark));
+    text.is_some_and(|text| text.trim_ascii().eq_ignore_ascii_case(b"empty"))
+}
+
+/// A rule without the comment behind it, which begins behind a blank: `#` and `;` can stand in a rule, blanks cannot.
+fn without_remark(rule: &[u8]) -> &[u8] {
+    let is_begin =
+        |pair: &[u8]| pair[0].is_ascii_whitespace() && matches!(pair[1], b'#' | b';' | b'!');
+    match rule.windows(2).position(is_begin) {
+        Some(at) => rule[..at].trim_ascii_end(),
+        None => rule,
     }
 }
 
@@ -339,6 +378,9 @@ mod tests {
             ("||ads.example^", vec![".ads.example"]),
             ("||ads.example", vec![".ads.example"]),
             ("||ads.example^|", vec![".ads.example"]),
+            ("||ads.example^ # mine", vec![".ads.example"]),
+            ("||ads.example^\t! mine", vec![".ads.example"]),
+            ("@@||good.example^ ; mine", vec!["@@.good.example"]),
             ("||*.ads.example^", vec!["*.ads.example"]),
             ("|ads.example^", vec!["ads.example"]),
             ("||ads.example^$important", vec![".ads.example"]),
@@ -446,6 +488,19 @@ mod tests {
     }
 
     #[test]
+    fn a_list_can_say_that_it_is_meant_to_be_empty() {
+        for (text, says) in [
+            ("# empty\n", true),
+            ("! Title: ads\n  !Empty \n", true),
+            ("# not empty\n", false),
+            ("ads.example # empty\n", false),
+            ("", false),
+        ] {
+            assert_eq!(entries(text.as_bytes(), 9).1.says_empty, says, "{text:?}");
+        }
+    }
+
+    #[test]
     fn lines_are_bounded_and_so_is_the_list() {
         let long = "0.0.0.0 ".to_owned() + &"a.example ".repeat(1_000);
         assert_eq!(
@@ -458,5 +513,10 @@ mod tests {
             room > 0
         });
         assert_eq!(room, 0);
+        let three = b"a.example\nb.example\nc.example\n";
+        let (some, tally) = entries(three, 2);
+        assert_eq!((some.len(), tally.is_cut), (2, true));
+        let (all, tally) = entries(three, 3);
+        assert_eq!((all.len(), tally.is_cut), (3, false));
     }
 }

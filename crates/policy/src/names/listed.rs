@@ -71,6 +71,10 @@ impl ListedNamesBuilder {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
     /// Adds an entry. Of several entries for one name the reaches add up, and the first source is kept.
     pub(super) fn add(&mut self, pattern: &Pattern<'_>, source: SourceId) -> Result<(), TooMany> {
         self.fingerprints.add(pattern, source)?;

@@ -195,7 +195,7 @@ impl Default for Scan {
 pub struct SynFlood {
     /// Half-open connections of one source in each `window` that are still no offence (at least 1).
     pub half_open: u32,
-    /// Those of all sources together; beyond, everybody's are limited and nobody is banned.
+    /// Those of all sources together; beyond, it is told, and nothing is dropped and nobody banned for it.
     pub host_half_open: u32,
     /// The window.
     pub window: Duration,

@@ -307,143 +307,6 @@ fn a_format_is_one_of_five() {
     assert_eq!(found.suggestion.as_deref(), Some("hosts"));
 }
 
-/// What a daemon remembers, in memory.
-#[derive(Default)]
-struct Shelf(std::collections::BTreeMap<std::path::PathBuf, portcullis_policy::AddressSet>);
-
-impl portcullis_policy::Keeper for Shelf {
-    fn keep(&mut self, path: &Path, _: bool, addresses: &portcullis_policy::AddressSet) {
-        self.0.insert(path.to_owned(), addresses.clone());
-    }
-
-    fn recall(&mut self, path: &Path, _: bool) -> Vec<portcullis_policy::Kept> {
-        let own = |kept: &Path| kept == path || kept.parent() == Some(path);
-        let kept = self.0.iter().filter(|(kept, _)| own(kept));
-        kept.map(|(path, addresses)| portcullis_policy::Kept {
-            path: path.clone(),
-            addresses: addresses.clone(),
-            read: portcullis_policy::Timestamp::from_secs(1),
-        })
-        .collect()
-    }
-}
-
-/// The first set's prefixes, and the codes of what is said.
-fn held(policy: &Path, shelf: &mut Shelf) -> (String, Vec<&'static str>) {
-    let loaded = portcullis_policy::load_path_with(policy, shelf, 0);
-    let codes = loaded.diagnostics.iter().map(|found| found.code).collect();
-    let Some(policy) = loaded.policy else {
-        return ("no policy".to_owned(), codes);
-    };
-    let set = policy.into_plan().sets[0].addresses.clone();
-    let prefixes: Vec<_> = set.prefixes().map(|prefix| prefix.to_string()).collect();
-    (prefixes.join(" "), codes)
-}
-
-#[test]
-fn a_list_that_gives_nothing_keeps_what_it_held() {
-    let folder = tempfile::tempdir().unwrap();
-    let (policy, list) = (
-        folder.path().join("p.txt"),
-        folder.path().join("bad.netset"),
-    );
-    fs::write(&policy, "feed bad file bad.netset\n").unwrap();
-    let mut shelf = Shelf::default();
-    assert_eq!(
-        held(&policy, &mut shelf),
-        ("no policy".to_owned(), vec!["missing-file"]),
-        "who names a file that never was has made a mistake"
-    );
-    let kept = ("192.0.2.1/32".to_owned(), vec!["stale-list"]);
-    for (content, expected) in [
-        (Some("192.0.2.1\n"), ("192.0.2.1/32".to_owned(), vec![])),
-        (Some(""), kept.clone()),
-        (Some("# fetched, nothing in it\n"), kept.clone()),
-        (Some("<html>502 Bad Gateway</html>\n"), kept.clone()),
-        (None, kept.clone()),
-        (
-            Some("198.51.100.0/24\nx\n"),
-            ("198.51.100.0/24".to_owned(), vec!["bad-lines"]),
-        ),
-        (Some("# empty\n"), (String::new(), vec![])),
-        (None, (String::new(), vec!["stale-list"])),
-    ] {
-        match content {
-            Some(text) => fs::write(&list, text).unwrap(),
-            None => fs::remove_file(&list).unwrap(),
-        }
-        assert_eq!(held(&policy, &mut shelf), expected, "{content:?}");
-    }
-    // A folder in the file's place, a loop of links: no list, and no reason to let go of what it held.
-    fs::write(&list, "192.0.2.9\n").unwrap();
-    held(&policy, &mut shelf);
-    fs::remove_file(&list).unwrap();
-    std::os::unix::fs::symlink(&list, &list).unwrap();
-    assert_eq!(
-        held(&policy, &mut shelf),
-        ("192.0.2.9/32".to_owned(), vec!["stale-list"])
-    );
-}
-
-#[test]
-fn a_folder_is_a_list_of_its_files() {
-    let folder = tempfile::tempdir().unwrap();
-    let policy = folder.path().join("p.txt");
-    let file = |name: &str| folder.path().join("lists").join(name);
-    fs::create_dir_all(file("deeper.netset")).unwrap();
-    fs::write(&policy, "feed bad file lists\n").unwrap();
-    let mut shelf = Shelf::default();
-    assert_eq!(
-        held(&policy, &mut shelf),
-        (String::new(), vec!["empty-list"])
-    );
-    fs::write(file("b.netset"), "192.0.2.2\nx\n").unwrap();
-    fs::write(file("a.txt"), "192.0.2.4\ny\n").unwrap();
-    for other in [
-        ".hidden",
-        "a.txt~",
-        ".a.txt.swp",
-        "c.swp",
-        "d.tmp",
-        "e.part",
-    ] {
-        fs::write(file(other), "203.0.113.1\n").unwrap();
-    }
-    let loaded = portcullis_policy::load_path_with(&policy, &mut shelf, 0);
-    let names: Vec<_> = loaded
-        .lists
-        .iter()
-        .map(|list| list.path.file_name().unwrap())
-        .collect();
-    assert_eq!(names, ["a.txt", "b.netset"]);
-    assert_eq!(loaded.folders, [folder.path().join("lists")]);
-    assert_eq!(loaded.files.len(), 3);
-    assert!(
-        loaded.stamps.values().all(Option::is_some),
-        "{:?}",
-        loaded.stamps
-    );
-    assert_eq!(loaded.stamps.len(), 4, "the folder too");
-    let both = "192.0.2.2/32 192.0.2.4/32";
-    let bad = vec!["bad-lines", "bad-lines"];
-    assert_eq!(held(&policy, &mut shelf), (both.to_owned(), bad));
-    fs::write(file("a.txt"), "").unwrap();
-    assert_eq!(
-        held(&policy, &mut shelf),
-        (both.to_owned(), vec!["stale-list", "bad-lines"])
-    );
-    fs::remove_file(file("a.txt")).unwrap();
-    assert_eq!(
-        held(&policy, &mut shelf),
-        ("192.0.2.2/32".to_owned(), vec!["bad-lines"]),
-        "one file less is what somebody wanted"
-    );
-    fs::remove_file(file("b.netset")).unwrap();
-    assert!(held(&policy, &mut shelf).0.contains("192.0.2.2/32"));
-    fs::remove_dir_all(folder.path().join("lists")).unwrap();
-    assert!(held(&policy, &mut shelf).0.contains("192.0.2.2/32"));
-}
-
 #[test]
 fn a_feed_refuses_what_is_too_wide() {
     let (_folder, loaded) = load(&[
@@ -467,7 +330,7 @@ fn a_feed_refuses_what_is_too_wide() {
     let lists: Vec<_> = loaded
         .lists
         .iter()
-        .map(|list| (list.ranges, list.bad_lines))
+        .map(|list| (list.entries, list.bad_lines))
         .collect();
     assert_eq!(lists, [(2, 0), (1, 2)], "the set `all` holds all of it");
 }
@@ -495,7 +358,7 @@ fn a_million_entries_load_at_once() {
     let begun = std::time::Instant::now();
     let loaded = load_path(&policy);
     let took = begun.elapsed();
-    let ranges = loaded.lists[0].ranges;
+    let ranges = loaded.lists[0].entries;
     println!(
         "1,000,000 entries of {} bytes in {took:?}: {ranges} ranges",
         text.len()

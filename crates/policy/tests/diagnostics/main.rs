@@ -7,5 +7,6 @@
 mod codes;
 mod files;
 mod forty;
+mod kept;
 mod marks;
 mod shared_lists;
