@@ -119,6 +119,9 @@ fn what(event: &Value) -> (Tone, String, String) {
             text(&event["anomaly"]["event"]),
         ),
         "flow" => (Tone::Faint, "FLOW".into(), flow(&event["flow"])),
+        "ban" if event["ban"]["mode"] == "observe" => {
+            (Tone::Warning, "WOULD-BAN".into(), ban(&event["ban"]))
+        }
         "ban" => (Tone::Bad, "BAN".into(), ban(&event["ban"])),
         "unban" => {
             let ban = &event["ban"];
@@ -231,6 +234,11 @@ mod tests {
                 json!({"timestamp": stamp, "event_type": "ban", "src_ip": "203.0.113.7",
                     "ban": {"prefix": "203.0.113.7/32", "remaining_s": 600, "reason": "50 denied packets"}}),
                 "2027-01-01 10:20:30.123 BAN          203.0.113.7 for 10m: 50 denied packets",
+            ),
+            (
+                json!({"timestamp": stamp, "event_type": "ban", "src_ip": "203.0.113.7",
+                    "ban": {"prefix": "203.0.113.7/32", "remaining_s": 600, "reason": "50 denied packets", "mode": "observe"}}),
+                "2027-01-01 10:20:30.123 WOULD-BAN    203.0.113.7 for 10m: 50 denied packets",
             ),
             (
                 json!({"timestamp": stamp, "event_type": "unban", "ban": {"prefix": "2001:db8::7/128", "ended": "expired"}}),

@@ -75,6 +75,8 @@ pub struct Candidate {
     pub text: String,
     /// The first 16 hexadecimal digits of the SHA-1 of all that it was made from.
     pub digest: String,
+    /// The same of its texts alone, without what its lists hold.
+    pub texts: String,
     /// What is executed, as the policy says it.
     pub plan: Arc<Plan>,
     /// Every file that was read.
@@ -190,13 +192,14 @@ impl Candidate {
         let mut warnings: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
         let plan = policy.into_plan();
         warnings.extend(policy::lint(&plan, now).iter().map(ToString::to_string));
-        let digest = digest(&texts, &keeping.digests);
+        let (digest, words) = (digest(&texts, &keeping.digests), digest(&texts, &[]));
         Ok(Self {
             source: source.clone(),
             format: format_name(format),
             // A policy without errors has at least its own text.
             text: texts.drain(..).next().unwrap_or_default().1,
             digest,
+            texts: words,
             plan: Arc::new(plan),
             files,
             folders,
@@ -217,11 +220,13 @@ impl Candidate {
             ..Plan::default()
         };
         let text = "# built in: inbound denied, outbound allowed, every detector on, nothing enforced\nmode = \"observe\"\n";
+        let digest = digest(&[(String::new(), text.to_owned())], &[]);
         Self {
             source: Source::BuiltIn,
             format: Format::Toml,
             text: text.to_owned(),
-            digest: digest(&[(String::new(), text.to_owned())], &[]),
+            texts: digest.clone(),
+            digest,
             plan: Arc::new(plan),
             files: Vec::new(),
             folders: Vec::new(),
@@ -333,7 +338,9 @@ mod tests {
         std::fs::write(&list, "# the same\n198.51.100.0/25\n198.51.100.128/25\n").unwrap();
         assert_eq!(load().unwrap().digest, first.digest, "the addresses count");
         std::fs::write(&list, "203.0.113.0/24\n").unwrap();
-        assert_ne!(load().unwrap().digest, first.digest);
+        let other = load().unwrap();
+        assert_ne!(other.digest, first.digest);
+        assert_eq!(other.texts, first.texts, "the addresses do not count");
         std::fs::write(&path, "[[rule]]\naction = \"deni\"\n").unwrap();
         let invalid = load().unwrap_err();
         assert_eq!((invalid.findings[0].line, invalid.files.len()), (2, 1));

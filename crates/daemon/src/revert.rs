@@ -155,7 +155,7 @@ fn write_down(folder: &Path, pending: &PendingFile) -> io::Result<()> {
         &serde_json::to_vec_pretty(&pending.previous)?,
     )?;
     match pending.refused() {
-        Some(refused) => write_atomically(&folder.join(REJECTED), &serde_json::to_vec(refused)?),
+        Some(refused) => write_atomically(&folder.join(REJECTED), &serde_json::to_vec(&refused)?),
         None => Ok(()),
     }
 }
@@ -284,7 +284,7 @@ mod tests {
         let mut tries = 0;
         let restore = |_: &Snapshot| {
             assert_eq!(kept(&folder, APPLIED)["digest"], "old");
-            assert_eq!(kept(&folder, REJECTED), "new");
+            assert_eq!(kept(&folder, REJECTED)["digest"], "new");
             tries += 1;
             if tries < 3 {
                 Err(io::Error::other("not yet"))

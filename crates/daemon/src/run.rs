@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::addresses::Discovered;
 use crate::api;
 use crate::candidate::{Candidate, Invalid, Source};
-use crate::guard::{self, ApplyError, Guard, Handle, Inbox, REJECTED, Revert, Saved};
+use crate::guard::{self, ApplyError, Guard, Handle, Inbox, REJECTED, Revert, RolledBack, Saved};
 use crate::pump::{self, Pump};
 use crate::record::{Recorder, recorder};
 use crate::server::{self, Listener, Service, SocketError};
@@ -151,9 +151,16 @@ pub fn run(options: &RunOptions, announce: impl FnOnce(&Banner)) -> Result<(), R
     }
     let state = StateDir::open(&options.state_dir)?;
     let listener = Listener::bind(&options.socket)?;
-    let (candidate, mut warnings) = first_policy(options, &state)?;
+    let First {
+        candidate,
+        mut warnings,
+        rejected,
+    } = first_policy(options, &state)?;
     let parts = Parts::begin(options, state, candidate, &mut warnings)?;
     let banner = parts.banner(options, warnings)?;
+    if let Some(why) = &rejected {
+        parts.watch.reject(why);
+    }
     announce(&banner);
     service_manager::ready(&banner.state());
     let outcome = runtime.block_on(parts.serve(listener, signals));
@@ -162,12 +169,17 @@ pub fn run(options: &RunOptions, announce: impl FnOnce(&Banner)) -> Result<(), R
     outcome
 }
 
+/// The policy to begin with.
+struct First {
+    candidate: Candidate,
+    warnings: Vec<String>,
+    /// Why the file as it is now is not in force, if it is not.
+    rejected: Option<String>,
+}
+
 /// The policy to begin with. One that nobody confirmed, or that was rolled back, is not taken up again by a restart; and where the
 /// file has become invalid, what was in force before is better than nothing.
-fn first_policy(
-    options: &RunOptions,
-    state: &StateDir,
-) -> Result<(Candidate, Vec<String>), RunError> {
+fn first_policy(options: &RunOptions, state: &StateDir) -> Result<First, RunError> {
     let now = clock::now();
     let source = match &options.config {
         Some(path) => Source::File(std::path::absolute(path)?),
@@ -187,34 +199,61 @@ fn first_policy(
             pending.source
         ));
     }
-    let rejected: Option<String> = state.read(REJECTED);
+    let rejected: Option<RolledBack> = state.read(REJECTED);
     let saved: Option<Saved> = state.read(guard::APPLIED);
     let lists = state.lists();
     let fresh = Candidate::load_with(&source, now, &lists);
-    let last_good = saved.filter(|saved| saved.is_for(&source));
-    match (fresh, last_good) {
-        (Ok(fresh), Some(saved))
-            if rejected.as_ref() == Some(&fresh.digest) && saved.digest != fresh.digest =>
-        {
-            let back = Candidate::load_with(&saved.as_it_was(), now, &lists)?;
-            warnings.push(format!(
-                "{} was rolled back and is not taken up by a restart; `portcullis apply` puts it in force",
-                fresh.source.name()
-            ));
-            Ok((back, warnings))
+    let fresh_only = |candidate, warnings| First {
+        candidate,
+        warnings,
+        rejected: None,
+    };
+    let (why, kept) = match &fresh {
+        // Whatever it came from: what was in force is what was gone back to.
+        Ok(fresh) if rejected.is_some_and(|rejected| rejected.is(fresh)) => {
+            let name = fresh.source.name();
+            let kept = saved.filter(|saved| saved.digest != fresh.digest);
+            (ApplyError::RolledBack { name }.to_string(), kept)
         }
-        (Ok(fresh), _) => Ok((fresh, warnings)),
-        (Err(invalid), Some(saved)) => {
-            match Candidate::load_with(&saved.as_it_was(), now, &lists) {
-                Ok(back) => {
-                    warnings.push(format!("{invalid}; what was in force before is"));
-                    Ok((back, warnings))
-                }
-                Err(_) => Err(invalid.into()),
-            }
+        Ok(begins) => {
+            warnings.extend(saved.and_then(|saved| another(&saved, begins)));
+            return Ok(fresh_only(fresh?, warnings));
         }
-        (Err(invalid), None) => Err(invalid.into()),
+        Err(invalid) => {
+            let kept = saved.filter(|saved| saved.is_for(&source));
+            (invalid.to_string(), kept)
+        }
+    };
+    let Some(kept) = kept else {
+        return Ok(fresh_only(fresh?, warnings));
+    };
+    match (Candidate::load_with(&kept.as_it_was(), now, &lists), fresh) {
+        (Ok(candidate), _) => {
+            warnings.push(format!("{why}; what was in force before is"));
+            Ok(First {
+                candidate,
+                warnings,
+                rejected: Some(why),
+            })
+        }
+        (Err(_), Err(invalid)) | (Err(invalid), Ok(_)) => Err(invalid.into()),
     }
+}
+
+/// Says that another file was in force than the one that is taken now.
+fn another(saved: &Saved, fresh: &Candidate) -> Option<String> {
+    if saved.digest == fresh.digest || saved.is_for(&fresh.source) {
+        return None;
+    }
+    let (was, is) = (saved.source.name(), fresh.source.name());
+    Some(format!(
+        "{was} was in force when the last daemon ended, and this start takes {is}, which says something else; {}",
+        match saved.source.clone().again() {
+            Source::File(_) =>
+                format!("`portcullis apply {was} --confirm 60s` puts it in force again"),
+            _ => "give the file with --config that is meant".to_owned(),
+        }
+    ))
 }
 
 /// The signals that mean something.
@@ -369,9 +408,11 @@ impl Parts {
             socket: options.socket.clone(),
             bans: status.bans,
             enforce_with: (!enforcing).then(|| match &options.config {
-                Some(_) => {
-                    "run with --enforce, or write mode = \"enforce\" into the policy".to_owned()
-                }
+                Some(_) if options.mode == Some(Mode::Observe) => "run without --observe".to_owned(),
+                Some(path) => format!(
+                    "write mode = \"enforce\" into the policy, and `portcullis apply {} --confirm 60s`",
+                    path.display()
+                ),
                 None => "write a policy, name it with --config, and run with --enforce".to_owned(),
             }),
             warnings,

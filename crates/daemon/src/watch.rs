@@ -151,6 +151,11 @@ impl Watch {
         lock(&self.rejected).clone()
     }
 
+    /// Says why the files as they are now are not in force.
+    pub(crate) fn reject(&self, why: &str) {
+        *lock(&self.rejected) = Some(why.to_owned());
+    }
+
     /// Ends the thread.
     pub fn stop(&self) {
         self.send(Message::Stop);
@@ -245,6 +250,7 @@ impl Thread {
         }
         match self.reload() {
             Ok(_) => {}
+            // It began to ask meanwhile.
             Err(ReloadError::Apply(ApplyError::Pending)) => self.note_change(),
             Err(error) => {
                 let text = format!("the changed policy is not used: {error}");

@@ -15,6 +15,7 @@ mod rate;
 mod rule;
 mod sets;
 mod settings;
+mod way_in;
 
 use std::collections::HashMap;
 
@@ -70,6 +71,12 @@ pub(crate) fn policy(
             rule.id = RuleId(plan.rules.len() as u32);
             plan.rules.push(rule);
         }
+    }
+    // A rule that could not be read may be the one that is missed.
+    if let Some(mode) = written.settings.get("mode")
+        && !reader.report.has_errors()
+    {
+        way_in::check(&plan, &mode.value, reader.report);
     }
     (plan.feeds, plan.sets) = (sets.feeds, sets.named);
     (plan, dns)

@@ -73,6 +73,7 @@ fn ban(prefix: &str, left: Option<u64>, reason: &str) -> Ban {
         offences: 0,
         grew_from: Vec::new(),
         evidence: Default::default(),
+        mode: None,
     }
 }
 

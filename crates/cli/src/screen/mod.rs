@@ -157,6 +157,13 @@ pub(crate) fn several(count: usize, what: &str) -> String {
     }
 }
 
+/// Says that a firewall that is asked what it drops drops nothing, when it only observes.
+pub(crate) fn warn_if_observing(mode: Option<&str>) {
+    if mode == Some("observe") {
+        warn("! nothing is blocked: mode observe only shows what would be");
+    }
+}
+
 /// Says something on standard error that is no failure.
 pub(crate) fn warn(message: &str) {
     eprintln!("portcullis: {}", visible(message));

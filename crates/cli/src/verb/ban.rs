@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::screen::{
     Cell, Screen, Table, Tone, humane_seconds, moment, several, spinner, visible, warn,
+    warn_if_observing,
 };
 use crate::source;
 
@@ -38,7 +39,13 @@ pub(super) fn ban(
             Some(seconds) => format!("for {}", humane_seconds(seconds)),
             None => "until it is lifted".into(),
         };
-        screen.line(format!("{} is banned {until}.", short(&ban)))?;
+        let is = if ban.mode.as_deref() == Some("observe") {
+            "would be"
+        } else {
+            "is"
+        };
+        screen.line(format!("{} {is} banned {until}.", short(&ban)))?;
+        warn_if_observing(ban.mode.as_deref());
     }
     if let Some(surprise) = asked.address.surprise("is banned") {
         warn(&surprise);
@@ -124,6 +131,7 @@ fn list(daemon: &Client, json: bool, screen: &mut Screen) -> Result<Exit, Failur
         ]);
     }
     screen.table(&table, "Nothing is banned.")?;
+    warn_if_observing(bans.first().and_then(|ban| ban.mode.as_deref()));
     Ok(Exit::Done)
 }
 

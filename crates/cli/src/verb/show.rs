@@ -5,7 +5,7 @@ use daemon::api::{Flow, FlowQuery, Rule, Set, SetAddresses, Stats, StatsQuery, T
 use crate::args;
 use crate::client::{Client, percent};
 use crate::failure::{Exit, Failure};
-use crate::screen::{Cell, Screen, Table, Tone, humane, moment};
+use crate::screen::{Cell, Screen, Table, Tone, humane, moment, warn_if_observing};
 
 /// The rules in order.
 pub(super) fn rules(
@@ -214,6 +214,7 @@ pub(super) fn stats(
     }
     table.row(counters("since the begin", &stats.totals));
     screen.table(&table, "")?;
+    warn_if_observing(Some(&stats.mode));
     let services = named_services(&stats.top_ports);
     let (mut ports, mut packets) = (stats.denied_ports, stats.denied_port_packets);
     for (_, count) in services {

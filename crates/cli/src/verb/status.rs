@@ -88,10 +88,14 @@ pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Res
     fact("bans", status.bans.to_string());
     fact("flows", status.flows.to_string());
     let totals = &status.totals;
+    let would = match status.mode.as_str() {
+        "enforce" => "",
+        _ => "would have been ",
+    };
     fact(
         "packets",
         format!(
-            "{} seen, {} allowed, {} dropped, {} rejected, {} anomalies",
+            "{} seen, {} allowed, {} {would}dropped, {} {would}rejected, {} anomalies",
             totals.packets, totals.allowed, totals.dropped, totals.rejected, totals.anomalies
         ),
     );

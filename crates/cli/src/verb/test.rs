@@ -11,7 +11,7 @@ use policy::{Action, AddressSet, HostField, Witness};
 use crate::args::{self, DEFAULT_POLICY};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Screen, Tone, visible, warn};
+use crate::screen::{Screen, Tone, visible, warn, warn_if_observing};
 use crate::{source, tuple};
 
 /// What became of a packet.
@@ -53,6 +53,13 @@ pub(super) fn test(
             visible(&result.packet),
             visible(&decided.text)
         ))?;
+    }
+    if !asked.json {
+        warn_if_observing(
+            judged
+                .first()
+                .and_then(|judged| judged.result.mode.as_deref()),
+        );
     }
     Ok(if unread > 0 { Exit::Usage } else { exit })
 }

@@ -2,8 +2,8 @@
 
 use crate::firewall::Firewall;
 use crate::network::{
-    Attempt, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, datagram, echoes, pings, tools,
-    topology,
+    Attempt, CLIENT, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, datagram, echoes, pings,
+    tools, topology,
 };
 
 /// Detectors off: these tests knock at many doors on purpose.
@@ -192,4 +192,72 @@ fn observe_mode_blocks_nothing_and_touches_nothing() {
             .contains("WOULD-DROP")
     });
     assert_eq!(firewall.json("status")["mode"], "observe");
+}
+
+#[test]
+fn observing_no_verb_claims_that_anything_is_blocked() {
+    let Some(lab) = topology() else { return };
+    let _services = Echo::start(&lab.server, &[23]);
+    let firewall = Firewall::start(&lab.server, &policy("").replace("enforce", "observe"));
+    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 23) else {
+        panic!("not open")
+    };
+    assert!(echoes(&mut stream, b"hello"));
+    drop(stream);
+    crate::firewall::eventually("a drop event", std::time::Duration::from_secs(5), || {
+        firewall
+            .ask("events --kind drop")
+            .stdout
+            .contains("WOULD-DROP")
+    });
+    // The connection was denied once; what followed would not have come.
+    let drops = firewall.ask("events --kind drop").stdout;
+    let of_it = drops.lines().filter(|line| line.contains(CLIENT)).count();
+    assert_eq!(of_it, 1, "{drops}");
+    let stats = firewall.ask("stats").stdout;
+    let denied = stats.split("denied sources").nth(1).unwrap();
+    assert!(
+        denied.contains(CLIENT) && !denied.contains(SERVER),
+        "{stats}"
+    );
+    let banned = firewall.ask("ban 192.0.2.7 --for 10m");
+    assert!(
+        banned.stdout.contains("192.0.2.7 would be banned for 10m"),
+        "{}",
+        banned.stdout
+    );
+    let refused = format!("test in tcp {CLIENT}:40000 to {SERVER}:23");
+    for words in [
+        "ban 192.0.2.8 --for 10m",
+        "bans",
+        "stats",
+        &format!("why {CLIENT}"),
+        "status",
+        &refused,
+    ] {
+        let code = if words == refused { 6 } else { 0 };
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let told = firewall.call(&words).expect(code);
+        let all = told.stdout + &told.stderr;
+        assert!(
+            all.to_lowercase().contains("nothing is blocked"),
+            "{words:?}: {all}"
+        );
+    }
+    let story = firewall.ask(&format!("why {CLIENT}")).stdout;
+    assert!(
+        story.contains("1 packet would have been dropped") && !story.contains("was dropped"),
+        "{story}"
+    );
+    let story = firewall.ask("why 192.0.2.7").stdout;
+    assert!(story.contains("192.0.2.7 would be banned since"), "{story}");
+    let events = firewall.ask("events --kind ban").stdout;
+    assert!(events.contains("WOULD-BAN"), "{events}");
+    assert_eq!(firewall.json("bans")[0]["mode"], "observe");
+    assert!(
+        firewall
+            .ask("status")
+            .stdout
+            .contains("would have been dropped")
+    );
 }

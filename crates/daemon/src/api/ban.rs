@@ -37,6 +37,9 @@ pub struct Ban {
     /// What was counted; empty for bans nobody counted for.
     #[serde(default)]
     pub evidence: Evidence,
+    /// `observe` while nothing is blocked because of it, `enforce` while the kernel carries it out; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
 }
 
 /// What a ban rests on.
@@ -90,7 +93,8 @@ pub struct BanRequest {
 /// Which bans to lift: one of both.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UnbanQuery {
-    /// An address or a prefix: the ban of exactly this prefix, else the bans that cover it.
+    /// An address or a prefix: the ban of exactly this prefix, or the `/64` that an IPv6 address is banned by. One that a wider ban
+    /// covers is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
     /// All of them.

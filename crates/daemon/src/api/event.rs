@@ -111,7 +111,8 @@ pub struct Stats {
     pub totals: Totals,
     /// By minute, oldest first; minutes in which nothing was seen are left out.
     pub minutes: Vec<Minute>,
-    /// Sources with most denied packets in that time, most first, at most 20: address and count.
+    /// Sources with most denied packets in that time, most first, at most 20: address and count. Not this host, its gateways and its
+    /// name servers.
     pub top_sources: Vec<(String, u64)>,
     /// Destination ports with most denied packets in that time, most first, at most 20: `tcp/22` and count. What bans and feeds
     /// drop is not counted here.
@@ -122,6 +123,9 @@ pub struct Stats {
     /// The packets of all of them.
     #[serde(default)]
     pub denied_port_packets: u64,
+    /// `observe` or `enforce`: while observing, what counts as dropped would have been.
+    #[serde(default)]
+    pub mode: String,
 }
 
 /// Sums since the begin: also the last line of `replay --json`.
@@ -234,6 +238,9 @@ pub struct Why {
     /// Its events as EVE objects, newest first, at most 50; for an event those up to it. Without packets that were dropped for a
     /// ban, which `denied` counts.
     pub events: Vec<serde_json::Value>,
+    /// `observe` or `enforce`: whether anything is blocked now.
+    #[serde(default)]
+    pub mode: String,
 }
 
 /// What is remembered of a prefix that was banned.
@@ -274,4 +281,11 @@ pub struct WhyCount {
     pub first: Time,
     /// The last of them.
     pub last: Time,
+    /// Whether they were stopped; else they would have been, and passed.
+    #[serde(default = "yes")]
+    pub enforced: bool,
+}
+
+const fn yes() -> bool {
+    true
 }

@@ -48,4 +48,7 @@ pub struct TestResult {
     pub decided: super::Decided,
     /// The packet, in short.
     pub packet: String,
+    /// `observe` while nothing is blocked whatever the verdict, `enforce` while the kernel carries verdicts out; absent where a file was asked and no daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
 }

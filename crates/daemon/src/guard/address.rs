@@ -14,6 +14,15 @@ use crate::record::NoticeKind;
 pub(super) const ALLOWED: &str = "allow.json";
 
 impl Guard {
+    /// This host, its gateways and its name servers: what is denied of theirs is not what somebody tries.
+    pub fn own_side(&self) -> AddressSet {
+        let found = self.discovered.protected.iter();
+        // A router that is both is kept as a gateway alone.
+        let near = found.filter(|(_, why)| matches!(*why, "gateway" | "resolver"));
+        let near: AddressSet = near.map(|(prefix, _)| *prefix).collect();
+        self.discovered.own.union(&near)
+    }
+
     /// Other addresses were found. Bans that they contradict are lifted; the kernel follows.
     pub fn set_discovered(&mut self, discovered: Discovered) {
         let known = &self.discovered;

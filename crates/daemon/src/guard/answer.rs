@@ -2,9 +2,10 @@
 
 use engine::Probe;
 use ipnet::IpNet;
-use policy::{AddressMatch, Direction, HostField, NamedSet, Timestamp, protocol};
+use policy::{AddressMatch, Direction, HostField, Mode, NamedSet, Timestamp, protocol};
 
 use super::Guard;
+use super::apply::mode_name;
 use crate::api;
 use crate::record::explain::action_name;
 use crate::record::{ban, decided};
@@ -140,7 +141,10 @@ impl Guard {
             .map(|packet| {
                 let probe = probe(packet)?;
                 let decision = self.engine.test(now, &probe);
-                Ok(result(&self.in_force.plan, &probe, decision))
+                Ok(api::TestResult {
+                    mode: Some(mode_name(self.mode()).to_owned()),
+                    ..result(&self.in_force.plan, &probe, decision)
+                })
             })
             .collect()
     }
@@ -182,10 +186,10 @@ impl Guard {
             .collect();
         bans.sort_by_key(|held| std::cmp::Reverse(held.prefix.prefix_len()));
         let mut bans = bans.into_iter();
-        let narrowest = bans.next().map(|held| ban::ban(held, now));
+        let narrowest = bans.next().map(|held| self.shown(held, now));
         let around = bans
             .filter(|held| held.prefix.contains(&prefix))
-            .map(|held| ban::ban(held, now));
+            .map(|held| self.shown(held, now));
         Standing {
             ban: narrowest,
             around: around.collect(),
@@ -193,7 +197,7 @@ impl Guard {
             history: self.ban_history(prefix, now),
             feeds: self.feeds_with(prefix),
             rules: self.rules_naming(prefix),
-            enforced: self.enforcing,
+            mode: self.mode(),
         }
     }
 
@@ -264,8 +268,8 @@ pub struct Standing {
     pub feeds: Vec<api::WhyFeed>,
     /// The first rules whose source or destination it is by name.
     pub rules: Vec<String>,
-    /// Whether verdicts are carried out.
-    pub enforced: bool,
+    /// Whether anything is blocked.
+    pub mode: Mode,
 }
 
 /// A hypothetical packet as the engine takes it.
@@ -323,6 +327,7 @@ pub fn result(plan: &policy::Plan, probe: &Probe, decision: engine::Decision) ->
     api::TestResult {
         decided: decided(plan, decision.verdict, decision.reason),
         packet: format!("{} {}", probe.direction, ban::tuple(&tuple)),
+        mode: None,
     }
 }
 

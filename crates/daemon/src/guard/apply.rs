@@ -23,8 +23,6 @@ use crate::{clock, sessions};
 pub(crate) const APPLIED: &str = "applied.json";
 /// The one before.
 pub(crate) const PREVIOUS: &str = "previous.json";
-/// The digest of a policy that was rolled back: it is not taken up again by a mere restart.
-pub(crate) const REJECTED: &str = "rejected.json";
 
 /// How a policy came into force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +38,7 @@ pub enum By {
 }
 
 impl By {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Apply => "apply",
@@ -72,6 +70,36 @@ pub enum ApplyError {
         /// What decides.
         why: String,
     },
+    /// What was rolled back does not come back by itself.
+    #[error(
+        "{name} was rolled back and does not come back by itself: change it, or enforce it with `portcullis apply {name} --confirm 60s`"
+    )]
+    RolledBack {
+        /// Where it comes from.
+        name: String,
+    },
+    /// A file that changes does not begin to block by itself.
+    #[error(
+        "{name} says enforce now, and what is observed does not begin to block because a file changed: `portcullis apply {name} --confirm 60s` enforces it"
+    )]
+    WouldEnforce {
+        /// Where it comes from.
+        name: String,
+    },
+    /// There is nothing that the end of the time could bring back.
+    #[error(
+        "{name} is in force already (since {since}, by {by}), so nothing would change when nobody confirms it; {mend}"
+    )]
+    InForceAlready {
+        /// Where it comes from.
+        name: String,
+        /// Since when.
+        since: api::Time,
+        /// How it came into force.
+        by: &'static str,
+        /// What to do instead.
+        mend: String,
+    },
     /// Another apply waits for its confirmation.
     #[error(
         "the policy of the last apply still waits; `portcullis confirm` or `portcullis rollback` first"
@@ -81,7 +109,9 @@ pub enum ApplyError {
     #[error("no policy waits for a confirmation")]
     NothingPending,
     /// There is nothing to go back to.
-    #[error("there is no policy before this one to go back to")]
+    #[error(
+        "there is no older policy to go back to; `portcullis apply FILE --confirm 60s` puts another in force"
+    )]
     NoPrevious,
     /// What brings the previous state back could not be set up.
     #[error(transparent)]
@@ -95,6 +125,9 @@ pub(crate) struct Saved {
     pub(crate) format: Format,
     pub(crate) text: String,
     pub(crate) digest: String,
+    /// See [`Candidate::texts`].
+    #[serde(default)]
+    pub(crate) texts: String,
 }
 
 impl Saved {
@@ -123,6 +156,7 @@ impl From<&Candidate> for Saved {
             format: candidate.format,
             text: candidate.text.clone(),
             digest: candidate.digest.clone(),
+            texts: candidate.texts.clone(),
         }
     }
 }
@@ -189,12 +223,18 @@ impl Guard {
         asked: Asked,
     ) -> Result<api::Applied, ApplyError> {
         let now = self.clock.now();
-        // Who flushed wants nothing in the kernel; a file that changes, perhaps by itself, does not overrule that.
-        let stays_flushed = self.flushed && asked.by == By::Reload;
+        // Who flushed wants nothing in the kernel; a file that changes, perhaps by itself, does not overrule that, and neither does
+        // going back to how it was.
+        let stays_flushed = match asked.by {
+            By::Reload => self.flushed,
+            By::Rollback => (self.hold.as_ref()).is_some_and(|hold| hold.before().flushed),
+            By::Start | By::Apply => false,
+        };
         let mode = match self.mode_override {
             _ if stays_flushed => Mode::Observe,
             forced => forced.unwrap_or(candidate.plan.mode),
         };
+        self.is_welcome(&candidate, mode, asked)?;
         let plan = effective(&candidate.plan, mode, &self.allowed);
         let mut warnings = candidate.warnings.clone();
         if stays_flushed {
@@ -218,6 +258,7 @@ impl Guard {
             let before = Before {
                 candidate: self.in_force.candidate.clone(),
                 enforcing: self.enforcing,
+                flushed: self.flushed,
             };
             self.hold = Some(Hold::begin(
                 &self.state,
@@ -241,7 +282,44 @@ impl Guard {
         }
         self.flushed = stays_flushed;
         warnings.extend(self.adopt(candidate, plan, asked.by, now));
+        // One that waits for its confirmation is told with that.
+        if asked.by == By::Apply && asked.confirm.is_none() {
+            warnings.extend(self.next_start());
+        }
         Ok(self.applied(warnings, asked))
+    }
+
+    /// Refuses what nobody asked for and could lock somebody out, and a wait that would bring nothing back.
+    fn is_welcome(
+        &self,
+        candidate: &Candidate,
+        mode: Mode,
+        asked: Asked,
+    ) -> Result<(), ApplyError> {
+        let name = || candidate.source.name();
+        if asked.by == By::Reload && self.was_rolled_back(candidate) {
+            return Err(ApplyError::RolledBack { name: name() });
+        }
+        if asked.by == By::Reload && mode == Mode::Enforce && !self.enforcing {
+            return Err(ApplyError::WouldEnforce { name: name() });
+        }
+        let is_same = candidate.digest == self.in_force.candidate.digest && mode == self.mode();
+        if asked.confirm.is_some() && is_same {
+            return Err(ApplyError::InForceAlready {
+                name: name(),
+                since: self.in_force.since.into(),
+                by: self.in_force.by.name(),
+                mend: match &self.previous {
+                    Some(previous) => format!(
+                        "`portcullis rollback` goes back to {} ({})",
+                        previous.source.name(),
+                        previous.digest
+                    ),
+                    None => "there is no older policy to go back to".to_owned(),
+                },
+            });
+        }
+        Ok(())
     }
 
     /// The kernel has changed over to this policy: everything else follows.
@@ -291,17 +369,19 @@ impl Guard {
         }
         let texts = cut.iter().map(|(session, decision)| {
             let why = crate::record::decided(plan, decision.verdict, decision.reason).text;
-            (session.peer, why)
+            (session, why)
         });
         let refuse = mode == Mode::Enforce && !asked.force && asked.confirm.is_none();
         let refuse = refuse && matches!(asked.by, By::Apply | By::Reload);
         let mut warnings = Vec::new();
-        for (peer, why) in texts {
+        for (session, why) in texts {
+            let (peer, port) = (session.peer, session.local.port());
             if refuse {
                 return Err(ApplyError::CutsSession { peer, why });
             }
             warnings.push(format!(
-                "the SSH session of {peer} could not be begun anew: {why}"
+                "the SSH session of {peer} could not be begun anew: {why}; before it ends, add a rule that lets it in: `allow in tcp from {} to any port {port}`",
+                peer.ip()
             ));
         }
         Ok(warnings)
@@ -421,6 +501,7 @@ impl Guard {
             candidate,
             plan,
             since: now,
+            by,
         };
         let old: Candidate = std::mem::replace(&mut self.in_force, fresh).candidate;
         // A daemon begins with the lists of its first policy, of which nobody was told yet.
@@ -432,8 +513,14 @@ impl Guard {
             self.forget_hits();
             self.seen.forget_rules();
             // One that waits is not yet worth going back from, and one that goes back before it was confirmed never was.
-            if self.hold.is_none() {
-                self.set_previous(old);
+            match (&self.hold, by) {
+                (Some(_), _) => {}
+                // Going back once more must not lead forward again.
+                (None, By::Rollback) => {
+                    self.previous = None;
+                    self.forget(PREVIOUS);
+                }
+                (None, By::Start | By::Apply | By::Reload) => self.set_previous(old),
             }
         } else if by == By::Start
             && let Some(previous) = self.previous.take()
@@ -441,10 +528,7 @@ impl Guard {
             self.set_previous(previous);
         }
         self.save(APPLIED, &Saved::from(&self.in_force.candidate));
-        if by == By::Apply && self.rejected.as_ref() == Some(&self.in_force.candidate.digest) {
-            self.rejected = None;
-            self.forget(REJECTED);
-        }
+        self.take_up(by);
         self.watch.set(&self.in_force.candidate, by);
         self.notice(NoticeKind::Policy, text);
         self.tell_of_lists(&lists_before);
@@ -498,6 +582,11 @@ impl Guard {
         }
     }
 
+    /// `observe` or `enforce`: whether anything is blocked now.
+    pub fn mode_now(&self) -> &'static str {
+        mode_name(self.mode())
+    }
+
     /// Where the policy in force is read from.
     pub fn source(&self) -> Source {
         self.in_force.candidate.source.clone().again()
@@ -526,7 +615,7 @@ impl Guard {
         }
     }
 
-    fn forget(&self, name: &str) {
+    pub(super) fn forget(&self, name: &str) {
         if let Err(error) = self.state.remove(name) {
             tracing::warn!("{name} cannot be removed: {error}");
         }
@@ -553,7 +642,7 @@ pub(super) fn before_start(state: &StateDir, begins: &Candidate) -> Option<Candi
 }
 
 /// `observe` or `enforce`.
-pub(super) const fn mode_name(mode: Mode) -> &'static str {
+pub(crate) const fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Observe => "observe",
         Mode::Enforce => "enforce",

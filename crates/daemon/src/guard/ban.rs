@@ -12,7 +12,7 @@ use super::Guard;
 use super::standing::in_feed;
 use crate::api;
 use crate::record::NoticeKind;
-use crate::record::ban::ban as shown;
+use crate::record::ban::ban_in;
 use crate::record::escape::{Escaped, is_hazard};
 use crate::record::explain::short;
 use crate::store::BanEnd;
@@ -49,6 +49,16 @@ pub enum BanError {
     /// The kernel refuses.
     #[error("the kernel did not take the ban, so it is not made: {0}")]
     Kernel(#[from] DatapathError),
+    /// A wider ban stops it, and is not lifted for one of those that it is for.
+    #[error(
+        "{prefix} is covered by the ban of {cover}: `portcullis unban {cover}` lifts that for all of them, `portcullis allow {prefix}` lets {prefix} alone past it"
+    )]
+    Covered {
+        /// What was asked for.
+        prefix: String,
+        /// The narrowest of the bans that cover it.
+        cover: String,
+    },
     /// The kernel cannot say whom it bans.
     #[error("{prefix} is not banned as far as is known, and the kernel cannot be asked: {source}")]
     NotAsked {
@@ -150,6 +160,30 @@ pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, BanError> {
         }
     };
     Ok(prefix.trunc())
+}
+
+/// What a detector bans for an address: itself, or the `/64` of an IPv6 address; a prefix is itself.
+fn source_prefix(prefix: IpNet) -> IpNet {
+    match prefix {
+        IpNet::V6(v6) if v6.prefix_len() == 128 => {
+            ipnet::Ipv6Net::new(v6.addr(), 64).map_or(prefix, |net| IpNet::V6(net.trunc()))
+        }
+        IpNet::V4(_) | IpNet::V6(_) => prefix,
+    }
+}
+
+/// The ban that is for `wanted` alone, of those that cover it: a wider one is not lifted for one of those that it is for.
+fn own_ban(wanted: IpNet, covering: &[IpNet]) -> Result<IpNet, BanError> {
+    let narrowest = covering.iter().copied().max_by_key(IpNet::prefix_len);
+    match narrowest {
+        // An IPv6 address is banned by its subnet: that is the ban of this source alone.
+        Some(own) if own == wanted || own == source_prefix(wanted) => Ok(own),
+        Some(cover) => Err(BanError::Covered {
+            prefix: short(wanted),
+            cover: short(cover),
+        }),
+        None => Err(BanError::NotBanned { prefix: wanted }),
+    }
 }
 
 /// Whether it is more than one address.
@@ -265,7 +299,12 @@ impl Guard {
         let now = self.clock.now();
         let mut bans: Vec<&Ban> = self.engine.bans().collect();
         bans.sort_by_key(|ban| ban.prefix);
-        bans.into_iter().map(|ban| shown(ban, now)).collect()
+        bans.into_iter().map(|ban| self.shown(ban, now)).collect()
+    }
+
+    /// A ban as answers have it.
+    pub(super) fn shown(&self, ban: &Ban, now: Timestamp) -> api::Ban {
+        ban_in(self.mode(), ban, now)
     }
 
     /// Bans a prefix.
@@ -310,7 +349,7 @@ impl Guard {
             return Err(error.into());
         }
         self.record_only();
-        Ok(shown(&made, now))
+        Ok(self.shown(&made, now))
     }
 
     /// The engine knows that an address is protected, and the guard why.
@@ -373,13 +412,16 @@ impl Guard {
                 None => BanError::NotBanned { prefix },
             });
         }
+        if let Some(wanted) = wanted {
+            prefixes = vec![own_ban(wanted, &prefixes)?];
+        }
         let (lifted, outcome) = self.lift(&prefixes, now);
         if let Err(source) = outcome {
             return Err(self.not_lifted(source));
         }
         let covers = |ban: &&Ban| wanted.is_some_and(|wanted| ban.prefix.contains(&wanted));
         let still = self.engine.bans().filter(covers);
-        let still = still.map(|ban| shown(ban, now)).collect();
+        let still = still.map(|ban| self.shown(ban, now)).collect();
         Ok(api::Unbanned { lifted, still })
     }
 
@@ -419,7 +461,7 @@ impl Guard {
         let outcome = self.try_carry_out(&changes, usize::MAX, now);
         self.bans_behind |= outcome.is_err();
         self.record_only();
-        let lifted = lifted.iter().map(|ban| shown(ban, now)).collect();
+        let lifted = lifted.iter().map(|ban| self.shown(ban, now)).collect();
         (lifted, outcome)
     }
 

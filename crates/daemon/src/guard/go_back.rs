@@ -5,9 +5,10 @@ use std::sync::Arc;
 use policy::Mode;
 
 use super::Guard;
-use super::apply::{ApplyError, Asked, By, REJECTED, effective};
+use super::apply::{ApplyError, Asked, By, effective};
 use super::hold::{Hold, PENDING};
 use crate::api;
+use crate::candidate::Source;
 use crate::record::NoticeKind;
 
 impl Guard {
@@ -22,10 +23,37 @@ impl Guard {
         self.keep_previous();
         self.hold = None;
         self.notice(NoticeKind::Policy, "the policy is confirmed and stays");
-        Ok(self.answer("the policy is confirmed and stays", Vec::new()))
+        let warnings = self.next_start().into_iter().collect();
+        Ok(self.answer("the policy is confirmed and stays", warnings))
+    }
+
+    /// Says that the next start takes another file than the one in force, unless that says the same already.
+    pub(super) fn next_start(&self) -> Option<String> {
+        let candidate = &self.in_force.candidate;
+        if candidate.source.clone().again() == self.begins_with {
+            return None;
+        }
+        let (name, next) = (candidate.source.name(), self.begins_with.name());
+        let Source::File(path) = &self.begins_with else {
+            return Some(format!(
+                "the next start takes the built-in policy, which blocks nothing, unless `run --config` names {name}"
+            ));
+        };
+        if std::fs::read_to_string(path).is_ok_and(|text| text == candidate.text) {
+            return None;
+        }
+        Some(match &candidate.source {
+            Source::File(_) | Source::Kept { .. } => format!(
+                "it stays until the daemon ends: the next start takes {next}; `cp {name} {next}` makes it stay"
+            ),
+            Source::Text { .. } | Source::BuiltIn => format!(
+                "it stays until the daemon ends: the next start takes {next}; write it there"
+            ),
+        })
     }
 
     /// Goes back to the policy before: the one that was in force when the waiting one came, else the one before the present one.
+    /// Never forward: what was gone back from stays away until somebody applies it.
     /// With `only`, goes back only if the policy that waits is the one of this id.
     ///
     /// # Errors
@@ -42,17 +70,20 @@ impl Guard {
             confirm: None,
             force: true,
         };
-        match &self.hold {
+        let gone = self.in_force.candidate.clone();
+        let applied = match &self.hold {
             Some(hold) => {
                 let before = hold.before().candidate.clone();
                 let outcome = self.put_in_force(before, asked);
-                self.went_back(outcome)
+                self.went_back(outcome)?
             }
             None => {
                 let previous = self.previous.clone().ok_or(ApplyError::NoPrevious)?;
-                self.put_in_force(previous, asked)
+                self.put_in_force(previous, asked)?
             }
-        }
+        };
+        self.turn_away(&gone);
+        Ok(applied)
     }
 
     /// Ends the hold after what was before it came into force anew, or brings it back where it did not.
@@ -64,11 +95,6 @@ impl Guard {
             Ok(applied) => applied,
             Err(error) => self.bring_back(error)?,
         };
-        let refused = self.hold.as_ref().and_then(Hold::refused);
-        if let Some(refused) = refused.map(str::to_owned) {
-            self.save(REJECTED, &refused);
-            self.rejected = Some(refused);
-        }
         self.end_hold();
         applied.pending = None;
         Ok(applied)

@@ -12,6 +12,7 @@ use kernel::datapath::Snapshot;
 use serde::{Deserialize, Serialize};
 
 use super::apply::Saved;
+use super::rolled_back::RolledBack;
 use crate::api;
 use crate::candidate::Candidate;
 use crate::clock;
@@ -48,6 +49,9 @@ pub(crate) struct Pending {
     pub(crate) source: String,
     /// Its digest.
     pub(crate) digest: String,
+    /// See [`Candidate::texts`].
+    #[serde(default)]
+    pub(crate) texts: String,
     /// The policy that comes back.
     pub(crate) previous: Saved,
     /// The kernel's state that comes back; absent when nothing can enforce.
@@ -80,9 +84,9 @@ pub enum HoldError {
 }
 
 impl Pending {
-    /// The digest that is not to be taken up again when this goes back; `None` when what comes back is the same policy.
-    pub(crate) fn refused(&self) -> Option<&str> {
-        (self.digest != self.previous.digest).then_some(self.digest.as_str())
+    /// What is not to be taken up again when this goes back; `None` when what comes back is the same policy.
+    pub(crate) fn refused(&self) -> Option<RolledBack> {
+        RolledBack::new(self.into(), (&self.previous).into())
     }
 }
 
@@ -93,6 +97,8 @@ pub(super) struct Before {
     pub(super) candidate: Candidate,
     /// Whether the kernel carried it out.
     pub(super) enforcing: bool,
+    /// Whether it did not because everything was taken out by hand.
+    pub(super) flushed: bool,
 }
 
 /// A policy that waits.
@@ -122,6 +128,7 @@ impl Hold {
             deadline_at: clock::now().after(limit).into(),
             source: candidate.source.name(),
             digest: candidate.digest.clone(),
+            texts: candidate.texts.clone(),
             previous: Saved::from(&before.candidate),
             snapshot,
             socket: revert.socket.clone(),
@@ -166,11 +173,6 @@ impl Hold {
     /// How it was before, in this daemon.
     pub(super) fn before(&self) -> &Before {
         &self.before
-    }
-
-    /// See [`Pending::refused`].
-    pub(super) fn refused(&self) -> Option<&str> {
-        self.pending.refused()
     }
 
     /// The policy stays. The reverting process sees that the file is gone, and ends.

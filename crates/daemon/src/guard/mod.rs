@@ -14,12 +14,13 @@ mod in_force;
 mod lists;
 mod packet;
 mod reconcile;
+mod rolled_back;
 mod seen;
 mod standing;
 mod status;
 
 pub use answer::{AnswerError, Standing, probe, result};
-pub(crate) use apply::{APPLIED, REJECTED, Saved};
+pub(crate) use apply::{APPLIED, Saved, mode_name};
 pub use apply::{ApplyError, Asked, By};
 pub use ban::BanError;
 pub(crate) use ban::parse_prefix;
@@ -30,6 +31,7 @@ pub(crate) use hold::{
 pub use hold::{Hold, HoldError, Revert};
 pub use packet::Batch;
 pub(crate) use packet::How;
+pub(crate) use rolled_back::{REJECTED, RolledBack};
 pub(crate) use standing::feed_text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +46,7 @@ use policy::{Mode, Plan, Timestamp};
 
 use crate::addresses::Discovered;
 use crate::api;
-use crate::candidate::Candidate;
+use crate::candidate::{Candidate, Source};
 use crate::clock::Clock;
 use crate::pump::{Change, Pump, Tracked};
 use crate::record::{Notice, NoticeKind, Recorder};
@@ -82,7 +84,9 @@ pub struct Guard {
     flushed: bool,
     in_force: InForce,
     previous: Option<Candidate>,
-    rejected: Option<String>,
+    rejected: Option<RolledBack>,
+    /// What the next start takes, unless it is told otherwise.
+    begins_with: Source,
     hold: Option<Hold>,
     allowed: BTreeMap<IpNet, api::Allowed>,
     discovered: Discovered,
@@ -111,6 +115,7 @@ struct InForce {
     /// The candidate's plan with mode, allow list and the like as they are here.
     plan: Arc<Plan>,
     since: Timestamp,
+    by: By,
 }
 
 /// What a guard is made from.
@@ -248,12 +253,14 @@ impl Guard {
         };
         let previous = apply::before_start(&state, &candidate);
         let plan = apply::effective(&candidate.plan, Mode::Observe, &allowed);
-        let engine = Engine::new(EngineSetup {
+        let mut engine = Engine::new(EngineSetup {
             plan: Arc::clone(&plan),
             own: discovered.own.clone(),
             protected: discovered.protected_set(),
             seed,
         });
+        engine.only_observe(true);
+        let begins_with = candidate.source.clone().again();
         let mut guard = Self {
             engine,
             datapath,
@@ -262,7 +269,8 @@ impl Guard {
             watch,
             recorder,
             store,
-            rejected: state.read(apply::REJECTED),
+            rejected: state.read(REJECTED),
+            begins_with,
             state,
             revert,
             mode_override: mode,
@@ -272,6 +280,7 @@ impl Guard {
                 candidate,
                 plan,
                 since: now,
+                by: By::Start,
             },
             previous,
             hold: None,

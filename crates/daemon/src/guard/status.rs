@@ -209,6 +209,7 @@ impl Guard {
         } else {
             self.counts.judging_since = engine;
         }
+        self.engine.only_observe(!enforcing);
         self.enforcing = enforcing;
         if !enforcing {
             // Nothing of ours is there any more.
@@ -366,7 +367,15 @@ impl Guard {
     fn warnings(&self, sinks: &[&api::Sink]) -> Vec<String> {
         let mut warnings = self.in_force.candidate.warnings.clone();
         if self.in_force.plan.mode == policy::Mode::Observe {
-            warnings.push("nothing is blocked: mode observe only shows what would be; run with --enforce, or set mode = \"enforce\"".to_owned());
+            let how = match self.mode_override {
+                Some(_) => "run without --observe",
+                None => {
+                    "write mode = \"enforce\" into the policy, and `portcullis apply FILE --confirm 60s`"
+                }
+            };
+            warnings.push(format!(
+                "nothing is blocked: mode observe only shows what would be; to enforce, {how}"
+            ));
         }
         if self.flushed {
             warnings.push("everything was taken out of the kernel by `flush`; `portcullis apply` puts the policy in force again, as its mode says".to_owned());

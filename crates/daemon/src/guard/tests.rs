@@ -416,18 +416,30 @@ fn lifting_a_wide_ban_leaves_the_narrow_ones() {
         operations[operations.len() - 2..],
         ["unban 203.0.113.0/24", "bans_many 2"]
     );
-    // An address is freed from every ban that covers it.
+    // A network is not let in for one of its addresses.
     let query = UnbanQuery {
         prefix: Some("203.0.113.200".to_owned()),
         all: false,
     };
-    assert_eq!(stage.guard.unban(&query).unwrap().lifted.len(), 2);
+    let error = stage.guard.unban(&query).unwrap_err().to_string();
+    assert!(
+        error.contains("`portcullis unban 203.0.113.128/25`")
+            && error.contains("`portcullis allow 203.0.113.200`"),
+        "{error}"
+    );
     let query = UnbanQuery {
         prefix: None,
         all: true,
     };
-    assert_eq!(stage.guard.unban(&query).unwrap().lifted.len(), 2);
+    assert_eq!(stage.guard.unban(&query).unwrap().lifted.len(), 4);
     assert!(!stage.kernel.dump().contains("\nban "));
+    // An IPv6 address stands for what it is banned by.
+    stage.guard.ban(&by_hand("2001:db8:0:7::/64", 600)).unwrap();
+    let query = UnbanQuery {
+        prefix: Some("2001:db8:0:7::1".to_owned()),
+        all: false,
+    };
+    assert_eq!(stage.guard.unban(&query).unwrap().lifted.len(), 1);
 }
 
 #[test]
@@ -621,6 +633,7 @@ fn observing_touches_no_kernel() {
         stage.kernel.operations()
     );
     assert!(!passes(&stage.guard, 80), "the engine judges all the same");
+    assert_eq!(stage.guard.bans()[0].mode.as_deref(), Some("observe"));
     // Over to enforcing, with the bans, and back.
     stage.guard.apply(candidate(ENFORCE), asked(None)).unwrap();
     assert!(stage.kernel.dump().contains("ban 203.0.113.7/32"));

@@ -2,7 +2,7 @@
 
 use engine::{BanOrigin, Evidence, Pattern};
 use ipnet::IpNet;
-use policy::{Timestamp, protocol};
+use policy::{Mode, Timestamp, protocol};
 use wire::FiveTuple;
 
 use crate::api;
@@ -35,6 +35,15 @@ pub fn ban(ban: &engine::Ban, now: Timestamp) -> api::Ban {
             rule,
             ..ban.evidence.as_ref().map(evidence).unwrap_or_default()
         },
+        mode: None,
+    }
+}
+
+/// The same, with whether it blocks anything.
+pub fn ban_in(mode: Mode, ban: &engine::Ban, now: Timestamp) -> api::Ban {
+    api::Ban {
+        mode: Some(crate::guard::mode_name(mode).to_owned()),
+        ..self::ban(ban, now)
     }
 }
 

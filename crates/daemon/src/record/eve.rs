@@ -6,7 +6,7 @@
 //! (`…Z`) like everywhere else in the product, where Suricata writes `+0000`.
 
 use engine::{Alert, DnsQuestion, Event, EventBody, FlowRecord, Reason, Verdict};
-use policy::{Plan, Timestamp};
+use policy::{Mode, Plan, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use wire::FiveTuple;
@@ -24,6 +24,16 @@ pub struct Context<'a> {
     pub plan: &'a Plan,
     /// Whether verdicts were carried out; else they say what would have been.
     pub enforced: bool,
+}
+
+impl Context<'_> {
+    fn mode(&self) -> Mode {
+        if self.enforced {
+            Mode::Enforce
+        } else {
+            Mode::Observe
+        }
+    }
 }
 
 /// What is told each minute.
@@ -226,9 +236,12 @@ fn body(event: &Event, context: Context<'_>) -> (&'static str, Map<String, Value
             ("anomaly", object([("anomaly", anomaly)]))
         }
         EventBody::Flow(flow) => ("flow", flow_body(flow, event.tuple.as_ref(), context)),
-        EventBody::Ban(made) => ("ban", object([("ban", json!(ban::ban(made, event.at)))])),
+        EventBody::Ban(made) => {
+            let made = ban::ban_in(context.mode(), made, event.at);
+            ("ban", object([("ban", json!(made))]))
+        }
         EventBody::Unban { ban: over, expired } => {
-            let mut value = json!(ban::ban(over, event.at));
+            let mut value = json!(ban::ban_in(context.mode(), over, event.at));
             value["ended"] = json!(if *expired { "expired" } else { "lifted" });
             ("unban", object([("ban", value)]))
         }

@@ -59,8 +59,10 @@ pub fn line(event: &Event, context: Context<'_>) -> Option<String> {
             banned,
         }) => {
             let mut why = format!("detector {detector}: {}", evidence.describe(*detector));
-            if *banned {
-                why.push_str("; banned");
+            match (*banned, context.enforced) {
+                (true, true) => why.push_str("; banned"),
+                (true, false) => why.push_str("; would be banned"),
+                (false, _) => {}
             }
             ("ALERT", why)
         }
@@ -77,7 +79,7 @@ pub fn line(event: &Event, context: Context<'_>) -> Option<String> {
                 made.reason,
                 made.origin.name()
             );
-            ("BAN", why)
+            (if context.enforced { "BAN" } else { "WOULD-BAN" }, why)
         }
         EventBody::Unban { ban, expired } => {
             let how = if *expired {

@@ -56,7 +56,9 @@ impl From<BanError> for Failure {
             BanError::NotBanned { .. } | BanError::InFeed { .. } | BanError::NotAllowed { .. } => {
                 StatusCode::NOT_FOUND
             }
-            BanError::Refused(_) | BanError::Protected { .. } => StatusCode::CONFLICT,
+            BanError::Refused(_) | BanError::Protected { .. } | BanError::Covered { .. } => {
+                StatusCode::CONFLICT
+            }
             BanError::Kernel(_) | BanError::NotAsked { .. } | BanError::NotLifted { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -79,6 +81,9 @@ impl From<ApplyError> for Failure {
     fn from(error: ApplyError) -> Self {
         let status = match error {
             ApplyError::CutsSession { .. }
+            | ApplyError::RolledBack { .. }
+            | ApplyError::WouldEnforce { .. }
+            | ApplyError::InForceAlready { .. }
             | ApplyError::Pending
             | ApplyError::NothingPending
             | ApplyError::NoPrevious

@@ -200,9 +200,13 @@ async fn stats(State(app): State<App>, Query(query): Query<api::StatsQuery>) -> 
     let totals = know(&app, |guard| {
         // The minute that is not over yet counts too.
         guard.count_now();
-        guard.totals()
+        (
+            guard.totals(),
+            guard.mode_now().to_owned(),
+            guard.own_side(),
+        )
     });
-    let Json(totals) = totals.await?;
+    let Json((totals, mode, own_side)) = totals.await?;
     let since = clock::now()
         .as_secs()
         .saturating_sub(u64::from(minutes) * 60);
@@ -217,8 +221,9 @@ async fn stats(State(app): State<App>, Query(query): Query<api::StatsQuery>) -> 
             denied_port_packets,
             totals,
             minutes: reader.minutes(since)?,
-            top_sources: reader.top_sources(since)?,
+            top_sources: reader.top_sources(since, |address| !own_side.contains(address))?,
             top_ports: reader.top_ports(since)?,
+            mode,
         }))
     })
     .await

@@ -1,15 +1,19 @@
 //! The story of an address in sentences: how it is now, then what happened.
 
 use ipnet::IpNet;
+use policy::Mode;
 use serde_json::Value;
 
 use crate::api::{Ban, BanHistory, Evidence, Why, WhyFeed};
 use crate::guard::{Standing, feed_text};
 use crate::record::explain::short;
 
+/// The mode in which nothing is blocked.
+const OBSERVE: &str = "observe";
+
 /// What holds now, then what happened.
 pub(super) fn of_prefix(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<String> {
-    let mut story = vec![now(why, standing, prefix)];
+    let mut story = how_it_is(why, standing, prefix);
     let dropping = why.ban.iter().chain(&why.around);
     for (place, ban) in dropping.enumerate() {
         if place > 0 || why.protected.is_some() {
@@ -35,10 +39,11 @@ pub(super) fn of_prefix(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<St
         story.push(format!(
             "{} {} {}, {when}: {}.",
             denied.count,
-            if denied.count == 1 {
-                "packet was"
-            } else {
-                "packets were"
+            match (denied.enforced, denied.count) {
+                (true, 1) => "packet was",
+                (true, _) => "packets were",
+                (false, 1) => "packet would have been",
+                (false, _) => "packets would have been",
             },
             if denied.decided.verdict == "reject" {
                 "rejected"
@@ -67,10 +72,20 @@ pub(super) fn of_prefix(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<St
     story
 }
 
-/// What becomes of its packets at this moment.
+/// What becomes of its packets at this moment, and whether anything does.
+pub(super) fn how_it_is(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<String> {
+    let nothing = "Nothing is blocked now: the firewall only observes.".to_owned();
+    let mut story: Vec<String> = (why.mode == OBSERVE)
+        .then_some(nothing)
+        .into_iter()
+        .collect();
+    story.push(now(why, standing, prefix));
+    story
+}
+
 fn now(why: &Why, standing: &Standing, prefix: IpNet) -> String {
     let name = short(prefix);
-    let dropped = |whole: bool| match (standing.enforced, whole) {
+    let dropped = |whole: bool| match (standing.mode == Mode::Enforce, whole) {
         (true, true) => "Dropped now:",
         (true, false) => "Dropped now, in part:",
         (false, true) => "It would be dropped now, if this were enforced:",
@@ -201,8 +216,13 @@ fn ban_sentence(ban: &Ban) -> String {
         times => format!(", for the {} time", ordinal(times)),
     };
     format!(
-        "{} is banned since {} {until}, {by}{times}: {}.",
+        "{} {} banned since {} {until}, {by}{times}: {}.",
         short(ban.prefix),
+        if ban.mode.as_deref() == Some(OBSERVE) {
+            "would be"
+        } else {
+            "is"
+        },
         ban.since,
         ban.reason
     )

@@ -13,7 +13,7 @@ use super::route::{Answer, App, blocking};
 use super::story;
 use crate::api::{Why, WhyCount};
 use crate::clock;
-use crate::guard::parse_prefix;
+use crate::guard::{mode_name, parse_prefix};
 use crate::record::ban::ban as shown;
 use crate::store::{Range, Reader, StoredEvent};
 
@@ -92,6 +92,7 @@ fn of_prefix(
         history: standing.history.clone(),
         protected: standing.protected.clone(),
         feeds: standing.feeds.clone(),
+        mode: mode_name(standing.mode).to_owned(),
         past_bans: reader
             .past_bans(range, BANS)?
             .iter()
@@ -105,6 +106,7 @@ fn of_prefix(
                 count: denied.count,
                 first: denied.first.into(),
                 last: denied.last.into(),
+                enforced: denied.enforced,
             })
             .collect(),
         first_seen: seen.map(|(first, _)| first.into()),
@@ -135,6 +137,7 @@ impl Why {
             first_seen: None,
             last_seen: None,
             events: Vec::new(),
+            mode: String::new(),
         }
     }
 }

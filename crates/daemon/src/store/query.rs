@@ -1,6 +1,7 @@
 //! Reading: events, the history of an address, charts. Each reader has a connection of its own; SQLite's write-ahead log lets it
 //! read while the writer writes.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Denied {
     pub first: Timestamp,
     /// The last.
     pub last: Timestamp,
+    /// Whether they were stopped, and not only would have been.
+    pub enforced: bool,
 }
 
 /// Source in the range, destination in the range, a ban's prefix over it, or a refused ban of what it would be banned by: that
@@ -198,9 +201,10 @@ impl Reader {
     /// When the file cannot be read.
     pub fn denied(&self, range: Range) -> Result<Vec<Denied>, StoreError> {
         let sql = format!(
-            "SELECT d.verdict, d.reason, d.rule, d.file, d.line, d.stage, d.text, count(*), min(e.at), max(e.at)
+            "SELECT d.verdict, d.reason, d.rule, d.file, d.line, d.stage, d.text, count(*), min(e.at), max(e.at),
+                    instr(e.json, '\"enforced\":false') = 0 AS enforced
              FROM events e JOIN decisions d ON d.id = e.decision
-             WHERE e.kind = 'drop' AND {IN_RANGE} GROUP BY d.id ORDER BY 8 DESC, d.id LIMIT 20"
+             WHERE e.kind = 'drop' AND {IN_RANGE} GROUP BY d.id, enforced ORDER BY 8 DESC, d.id LIMIT 20"
         );
         self.rows(&sql, range_values(range), |row| {
             let text = |index| row.get::<_, String>(index);
@@ -218,6 +222,7 @@ impl Reader {
                 count: row.get::<_, i64>(7)? as u64,
                 first: timestamp(row.get(8)?),
                 last: timestamp(row.get(9)?),
+                enforced: row.get(10)?,
             })
         })
     }
@@ -275,20 +280,29 @@ impl Reader {
         })
     }
 
-    /// Sources with most denied packets from `since` on.
+    /// Sources with most denied packets from `since` on, of those that are meant.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
-    pub fn top_sources(&self, since: Timestamp) -> Result<Vec<(String, u64)>, StoreError> {
+    pub fn top_sources(
+        &self,
+        since: Timestamp,
+        is_meant: impl Fn(IpAddr) -> bool,
+    ) -> Result<Vec<(String, u64)>, StoreError> {
         let sql =
             "SELECT src, count(*) FROM events WHERE kind = 'drop' AND at >= ? AND src IS NOT NULL
-                   GROUP BY src ORDER BY 2 DESC LIMIT 20";
-        self.rows(sql, vec![nanos(since).into()], |row| {
+                   GROUP BY src ORDER BY 2 DESC LIMIT 1000";
+        let sources = self.rows(sql, vec![nanos(since).into()], |row| {
             let key = u128::from_be_bytes(row.get::<_, [u8; 16]>(0)?);
-            let count = row.get::<_, i64>(1)? as u64;
-            Ok((policy::key_address(key).to_string(), count))
-        })
+            Ok((policy::key_address(key), row.get::<_, i64>(1)? as u64))
+        })?;
+        Ok(sources
+            .into_iter()
+            .filter(|(address, _)| is_meant(*address))
+            .take(20)
+            .map(|(address, count)| (address.to_string(), count))
+            .collect())
     }
 
     /// Destination ports with most packets that rules, defaults and checks denied from `since` on, as `tcp/22`.

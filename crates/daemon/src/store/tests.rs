@@ -170,11 +170,14 @@ fn events_come_back_by_what_they_are_looked_up_by() {
     assert_eq!(reader.seen(range("198.51.100.1/32")).unwrap(), None);
     assert!(
         reader
-            .top_sources(Timestamp::default())
+            .top_sources(Timestamp::default(), |_| true)
             .unwrap()
             .iter()
             .any(|(address, _)| address == "203.0.113.7")
     );
+    let others = |address| address != std::net::IpAddr::from([203, 0, 113, 7]);
+    let named = reader.top_sources(Timestamp::default(), others).unwrap();
+    assert!(named.iter().all(|(address, _)| address != "203.0.113.7"));
     assert!(
         reader
             .top_ports(Timestamp::default())

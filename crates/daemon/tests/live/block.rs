@@ -28,6 +28,22 @@ pub(crate) fn observing_blocks_nothing_and_says_what_it_would() {
     );
     let events = scene.get("events?kind=drop&address=10.77.2.2");
     assert_eq!(events[0]["metadata"]["pktvars"][0]["enforced"], false);
+    // What came of it would not have: it is neither told nor a flow that passed.
+    let stays = scene.get("events?kind=drop");
+    let of_it = stays
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| [&event["src_port"], &event["dest_port"]].contains(&&json!(2222)));
+    assert_eq!(of_it.count(), 1, "{stays}");
+    assert_eq!(scene.get("flows"), json!([]));
+    let stats = scene.get("stats");
+    assert!(
+        !stats["top_sources"]
+            .to_string()
+            .contains(SERVER_FOR_ATTACKER),
+        "{stats}"
+    );
     let text = scene.stop();
     assert!(text.contains("RUNNING") && text.contains("ENDED"), "{text}");
     assert!(!scene.path("api.sock").exists());

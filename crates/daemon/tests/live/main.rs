@@ -47,6 +47,7 @@ all! {
     policy::a_changed_file_comes_into_force_and_a_wrong_one_does_not,
     block::what_a_stranger_flushes_is_put_back_within_two_seconds,
     policy::an_unconfirmed_policy_goes_back,
+    policy::the_watched_file_unconfirmed_does_not_come_back_by_itself,
     policy::an_unconfirmed_policy_goes_back_though_the_daemon_was_killed,
     policy::an_unconfirmed_policy_goes_back_to_the_one_in_force_and_a_restart_knows_the_one_before,
     policy::who_observes_a_policy_takes_out_what_a_killed_daemon_left,

@@ -88,7 +88,7 @@ pub(crate) fn the_api_says_what_is_wrong_with_a_request() {
         assert!(!error.contains('\n') && error.len() > 10, "{error:?}");
     }
     assert_eq!(
-        scene.get("why/2001:db8::9/128")["story"][1],
+        scene.get("why/2001:db8::9/128")["story"][2],
         "Nothing of it is on record."
     );
 }

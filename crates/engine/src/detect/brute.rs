@@ -138,8 +138,16 @@ mod tests {
             None,
             "the web"
         );
-        let services = (0..200_u16).map(|n| (A, 20_000 + n % 25, u64::from(n), 10, false));
-        assert_eq!(run(services), None, "eight to each of many services");
+        assert_eq!(
+            run((0..500).map(|n| (A, 25_565, n, 10, false))),
+            None,
+            "the refreshes of a list of game servers"
+        );
+        let logins = [
+            21, 22, 23, 110, 143, 445, 465, 587, 993, 995, 1433, 3389, 5900,
+        ];
+        let services = (0..117).map(|n| (A, logins[n % 13], n as u64, 10, false));
+        assert_eq!(run(services), None, "nine to each of many services");
         let rotating = ["2001:db8:5::1", "2001:db8:5::2", "2001:db8:5::3"];
         let rotated =
             (0..20_u16).map(|n| (rotating[usize::from(n) % 3], 22, u64::from(n), 10, false));

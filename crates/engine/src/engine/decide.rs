@@ -34,7 +34,26 @@ impl Engine {
             located,
             facts: Facts::of(packet, direction, arrival.interface),
         };
+        if let Some((verdict, reason)) =
+            self.denied_flows
+                .follows(&case.facts, &case.located, arrival.now)
+        {
+            return Decision {
+                verdict,
+                reason,
+                direction,
+                inspect: Inspect::None,
+                reply: None,
+            };
+        }
         let decided = self.decide(&case);
+        if decided.verdict != Verdict::Allow {
+            let Decided {
+                verdict, reason, ..
+            } = decided;
+            self.denied_flows
+                .note(&case.located, verdict, reason, arrival.now);
+        }
         if decided.verdict == Verdict::Reject && arrival.known.is_none() {
             self.flows.reset(&case.located);
         }

@@ -25,7 +25,7 @@ use crate::bucket::{Bucket, Shape};
 use crate::detect::Detectors;
 use crate::event::{Event, FlowEnd, FlowRecord, Totals};
 use crate::facts::Facts;
-use crate::flow::{Ended, FlowSlot, FlowTable};
+use crate::flow::{DeniedFlows, Ended, FlowSlot, FlowTable};
 use crate::fragment::{GivenUp, Reassembler};
 use crate::inspect::Inspector;
 use crate::offender::Offenders;
@@ -112,6 +112,7 @@ pub struct Engine {
     detectors: Detectors,
     resolved: Resolved,
     flows: FlowTable,
+    denied_flows: DeniedFlows,
     fragments: Reassembler,
     bans: BanTable,
     offenders: Offenders,
@@ -162,6 +163,7 @@ impl Engine {
             detectors,
             resolved: Resolved::new(seed),
             flows: FlowTable::new(plan.limits.flows, seed),
+            denied_flows: DeniedFlows::new(seed),
             fragments: Reassembler::new(plan.limits.fragment_bytes, seed),
             bans: BanTable::new(plan.ban.capacity, seed),
             offenders: Offenders::new(plan.ban.capacity),
@@ -184,6 +186,13 @@ impl Engine {
             seed,
             plan,
         }
+    }
+
+    /// Whether the packets that are handed in go on whatever is decided, as they do while observing. Then what comes of a flow that
+    /// was denied gets the verdict of its first packet, and is neither counted as passed or dropped, nor told, nor held against
+    /// anybody: it would not be there if the verdict had been done. Not so at first.
+    pub fn only_observe(&mut self, is_on: bool) {
+        self.denied_flows.remember(is_on);
     }
 
     /// Decides a frame, counts it and feeds the detectors with it.
@@ -272,6 +281,7 @@ impl Engine {
     pub fn reload(&mut self, plan: Arc<Plan>) {
         self.rules = Rules::new(&plan, self.seed);
         self.inspector = Inspector::new(&plan);
+        self.denied_flows.forget();
         self.detectors = Detectors::new(&plan, self.seed);
         self.bans.set_capacity(plan.ban.capacity);
         self.offenders.set_capacity(plan.ban.capacity);

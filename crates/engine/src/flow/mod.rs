@@ -4,6 +4,7 @@
 //! the other side has answered, and a packet that has no place in its flow's state is invalid.
 
 mod connection;
+mod denied;
 mod key;
 mod tcp;
 
@@ -21,6 +22,7 @@ use crate::facts::Facts;
 use crate::refusal::is_refusal;
 use crate::verdict::{Invalid, Reason};
 use connection::Connection;
+pub(crate) use denied::DeniedFlows;
 pub(crate) use key::{FlowKey, Oriented};
 use tcp::{Step, TcpState};
 

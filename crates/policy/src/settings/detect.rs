@@ -279,35 +279,24 @@ pub struct Brute {
 }
 
 impl Brute {
-    /// Ports that are not watched unless the policy names them, as clients of theirs connect anew for each question and guess
-    /// nothing: mail exchange, DNS, the web and what speaks like it, data bases, caches, queues and monitoring. In order.
-    pub const SHORT_BY_NATURE: &[(u16, u16)] = &[
-        (25, 25),
-        (53, 53),
-        (80, 81),
-        (443, 443),
-        (853, 853),
-        (1883, 1883),
-        (3000, 3000),
-        (3128, 3128),
-        (3306, 3306),
-        (4949, 4949),
-        (5432, 5432),
-        (5666, 5666),
-        (6379, 6379),
-        (8000, 8000),
-        (8008, 8008),
-        (8080, 8081),
-        (8088, 8088),
-        (8443, 8443),
-        (8883, 8883),
-        (8888, 8888),
-        (9000, 9000),
-        (9090, 9100),
-        (9200, 9200),
-        (10050, 10051),
-        (11211, 11211),
-        (27017, 27017),
+    /// The services that are watched unless the policy names others: those where somebody who comes and goes guesses at a login. FTP,
+    /// SSH, telnet, POP3, IMAP, SMB, mail submission, SQL Server, remote desktops. Of anything else many short connections say
+    /// nothing: web pages, games, monitoring, data bases and mail exchange are used like that. In order.
+    pub const LOGINS: &[(u16, u16)] = &[
+        (21, 23),
+        (110, 110),
+        (143, 143),
+        (445, 445),
+        (465, 465),
+        (587, 587),
+        (990, 990),
+        (993, 993),
+        (995, 995),
+        (1433, 1433),
+        (2222, 2222),
+        (2323, 2323),
+        (3389, 3389),
+        (5900, 5910),
     ];
 }
 
@@ -317,7 +306,7 @@ impl Default for Brute {
             connections: 10,
             window: Duration::from_secs(60),
             shorter_than: Duration::from_secs(10),
-            ports: all_but(Self::SHORT_BY_NATURE),
+            ports: PortSet::from_ranges(Self::LOGINS.iter().copied()),
             response: Response::Ban,
             ban: Duration::from_secs(600),
             ignore: AddressSet::default(),
@@ -325,45 +314,36 @@ impl Default for Brute {
     }
 }
 
-/// Every port that is in none of the ranges, which stand in order.
-fn all_but(ranges: &[(u16, u16)]) -> PortSet {
-    let after = |place: usize| match place {
-        0 => Some(0),
-        _ => ranges[place - 1].1.checked_add(1),
-    };
-    let before = |place: usize| match ranges.get(place) {
-        None => Some(u16::MAX),
-        Some(&(first, _)) => first.checked_sub(1),
-    };
-    let gaps = (0..=ranges.len()).filter_map(|place| after(place).zip(before(place)));
-    PortSet::from_ranges(gaps.filter(|(first, last)| first <= last))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn brute_watches_logins_and_not_what_is_short_by_nature() {
+    fn brute_watches_logins_and_nothing_else() {
         let ports = Brute::default().ports;
         for (port, watched) in [
-            (0, true),
+            (0, false),
             (22, true),
             (25, false),
             (80, false),
-            (82, true),
             (443, false),
             (2222, true),
+            (3306, false),
             (3389, true),
-            (27_017, false),
-            (65_535, true),
+            (5910, true),
+            (5911, false),
+            // Games: server lists, monitoring and lobbies knock at them all day.
+            (4000, false),
+            (25_565, false),
+            (27_015, false),
+            (65_535, false),
         ] {
             assert_eq!(ports.matches(Some(port)), watched, "{port}");
         }
         let all: Vec<u16> = (0..=u16::MAX)
-            .filter(|&port| !ports.matches(Some(port)))
+            .filter(|&port| ports.matches(Some(port)))
             .collect();
-        let named: Vec<u16> = Brute::SHORT_BY_NATURE
+        let named: Vec<u16> = Brute::LOGINS
             .iter()
             .flat_map(|&(first, last)| first..=last)
             .collect();

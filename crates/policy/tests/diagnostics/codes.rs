@@ -475,6 +475,21 @@ const WARNINGS: &[Case] = &[
         "",
         "[protect]\naddresses = «\"any\"\n",
     ),
+    (
+        "protects-everything",
+        "",
+        "[protect]\naddresses = «[\"0.0.0.0/0\", \"::/0\"]\n",
+    ),
+    (
+        "protects-everything",
+        "",
+        "[sets]\nhalf = [\"128.0.0.0/1\"]\n[protect]\naddresses = «[\"0.0.0.0/1\", \"@half\"]\n",
+    ),
+    (
+        "no-way-in",
+        "",
+        "mode = «\"enforce\"\n[[rule]]\naction = \"allow\"\nprotocol = \"tcp\"\nport = 80\n",
+    ),
     ("not-enforced", "", "«[web]\nlisten = \"127.0.0.1:8117\"\n"),
     (
         "not-enforced",

@@ -25,6 +25,18 @@ fn kept<T: serde::de::DeserializeOwned>(stage: &Stage, name: &str) -> Option<T> 
     stage.guard.state.read(name)
 }
 
+/// The digest of the policy that was rolled back.
+fn rejected(stage: &Stage) -> Option<String> {
+    let rejected: serde_json::Value = kept(stage, REJECTED)?;
+    Some(rejected["digest"].as_str().unwrap().to_owned())
+}
+
+const RELOAD: Asked = Asked {
+    by: By::Reload,
+    confirm: None,
+    force: false,
+};
+
 /// The digest of the policy that the next daemon would begin with.
 fn applied(stage: &Stage) -> String {
     kept::<Saved>(stage, APPLIED).unwrap().digest
@@ -39,7 +51,7 @@ fn what_was_in_force_comes_back_and_not_what_was_before_it() {
     let back = stage.guard.roll_back(None).unwrap();
     assert_eq!((back.digest, back.pending), (candidate(OTHER).digest, None));
     assert!(passes(&stage.guard, 25) && !passes(&stage.guard, 80));
-    assert_eq!(kept::<String>(&stage, REJECTED), Some(refused));
+    assert_eq!(rejected(&stage), Some(refused));
     assert!(!stage.folder.path().join("state/pending.json").exists());
     // What was never confirmed is nothing to go back to.
     stage.guard.roll_back(None).unwrap();
@@ -47,15 +59,126 @@ fn what_was_in_force_comes_back_and_not_what_was_before_it() {
 }
 
 #[test]
-fn the_policy_in_force_held_anew_stays_and_is_not_rejected() {
+fn a_second_rollback_does_not_lead_forward() {
     let mut stage = waiting();
     stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
+    stage.guard.roll_back(None).unwrap();
+    assert!(passes(&stage.guard, 80));
+    let refused = stage.guard.roll_back(None).unwrap_err();
+    assert!(matches!(refused, ApplyError::NoPrevious), "{refused}");
+    assert!(passes(&stage.guard, 80) && !passes(&stage.guard, 25));
+    // Nor does its file by itself; who applies it has it.
+    let error = stage.guard.apply(candidate(OTHER), RELOAD).unwrap_err();
+    assert!(matches!(error, ApplyError::RolledBack { .. }), "{error}");
+    stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
+    assert_eq!(rejected(&stage), None);
+    stage.guard.apply(candidate(OTHER), RELOAD).unwrap();
+}
+
+#[test]
+fn what_was_not_confirmed_does_not_come_back_by_itself() {
+    let mut stage = waiting();
     hold(&mut stage, OTHER);
     stage.guard.roll_back(None).unwrap();
-    assert!(passes(&stage.guard, 25) && !passes(&stage.guard, 80));
-    assert_eq!(kept::<String>(&stage, REJECTED), None);
-    assert_eq!(stage.guard.rejected, None);
+    let error = stage.guard.apply(candidate(OTHER), RELOAD).unwrap_err();
+    assert!(error.to_string().contains("was rolled back"), "{error}");
+    assert!(passes(&stage.guard, 80) && !passes(&stage.guard, 25));
+    // Changed, it is another policy.
+    stage.guard.apply(candidate(THIRD), RELOAD).unwrap();
+    assert!(passes(&stage.guard, 53));
+}
+
+#[test]
+fn a_changed_list_brings_no_rolled_back_policy_in() {
+    let mut stage = waiting();
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("bad.netset");
+    let text = format!("{OTHER}[feeds]\nbad = {{ file = {list:?} }}\n");
+    std::fs::write(&list, "198.51.100.0/24\n").unwrap();
+    hold(&mut stage, &text);
+    stage.guard.roll_back(None).unwrap();
+    std::fs::write(&list, "198.51.100.0/24\n198.18.0.0/16\n").unwrap();
+    let error = stage.guard.apply(candidate(&text), RELOAD).unwrap_err();
+    assert!(matches!(error, ApplyError::RolledBack { .. }), "{error}");
+}
+
+#[test]
+fn a_file_that_changes_does_not_begin_to_enforce() {
+    let mut stage = waiting();
+    let observing = ENFORCE.replace("enforce", "observe");
+    (stage.guard.apply(candidate(&observing), asked(None))).unwrap();
+    let error = stage.guard.apply(candidate(OTHER), RELOAD).unwrap_err();
+    assert!(error.to_string().contains("says enforce now"), "{error}");
+    assert_eq!(stage.kernel.dump(), "");
+    // Who asks for it has it, and its changes are taken from then on.
+    stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
+    stage.guard.apply(candidate(THIRD), RELOAD).unwrap();
+    assert!(passes(&stage.guard, 53));
+}
+
+#[test]
+fn a_wait_that_would_bring_nothing_back_is_refused() {
+    let mut stage = waiting();
+    stage.guard.apply(candidate(OTHER), RELOAD).unwrap();
+    let minute = Some(Duration::from_secs(60));
+    let error = (stage.guard.apply(candidate(OTHER), asked(minute))).unwrap_err();
+    let text = error.to_string();
+    let previous = format!(
+        "`portcullis rollback` goes back to <text> ({})",
+        candidate(ENFORCE).digest
+    );
+    assert!(
+        text.contains("in force already") && text.contains(&previous),
+        "{text}"
+    );
+    assert!(text.contains("by reload"), "{text}");
+    assert_eq!(stage.guard.status().pending, None);
+    assert_eq!(rejected(&stage), None);
     assert_eq!(applied(&stage), candidate(OTHER).digest);
+}
+
+#[test]
+fn after_a_flush_an_unconfirmed_policy_leaves_nothing_in_the_kernel() {
+    let mut stage = waiting();
+    stage.guard.flush().unwrap();
+    hold(&mut stage, ENFORCE);
+    assert_eq!(stage.guard.status().mode, "enforce");
+    stage.guard.roll_back(None).unwrap();
+    assert_eq!(stage.guard.status().mode, "observe");
+    assert_eq!(stage.kernel.dump(), "");
+}
+
+#[test]
+fn who_keeps_another_file_hears_what_the_next_start_takes() {
+    let mut stage = waiting();
+    hold(&mut stage, OTHER);
+    stage.guard.begins_with = Source::File("/etc/portcullis/policy.toml".into());
+    let kept = stage.guard.confirm().unwrap().warnings;
+    assert!(
+        kept[0].contains("the next start takes /etc/portcullis/policy.toml"),
+        "{kept:?}"
+    );
+    let file = stage.folder.path().join("policy.toml");
+    stage.guard.begins_with = Source::File(file.clone());
+    let told = stage
+        .guard
+        .apply(candidate(THIRD), asked(None))
+        .unwrap()
+        .warnings;
+    assert!(
+        told.iter().any(|text| text.contains("next start")),
+        "{told:?}"
+    );
+    std::fs::write(&file, OTHER).unwrap();
+    let told = stage
+        .guard
+        .apply(candidate(OTHER), asked(None))
+        .unwrap()
+        .warnings;
+    assert!(
+        !told.iter().any(|text| text.contains("next start")),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -70,7 +193,7 @@ fn after_confirming_a_rollback_goes_to_what_was_before() {
     ));
     stage.guard.roll_back(None).unwrap();
     assert!(passes(&stage.guard, 80));
-    assert_eq!(kept::<String>(&stage, REJECTED), None);
+    assert_eq!(rejected(&stage), Some(candidate(OTHER).digest));
 }
 
 #[test]
@@ -90,7 +213,7 @@ fn what_the_kernel_held_comes_back_with_its_policy() {
     assert_eq!(stage.kernel.dump(), before);
     assert!(passes(&stage.guard, 80) && !passes(&stage.guard, 25));
     assert_eq!(applied(&stage), candidate(ENFORCE).digest);
-    assert_eq!(kept::<String>(&stage, REJECTED), Some(refused));
+    assert_eq!(rejected(&stage), Some(refused));
     // What is put back from now on is what came back.
     stage.kernel.flush();
     stage.guard.check(clock::now());

@@ -44,8 +44,8 @@ fn a_changed_list_of_names_is_another_policy() {
     let limit = Some(Duration::from_secs(60));
     stage.guard.apply(second.clone(), asked(limit)).unwrap();
     assert_eq!(stage.guard.roll_back(None).unwrap().digest, first.digest);
-    let rejected: Option<String> = stage.guard.state.read(REJECTED);
-    assert_eq!(rejected, Some(second.digest.clone()));
+    let rejected: serde_json::Value = stage.guard.state.read(REJECTED).unwrap();
+    assert_eq!(rejected["digest"], second.digest.as_str());
     // And a rollback goes to the one before.
     stage.guard.apply(second, asked(None)).unwrap();
     assert_eq!(stage.guard.roll_back(None).unwrap().digest, first.digest);
