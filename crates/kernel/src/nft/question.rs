@@ -20,8 +20,9 @@ use crate::datapath::mark;
 /// Behind the filters of others, before [`inspect`] acts on what came back.
 const PRIORITY: i32 = 200;
 
-/// Questions that one source may have looked at in a second, and at once: a queue holds more, and a worker answers more.
-const MOST_PER_SECOND: NonZeroU32 = NonZeroU32::new(5_000).unwrap();
+/// Questions that one source may have looked at in a second, and at once: more than a fast name server answers. All of one source and
+/// server wait in the same queue, so that they delay few others.
+const MOST_PER_SECOND: NonZeroU32 = NonZeroU32::new(200_000).unwrap();
 /// Counts what is over that.
 pub(super) const OVER: &str = "questions_over";
 
