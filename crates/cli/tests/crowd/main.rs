@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
-use firewall::Firewall;
+use firewall::{Firewall, eventually};
 use lab::{LiveFrames, Netns, Topology};
 
 /// One flood at a time.
@@ -209,4 +209,41 @@ fn forged_handshakes_do_not_keep_clients_out() {
     });
     stage.flood(&firewall, &frame, 500_000, || None);
     assert_eq!(banned(&firewall), []);
+}
+
+/// The noise is denied packets of random sources, which use up what is logged.
+fn is_banned_under_noise(program: &str, scan: &str) {
+    if let Err(why) = lab::available() {
+        eprintln!("SKIPPED: {why}");
+        return;
+    }
+    let _alone = ALONE.lock();
+    let stage = Stage::new();
+    let firewall = Firewall::start(&stage.net.server, "mode = \"enforce\"\n");
+    let noise = "-S --flood --rand-source -q -n -p 7 10.77.1.1".split(' ');
+    let noise: Vec<&str> = noise.collect();
+    let noise = stage.net.client.spawn("hping3", &noise).unwrap();
+    let denied = || {
+        firewall.json("status")["totals"]["dropped"]
+            .as_u64()
+            .unwrap()
+    };
+    eventually("noise", Duration::from_secs(10), || denied() > 50_000);
+    let scan: Vec<&str> = scan.split(' ').collect();
+    stage.net.attacker.output(program, &scan).unwrap();
+    let scanner = [("10.77.2.2/32".to_owned(), "scan".to_owned())];
+    eventually("the ban", Duration::from_secs(5), || {
+        banned(&firewall) == scanner
+    });
+    assert!(noise.running(), "{}", noise.stderr());
+}
+
+#[test]
+fn a_scan_under_noise_is_banned() {
+    is_banned_under_noise("nmap", "-n -Pn -sS -T4 -p 1-300 10.77.2.1");
+}
+
+#[test]
+fn a_hundred_ports_in_a_second_under_noise_are_banned() {
+    is_banned_under_noise("hping3", "-q -n -S -p ++1 -c 100 -i u10000 10.77.2.1");
 }

@@ -12,6 +12,7 @@ mod backend;
 mod branch;
 mod command;
 mod cover;
+mod crowd;
 mod element;
 mod flood;
 mod flow;
@@ -92,13 +93,15 @@ pub fn compile(plan: &Plan, context: &Context<'_>) -> Result<Script, DatapathErr
     }
     let mut writer = Writer::new(plan, context);
     for (limit, rate) in [
-        ("log_drops", "1000/second burst 1000 packets"),
+        (writer::LOG_DROPS, "1000/second burst 1000 packets"),
+        (writer::LOG_SUSPECTS, "1000/second burst 1000 packets"),
         ("log_known", "1000/second burst 1000 packets"),
         ("log_floods", "1000/second burst 1000 packets"),
         ("log_flows", "5000/second burst 5000 packets"),
     ] {
         writer.table.limit(limit, rate);
     }
+    crowd::write(&mut writer);
     shield::write(&mut writer);
     rule::write(&mut writer);
     flow::write(&mut writer);

@@ -5,6 +5,7 @@
 //!
 //! A ruleset that comes back stands behind the one that it replaces (see [`Slot`](super::Slot)).
 
+use super::crowd;
 use super::element;
 use super::flood::METERS;
 use super::shield::BAN_SETS;
@@ -14,8 +15,10 @@ use crate::netlink::Socket;
 /// The listing (made in UTC, priorities as numbers) without what does not load, or would load as something else, and with
 /// the chains `later` by so much.
 pub(super) fn reloadable(listing: &str, later: i32) -> String {
-    let is_meter =
-        |set: &str| set.starts_with("limit_") || METERS.iter().any(|begin| set.starts_with(begin));
+    let is_meter = |set: &str| {
+        let mut begins = METERS.iter().chain(&crowd::SETS).chain(&["limit_"]);
+        begins.any(|begin| set.starts_with(begin))
+    };
     let mut text = String::with_capacity(listing.len());
     for line in without_elements(listing, is_meter) {
         match seconds(line).or_else(|| priority(line, later)) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use policy::{AddressSet, Mode, Plan};
 
 use super::Context;
+use super::crowd;
 use super::list::{Family, Lists, Side};
 use super::rate::duration_text;
 use super::table::Table;
@@ -14,6 +15,11 @@ use crate::tag::{Cause, LogTag, Outcome};
 /// The longest run of bytes of a packet that is copied to the log: IPv6 with extension headers, TCP with options, and most
 /// of a DNS question.
 const SNAPLEN: u32 = 256;
+/// The limit of what is logged of packets that are refused for what they are, not for whose they are.
+pub(super) const LOG_DROPS: &str = "log_drops";
+
+/// The limit of what is logged of suspects beyond it.
+pub(super) const LOG_SUSPECTS: &str = "log_suspects";
 
 /// A ruleset in the making.
 pub(super) struct Writer<'a> {
@@ -78,15 +84,7 @@ impl<'a> Writer<'a> {
     /// shield drops from known offenders has a limit of its own, and so has what floods, or one of them could hide all others from
     /// the detectors.
     pub(super) fn log_refused(&self, outcome: Outcome, cause: Cause) -> String {
-        let limit = match cause {
-            Cause::Banned | Cause::Feed(_) => "log_known",
-            Cause::Rate
-            | Cause::SynFlood
-            | Cause::SynFloodOfAll
-            | Cause::IcmpFlood
-            | Cause::UdpFlood => "log_floods",
-            _ => "log_drops",
-        };
+        let limit = log_limit(cause);
         self.log(limit, LogTag::new(outcome, cause))
     }
 
@@ -103,7 +101,7 @@ impl<'a> Writer<'a> {
     /// A rule that logs an ICMP error by which this host, or one behind it, refuses what it was asked for. Whoever finds many
     /// closed ports gets many of them.
     pub(super) fn log_refusal(&self) -> String {
-        self.log("log_drops", LogTag::new(Outcome::Alert, Cause::Refusal))
+        self.log(LOG_DROPS, LogTag::new(Outcome::Alert, Cause::Refusal))
     }
 
     /// A statement that copies what a name server answers: whole, as far as datagrams of DNS go, and so many a second.
@@ -123,6 +121,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Rules that count, log and refuse. Counting and logging are one rule: a limit that is used up ends it after the count.
+    /// Then suspects are logged, so that no noise hides them.
     pub(super) fn refusal(&mut self, outcome: Outcome, cause: Cause) -> Vec<String> {
         let counter = self.table.counter(&cause.counter());
         let verdict = if outcome == Outcome::Reject {
@@ -130,10 +129,21 @@ impl<'a> Writer<'a> {
         } else {
             self.drop()
         };
-        vec![
-            format!("{counter} {}", self.log_refused(outcome, cause)),
-            verdict,
-        ]
+        let log = self.log_refused(outcome, cause);
+        if log_limit(cause) != LOG_DROPS {
+            return vec![format!("{counter} {log}"), verdict];
+        }
+        let suspects = Family::BOTH.map(|family| {
+            let log = self.log(LOG_SUSPECTS, LogTag::new(outcome, cause));
+            format!("{} {log} {verdict}", crowd::is_suspect(family))
+        });
+        let mut rules = vec![
+            format!("{counter} {log} {verdict}"),
+            crowd::COUNT.to_owned(),
+        ];
+        rules.extend(suspects);
+        rules.push(verdict);
+        rules
     }
 
     /// Rules that count, log the first packet of each flow (or every one), and accept.
@@ -172,5 +182,18 @@ impl<'a> Writer<'a> {
             ));
         }
         rules
+    }
+}
+
+/// The limit of what is logged of packets refused for this.
+fn log_limit(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Banned | Cause::Feed(_) => "log_known",
+        Cause::Rate
+        | Cause::SynFlood
+        | Cause::SynFloodOfAll
+        | Cause::IcmpFlood
+        | Cause::UdpFlood => "log_floods",
+        _ => LOG_DROPS,
     }
 }
