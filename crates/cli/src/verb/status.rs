@@ -291,7 +291,8 @@ fn sinks(record: &Record) -> [(&'static str, &Sink); 3] {
 }
 
 fn sink_text(sink: &Sink) -> String {
-    let mut text = format!("{} {}, {} events", sink.state, sink.path, sink.written);
+    let written = several(sink.written as usize, "event");
+    let mut text = format!("{} {}, {written}", sink.state, sink.path);
     if sink.lost > 0 {
         text.push_str(&format!(", {} lost", sink.lost));
     }
