@@ -252,17 +252,7 @@ fn send_v4(socket: &OwnedFd, packet: &[u8], to: Ipv4Addr) -> io::Result<()> {
         },
         sin_zero: [0; 8],
     };
-    // SAFETY: packet and address are valid for reading their given lengths, and both outlive the call.
-    sent(unsafe {
-        libc::sendto(
-            socket.as_raw_fd(),
-            packet.as_ptr().cast(),
-            packet.len(),
-            libc::MSG_NOSIGNAL,
-            (&raw const address).cast(),
-            size_of::<libc::sockaddr_in>() as libc::socklen_t,
-        )
-    })
+    send(socket, packet, &address)
 }
 
 fn send_v6(socket: &OwnedFd, packet: &[u8], to: Ipv6Addr, interface: u32) -> io::Result<()> {
@@ -279,21 +269,23 @@ fn send_v6(socket: &OwnedFd, packet: &[u8], to: Ipv6Addr, interface: u32) -> io:
             0
         },
     };
+    send(socket, packet, &address)
+}
+
+/// `A` is the address structure of the socket's family.
+fn send<A>(socket: &OwnedFd, packet: &[u8], address: &A) -> io::Result<()> {
     // SAFETY: packet and address are valid for reading their given lengths, and both outlive the call.
-    sent(unsafe {
+    let sent = unsafe {
         libc::sendto(
             socket.as_raw_fd(),
             packet.as_ptr().cast(),
             packet.len(),
             libc::MSG_NOSIGNAL,
-            (&raw const address).cast(),
-            size_of::<libc::sockaddr_in6>() as libc::socklen_t,
+            std::ptr::from_ref(address).cast(),
+            size_of::<A>() as libc::socklen_t,
         )
-    })
-}
-
-fn sent(result: isize) -> io::Result<()> {
-    if result < 0 {
+    };
+    if sent < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())

@@ -150,10 +150,10 @@ pub struct Totals {
     /// Bans made.
     pub bans: u64,
     /// Questions to name servers that `[dns]` looked at; left out when there were none, as the next.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub dns_questions: u64,
     /// And those of them that asked for a blocked name.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub dns_blocked: u64,
 }
 
@@ -162,7 +162,7 @@ pub struct Totals {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde hands over a reference"
 )]
-fn is_none(count: &u64) -> bool {
+fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 

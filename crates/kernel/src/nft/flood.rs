@@ -220,7 +220,6 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     if let Some(detector) = Detector::syn_of_all(plan) {
         let limit = format!("over {}", detector.bucket().terms);
         writer.table.limit(LIMIT_OF_ALL, &limit);
-        detector.define_over(writer);
     }
     if let Some(detector) = Detector::icmp(plan) {
         let mut rules = vec![
