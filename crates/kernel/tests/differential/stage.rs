@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use kernel::nft::{Context, HandUp, Slot};
-use lab::Netns;
+use lab::{Mouth, Netns};
 use policy::{AddressSet, Direction, Plan};
 
 use crate::packets::{Generated, PROTOCOLS, number_of};
@@ -19,7 +19,7 @@ pub(crate) struct Stage {
     sender: OwnedFd,
     gateway: [u8; 6],
     /// Send from the firewall itself, headers and all: IPv4, IPv6.
-    own: [OwnedFd; 2],
+    own: Mouth,
     /// See what comes to the firewall itself, after its `input` hook.
     arrived: Vec<(OwnedFd, bool)>,
     /// Sees what was forwarded.
@@ -31,9 +31,6 @@ pub(crate) struct Stage {
 /// How long, over all packets, those that are expected are waited for; and how long between two looks.
 const PATIENCE: Duration = Duration::from_secs(3);
 const STEP: Duration = Duration::from_millis(2);
-
-/// include/uapi/linux/in6.h
-const IPV6_HDRINCL: libc::c_int = 36;
 
 /// What came out, by packet number.
 #[derive(Default)]
@@ -101,32 +98,6 @@ fn packet_socket(interface: &str) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// A socket that sends IP packets with the headers that they have.
-fn raw_socket(family: libc::c_int) -> io::Result<OwnedFd> {
-    // SAFETY: no pointers.
-    let socket = fd(unsafe { libc::socket(family, libc::SOCK_RAW, libc::IPPROTO_RAW) })?;
-    let (level, option) = if family == libc::AF_INET6 {
-        (libc::IPPROTO_IPV6, IPV6_HDRINCL)
-    } else {
-        (libc::IPPROTO_IP, libc::IP_HDRINCL)
-    };
-    let on: libc::c_int = 1;
-    // SAFETY: the value lives for the call and has this size.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
-        )
-    };
-    if set < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(socket)
-}
-
 impl Stage {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let (outside, firewall, behind) =
@@ -185,9 +156,7 @@ impl Stage {
             }
             Ok(sockets)
         })??;
-        let own = firewall.enter(|| -> io::Result<[OwnedFd; 2]> {
-            Ok([raw_socket(libc::AF_INET)?, raw_socket(libc::AF_INET6)?])
-        })??;
+        let own = Mouth::open(&firewall, 0)?;
         let watch = behind.enter(|| packet_socket("b0"))??;
         Ok(Self {
             _outside: outside,
@@ -270,7 +239,7 @@ impl Stage {
             for generated in chunk {
                 for bytes in &generated.packets {
                     if generated.direction == Direction::Out {
-                        self.send_own(bytes);
+                        self.own.send(bytes);
                         continue;
                     }
                     let frame = generated.frame(bytes, self.gateway);
@@ -307,38 +276,6 @@ impl Stage {
             self.drain(&mut seen);
         }
         Ok(seen)
-    }
-
-    /// Sends a packet from the firewall. A refusal by its own rules comes back as an error, which proves less than what arrives.
-    fn send_own(&self, packet: &[u8]) {
-        let v6 = packet.first().is_some_and(|byte| byte >> 4 == 6);
-        // SAFETY: all-zero is a valid sockaddr_storage.
-        let mut address: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-        let length = if v6 {
-            // SAFETY: a sockaddr_in6 fits into the storage.
-            let to = unsafe { &mut *(&raw mut address).cast::<libc::sockaddr_in6>() };
-            to.sin6_family = libc::AF_INET6 as libc::sa_family_t;
-            to.sin6_addr.s6_addr.copy_from_slice(&packet[24..40]);
-            size_of::<libc::sockaddr_in6>()
-        } else {
-            // SAFETY: a sockaddr_in fits into the storage.
-            let to = unsafe { &mut *(&raw mut address).cast::<libc::sockaddr_in>() };
-            to.sin_family = libc::AF_INET as libc::sa_family_t;
-            to.sin_addr.s_addr =
-                u32::from_ne_bytes([packet[16], packet[17], packet[18], packet[19]]);
-            size_of::<libc::sockaddr_in>()
-        };
-        // SAFETY: packet and address live for the call and have these lengths.
-        unsafe {
-            libc::sendto(
-                self.own[usize::from(v6)].as_raw_fd(),
-                packet.as_ptr().cast(),
-                packet.len(),
-                0,
-                (&raw const address).cast(),
-                length as libc::socklen_t,
-            )
-        };
     }
 
     fn drain(&self, seen: &mut Seen) {
