@@ -82,7 +82,7 @@ const GATHERED: u32 = 32 * 1024;
 /// Not a multiple of a page, so that the starts of our buffers do not all compete for the same cache lines.
 const LONGEST: usize = 128 * 1024 + 320;
 
-/// An open group.
+/// An open group. Dropping it gives the number back.
 #[derive(Debug)]
 pub struct Log {
     socket: Socket,
@@ -176,6 +176,16 @@ impl Log {
     }
 }
 
+impl Drop for Log {
+    /// Closing alone would leave the group taken while a child that is about to begin another program shares the socket.
+    fn drop(&mut self) {
+        // What cannot be said to the kernel is said by closing.
+        let _ = command(self.group, libc::NFULNL_CFG_CMD_UNBIND)
+            .finish()
+            .and_then(|request| self.socket.send_raw(&request));
+    }
+}
+
 impl AsFd for Log {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -184,21 +194,8 @@ impl AsFd for Log {
 
 /// The requests that take a group and set it up.
 fn configuration(settings: &Settings) -> Result<[Vec<u8>; 2], NetlinkError> {
-    let begin = || {
-        let mut builder = Builder::new();
-        let flags = libc::NLM_F_ACK as u16;
-        builder.netfilter(Netfilter {
-            subsystem: SUBSYSTEM,
-            message: CONFIG,
-            flags,
-            family: 0,
-            resource: settings.group,
-        });
-        builder
-    };
-    let mut bind = begin();
-    bind.u8(libc::NFULA_CFG_CMD as u16, libc::NFULNL_CFG_CMD_BIND as u8);
-    let mut set = begin();
+    let bind = command(settings.group, libc::NFULNL_CFG_CMD_BIND);
+    let mut set = request(settings.group);
     let [a, b, c, d] = settings.copy.to_be_bytes();
     let ticks = settings.patience.as_millis().div_ceil(10).clamp(1, 1_000) as u32;
     // nfulnl_msg_config_mode: copy range, mode, padding.
@@ -211,4 +208,22 @@ fn configuration(settings: &Settings) -> Result<[Vec<u8>; 2], NetlinkError> {
     .be32(libc::NFULA_CFG_QTHRESH as u16, settings.gather)
     .be16(libc::NFULA_CFG_FLAGS as u16, libc::NFULNL_CFG_F_SEQ as u16);
     Ok([bind.finish()?, set.finish()?])
+}
+
+fn command(group: u16, command: i32) -> Builder {
+    let mut builder = request(group);
+    builder.u8(libc::NFULA_CFG_CMD as u16, command as u8);
+    builder
+}
+
+fn request(group: u16) -> Builder {
+    let mut builder = Builder::new();
+    builder.netfilter(Netfilter {
+        subsystem: SUBSYSTEM,
+        message: CONFIG,
+        flags: libc::NLM_F_ACK as u16,
+        family: 0,
+        resource: group,
+    });
+    builder
 }

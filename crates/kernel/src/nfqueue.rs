@@ -205,6 +205,16 @@ impl Queue {
     }
 }
 
+impl Drop for Queue {
+    /// Closing alone would leave the queue taken, and packets waiting in it, while a child that is about to begin another
+    /// program shares the socket.
+    fn drop(&mut self) {
+        // What cannot be said to the kernel is said by closing.
+        let _ = command(self.number, libc::NFQNL_CFG_CMD_UNBIND)
+            .and_then(|request| self.socket.send_raw(&request));
+    }
+}
+
 impl AsFd for Queue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -238,19 +248,6 @@ impl Default for Batch {
 
 /// The requests that take a queue and set it up.
 fn configuration(number: u16, settings: &Settings) -> Result<Vec<Vec<u8>>, NetlinkError> {
-    let request = |write: &dyn Fn(&mut Builder)| {
-        let mut builder = Builder::new();
-        let flags = libc::NLM_F_ACK as u16;
-        builder.netfilter(Netfilter {
-            subsystem: SUBSYSTEM,
-            message: CONFIG,
-            flags,
-            family: 0,
-            resource: number,
-        });
-        write(&mut builder);
-        builder.finish()
-    };
     let mut flags = 0;
     for (wanted, flag) in [
         (settings.fail_open, libc::NFQA_CFG_F_FAIL_OPEN),
@@ -263,9 +260,9 @@ fn configuration(number: u16, settings: &Settings) -> Result<Vec<Vec<u8>>, Netli
         (libc::NFQA_CFG_F_FAIL_OPEN | libc::NFQA_CFG_F_GSO | libc::NFQA_CFG_F_CONNTRACK) as u32;
     Ok(vec![
         // Long without effect, but answered without regard to who has the queue.
-        request(&|builder| command(builder, libc::NFQNL_CFG_CMD_PF_BIND))?,
-        request(&|builder| command(builder, libc::NFQNL_CFG_CMD_BIND))?,
-        request(&|builder| {
+        command(number, libc::NFQNL_CFG_CMD_PF_BIND)?,
+        command(number, libc::NFQNL_CFG_CMD_BIND)?,
+        request(number, |builder| {
             let [a, b, c, d] = settings.copy.to_be_bytes();
             builder
                 .bytes(
@@ -279,7 +276,22 @@ fn configuration(number: u16, settings: &Settings) -> Result<Vec<Vec<u8>>, Netli
     ])
 }
 
-fn command(builder: &mut Builder, command: i32) {
-    // nfqnl_msg_config_cmd: command, padding, protocol family (unused).
-    builder.bytes(libc::NFQA_CFG_CMD as u16, &[command as u8, 0, 0, 0]);
+fn command(number: u16, command: i32) -> Result<Vec<u8>, NetlinkError> {
+    request(number, |builder| {
+        // nfqnl_msg_config_cmd: command, padding, protocol family (unused).
+        builder.bytes(libc::NFQA_CFG_CMD as u16, &[command as u8, 0, 0, 0]);
+    })
+}
+
+fn request(number: u16, write: impl FnOnce(&mut Builder)) -> Result<Vec<u8>, NetlinkError> {
+    let mut builder = Builder::new();
+    builder.netfilter(Netfilter {
+        subsystem: SUBSYSTEM,
+        message: CONFIG,
+        flags: libc::NLM_F_ACK as u16,
+        family: 0,
+        resource: number,
+    });
+    write(&mut builder);
+    builder.finish()
 }

@@ -1,10 +1,14 @@
 //! Offenders among more sources than can be logged.
 //!
 //! What is logged of refused packets has one budget, and a flood with forged sources uses it up: then detectors see one packet
-//! of many hundreds, and a scan goes by unseen. So while the budget is used up, a sample of the packets is counted in a set
-//! that cannot overflow: by 16 bits of their source. A flood from everywhere fills all of its places alike and thinly, and
-//! one source that sends much stands out. What is over there makes its sources suspects, and these are logged with a budget of
-//! their own. (The meters of floods need none of this: who sends much finds room in them sooner or later, and keeps it.)
+//! of many hundreds, and a scan goes by unseen. So while the budget is used up, a sample of the packets is counted by places,
+//! in sets that cannot overflow. A packet's place is a hash of its source, with a key that the kernel draws: who forges sources
+//! cannot choose it. A flood from everywhere fills all places alike and thinly, and one source that sends much stands out. What
+//! is over in its place is counted once more, by another hash, since by chance some places of a flood are over at any time, but
+//! hardly two of the same source. Who is over there, too, is a suspect, and suspects are logged with a budget of their own.
+//! (The meters of floods need none of this: who sends much finds room in them sooner or later, and keeps it.)
+//!
+//! The idea is the count-min sketch's (Cormode, Muthukrishnan 2005), its counters being token buckets. Needs `nft_hash`.
 
 use super::list::Family;
 use super::rule::meter_set;
@@ -12,17 +16,17 @@ use super::writer::Writer;
 
 /// One packet in eight is counted, since counting them all would cost a flood's packets a third more.
 const SAMPLE: &str = "meta random & 0x7 == 0";
-/// Counted packets of one place, of which there are 65,536. A flood from everywhere stays below it up to 1.5 million packets a
-/// second.
-const PLACE: &str = "3/second burst 3 packets";
+/// Counted packets of one place, of which there are 65,536, and of those that are over, again.
+const PLACE: [&str; 2] = ["3/second burst 2 packets", "1/second burst 1 packets"];
 const PLACES: u32 = 65_536;
 /// Seconds until a place has its whole burst again.
 const PLACE_MEMORY: u64 = 2;
-/// Sources under suspicion, and for how many seconds after what was counted of them last.
-const SUSPECTS: u32 = 4_096;
-const SUSPICION: u64 = 10;
+/// Sources under suspicion, and for how many seconds after what was counted of them last. A flood of a million packets a second
+/// makes 15,000 of its sources suspects, none of which comes again.
+const SUSPECTS: u32 = 16_384;
+const SUSPICION: u64 = 4;
 /// What the names of its sets begin with.
-pub(super) const SETS: [&str; 2] = ["crowd_v", "suspect_v"];
+pub(super) const SETS: [&str; 3] = ["crowd_v", "crowded_v", "suspect_v"];
 /// The rule that counts.
 pub(super) const COUNT: &str = "jump crowd";
 
@@ -30,16 +34,21 @@ pub(super) const COUNT: &str = "jump crowd";
 pub(super) fn write(writer: &mut Writer<'_>) {
     let mut rules = Vec::new();
     for family in Family::BOTH {
-        let (crowd, suspect) = (set("crowd", family), set("suspect", family));
-        for (name, size, memory) in [
-            (&crowd, PLACES, PLACE_MEMORY),
-            (&suspect, SUSPECTS, SUSPICION),
-        ] {
-            writer.table.set(meter_set(name, family, size, memory));
+        let (crowd, crowded, suspect) = (
+            set("crowd", family),
+            set("crowded", family),
+            set("suspect", family),
+        );
+        for name in [&crowd, &crowded] {
+            let places = meter_set(name, PLACE_TYPE, PLACES, PLACE_MEMORY);
+            writer.table.set(places);
         }
+        let suspects = meter_set(&suspect, family.key_type(), SUSPECTS, SUSPICION);
+        writer.table.set(suspects);
         let (place, source) = (place(family), family.counted_source());
+        let [first, again] = PLACE;
         rules.push(format!(
-            "{SAMPLE} update @{crowd} {{ {place} limit rate over {PLACE} }} update @{suspect} {{ {source} }}"
+            "{SAMPLE} update @{crowd} {{ {place} limit rate over {first} }} update @{crowded} {{ {place} limit rate over {again} }} update @{suspect} {{ {source} }}"
         ));
     }
     writer.table.chain("crowd".to_owned(), rules);
@@ -49,13 +58,12 @@ fn set(name: &str, family: Family) -> String {
     format!("{name}_{}", family.suffix())
 }
 
-/// 16 bits of the source: the lower ones of an IPv4 address, and of an IPv6 `/64`.
+/// The type of a hash's value. (`typeof jhash …` would say it better, but nft 1.0.6 crashes when it lists that.)
+const PLACE_TYPE: &str = "mark";
+
+/// A hash of the source. Each that is written gets a key of its own.
 fn place(family: Family) -> String {
-    let mask = match family {
-        Family::V4 => "0.0.255.255",
-        Family::V6 => "::ffff:0:0:0:0",
-    };
-    format!("{} saddr & {mask}", family.header())
+    format!("jhash {} mod {PLACES}", family.counted_source())
 }
 
 /// That the source is a suspect.

@@ -116,7 +116,7 @@ impl<'a> Detector<'a> {
             let name = format!("{}_{}", self.name, family.suffix());
             let set = meter_set(
                 &name,
-                family,
+                family.key_type(),
                 writer.plan.limits.sources,
                 self.bucket().memory,
             );

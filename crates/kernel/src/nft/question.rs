@@ -113,7 +113,7 @@ fn meters(writer: &mut Writer<'_>) -> Vec<String> {
     let meter_of = |family: Family| {
         let name = format!("questions_{}", family.suffix());
         let sources = writer.plan.limits.sources;
-        let set = meter_set(&name, family, sources, bucket.memory);
+        let set = meter_set(&name, family.key_type(), sources, bucket.memory);
         writer.table.set(set);
         let source = family.counted_source();
         let terms = &bucket.terms;

@@ -99,7 +99,7 @@ fn limit(writer: &mut Writer<'_>, rule: &Rule) -> Vec<String> {
             let name = format!("limit_{number}_{}", family.suffix());
             writer.table.set(meter_set(
                 &name,
-                family,
+                family.key_type(),
                 writer.plan.limits.sources,
                 meter.memory,
             ));
@@ -133,12 +133,12 @@ fn limit(writer: &mut Writer<'_>, rule: &Rule) -> Vec<String> {
 }
 
 /// A set of buckets by source. Who was silent until the bucket was full again is forgotten.
-pub(super) fn meter_set(name: &str, family: Family, sources: u32, memory: u64) -> Set {
+pub(super) fn meter_set(name: &str, key_type: &str, sources: u32, memory: u64) -> Set {
     Set {
         name: name.to_owned(),
         keyword: "set",
         attributes: vec![
-            format!("type {}", family.key_type()),
+            format!("type {key_type}"),
             format!("size {}", sources.max(1)),
             "flags dynamic,timeout".to_owned(),
             format!(
