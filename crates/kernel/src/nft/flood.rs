@@ -235,8 +235,8 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     }
 }
 
-/// The rules for every packet, whatever its flow.
-pub(super) fn of_all_packets(writer: &Writer<'_>, direction: Direction) -> Option<String> {
+/// The rule for every ICMP packet, whatever its flow.
+pub(super) fn of_icmp(writer: &Writer<'_>, direction: Direction) -> Option<String> {
     (direction != Direction::Out && writer.plan.detect.icmp_flood.is_some())
         .then(|| "meta l4proto { icmp, ipv6-icmp } jump icmp_meter".to_owned())
 }

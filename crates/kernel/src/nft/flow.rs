@@ -83,8 +83,14 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         rules.extend(shield::destination(direction));
         rules.extend(question::jump(writer, direction));
         rules.extend(question::copies(writer, direction));
-        rules.extend(flood::of_all_packets(writer, direction));
         let established = established(writer, direction, content);
+        if let Some(meter) = flood::of_icmp(writer, direction) {
+            // Two comparisons cost less than a lookup, and most packets need nothing else.
+            rules.push(format!(
+                "meta l4proto != icmp meta l4proto != ipv6-icmp ct state established {established}"
+            ));
+            rules.push(meter);
+        }
         let related = match direction {
             Direction::In => "related",
             Direction::Out | Direction::Forward => "refusals",

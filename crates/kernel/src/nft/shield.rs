@@ -67,10 +67,22 @@ pub(super) struct BanSet {
 
 impl BanSet {
     fn lookup(self, side: Side) -> String {
+        match self.bits {
+            Some(64) => format!("{} == @{}", self.key(side), self.name),
+            _ => format!("{} @{}", self.key(side), self.name),
+        }
+    }
+
+    /// That the address is not in it.
+    fn exclusion(self, side: Side) -> String {
+        format!("{} != @{}", self.key(side), self.name)
+    }
+
+    fn key(self, side: Side) -> String {
         let field = format!("{} {}", self.family.header(), side.field());
         match self.bits {
-            Some(64) => format!("{field} & {SUBNET} == @{}", self.name),
-            _ => format!("{field} @{}", self.name),
+            Some(64) => format!("{field} & {SUBNET}"),
+            _ => field,
         }
     }
 
@@ -112,13 +124,21 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         .iter()
         .map(|&feed| (feed, writer.lists.named(feed)))
         .collect();
-    let shield = by_family("goto", Way::In.chain());
+    // Most packets are clean, and one rule costs less than a chain.
+    let mut shield: Vec<String> = (Family::BOTH.iter())
+        .filter_map(|family| clean(writer, &feeds, *family, Way::In))
+        .map(|clean| format!("{clean} accept"))
+        .collect();
+    shield.extend(by_family("goto", Way::In.chain()));
     writer
         .table
         .base_chain(CHAIN, "prerouting", PRIORITY, shield);
     for family in Family::BOTH {
         for way in Way::ALL {
-            let rules = lookups(writer, &feeds, family, way);
+            let mut rules = lookups(writer, &feeds, family, way);
+            if let Some(clean) = clean(writer, &feeds, family, way).filter(|_| way != Way::In) {
+                rules.insert(0, format!("{clean} return"));
+            }
             let name = format!("{}_{}", way.chain(), family.suffix());
             writer.table.chain(name, rules);
         }
@@ -189,6 +209,22 @@ impl Way {
             Self::Out => format!("{name}_out"),
         }
     }
+}
+
+/// That an address is neither banned nor in a feed, in one rule; `None` where a feed holds every address.
+fn clean(
+    writer: &mut Writer<'_>,
+    feeds: &[(policy::SetId, Rc<AddressSet>)],
+    family: Family,
+    way: Way,
+) -> Option<String> {
+    let side = way.side();
+    let bans = BAN_SETS.iter().filter(|set| set.family == family);
+    let mut conditions: Vec<String> = bans.map(|set| set.exclusion(side)).collect();
+    for (_, list) in feeds {
+        conditions.extend((writer.lists).exclusions(list, side, family, &mut writer.table)?);
+    }
+    Some(conditions.join(" "))
 }
 
 /// Protected, banned, in a feed, neither.
