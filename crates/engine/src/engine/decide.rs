@@ -370,22 +370,28 @@ impl Engine {
                 inspect: Inspect::None,
             };
         }
+        let (verdict, reason) = self.after_rules(facts);
+        Decided {
+            verdict,
+            reason,
+            flow: None,
+            inspect: Inspect::None,
+        }
+    }
+
+    /// What becomes of a packet that no rule matches: essentials pass, and the default stands behind them.
+    fn after_rules(&self, facts: &Facts<'_>) -> (Verdict, Reason) {
         if self.plan.essentials
             && let Some(kind) = essential(facts)
         {
-            return Decided::allow(Reason::Essential(kind), None);
+            return (Verdict::Allow, Reason::Essential(kind));
         }
-        let verdict = match plan.default.of(facts.direction) {
+        let verdict = match self.plan.default.of(facts.direction) {
             DefaultAction::Allow => Verdict::Allow,
             DefaultAction::Deny => Verdict::Drop,
             DefaultAction::Reject => Verdict::Reject,
         };
-        Decided {
-            verdict,
-            reason: Reason::Default(facts.direction),
-            flow: None,
-            inspect: Inspect::None,
-        }
+        (verdict, Reason::Default(facts.direction))
     }
 
     /// The first rule that matches a packet by itself, with the host for which it does, if it names hosts.
@@ -508,17 +514,7 @@ impl Engine {
             };
             return (verdict, Reason::Rule(id));
         }
-        if self.plan.essentials
-            && let Some(kind) = essential(facts)
-        {
-            return (Verdict::Allow, Reason::Essential(kind));
-        }
-        let verdict = match self.plan.default.of(facts.direction) {
-            DefaultAction::Allow => Verdict::Allow,
-            DefaultAction::Deny => Verdict::Drop,
-            DefaultAction::Reject => Verdict::Reject,
-        };
-        (verdict, Reason::Default(facts.direction))
+        self.after_rules(facts)
     }
 }
 
