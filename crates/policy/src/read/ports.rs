@@ -1,5 +1,7 @@
 //! Ports: `22`, `"80,443,8000-8100"`, `[22, "8000-8100"]`.
 
+use std::borrow::Cow;
+
 use crate::diagnostic::quoted;
 use crate::fields::parts;
 use crate::port::PortSet;
@@ -37,18 +39,14 @@ const SERVICES: &[(&str, u16)] = &[
     ("wireguard", 51820),
 ];
 
-/// Ports of a setting: as those of a rule, but `any` is none. Nothing when there are none, or they are wrong and reported.
+/// Ports of a setting: as those of a rule, but `any` is none. Nothing when it is not written, or wrong and reported.
 pub(super) fn listed(
     node: Option<&Node>,
     key: &'static str,
     report: &mut Report,
 ) -> Option<PortSet> {
     let parts = parts(node?, key, EXPECTED, report)?;
-    let ranges: Vec<_> = parts
-        .into_iter()
-        .filter_map(|(part, span)| range(&part, key, span, report))
-        .collect();
-    (!ranges.is_empty()).then(|| PortSet::from_ranges(ranges))
+    ranges(parts, key, report).map(PortSet::from_ranges)
 }
 
 impl Reader<'_> {
@@ -89,24 +87,30 @@ impl Reader<'_> {
 
 /// A list of ports and ranges, or `any`; `None` when something in it is wrong, which is reported.
 pub(super) fn read(node: &Node, key: &'static str, report: &mut Report) -> Option<PortSet> {
-    let parts = parts(node, key, EXPECTED, report)?;
-    let mut ranges = Vec::new();
-    let (mut any, mut is_whole) = (false, true);
-    for (part, span) in parts {
-        if part == "any" {
-            any = true;
-            continue;
-        }
-        match range(&part, key, span, report) {
-            Some(range) => ranges.push(range),
-            None => is_whole = false,
-        }
-    }
-    match (is_whole, any) {
-        (false, _) => None,
-        (true, true) => Some(PortSet::Any),
-        (true, false) => Some(PortSet::from_ranges(ranges)),
-    }
+    let mut parts = parts(node, key, EXPECTED, report)?;
+    let written = parts.len();
+    parts.retain(|(part, _)| part != "any");
+    let is_any = parts.len() < written;
+    let ranges = ranges(parts, key, report)?;
+    Some(if is_any {
+        PortSet::Any
+    } else {
+        PortSet::from_ranges(ranges)
+    })
+}
+
+/// Ports and ranges; `None` when one is wrong: then all that are have been reported.
+fn ranges(
+    parts: Vec<(Cow<'_, str>, Span)>,
+    key: &str,
+    report: &mut Report,
+) -> Option<Vec<(u16, u16)>> {
+    let written = parts.len();
+    let ranges: Vec<_> = parts
+        .into_iter()
+        .filter_map(|(part, span)| range(&part, key, span, report))
+        .collect();
+    (ranges.len() == written).then_some(ranges)
 }
 
 fn range(text: &str, key: &str, span: Span, report: &mut Report) -> Option<(u16, u16)> {
