@@ -8,21 +8,15 @@ use std::time::Duration;
 use ipnet::IpNet;
 use kernel::datapath::{Apply, Datapath, DatapathError};
 use policy::{AddressSet, Mode, Plan, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use super::hold::{Before, Hold, HoldError};
+use super::saved::{APPLIED, PREVIOUS, Saved};
 use super::{Guard, InForce};
-use crate::api::{self, Format};
+use crate::api;
 use crate::candidate::{Candidate, Source};
 use crate::record::NoticeKind;
-use crate::state::StateDir;
+use crate::sessions;
 use crate::store::PolicyEntry;
-use crate::{clock, sessions};
-
-/// The policy in force, in the state directory.
-pub(crate) const APPLIED: &str = "applied.json";
-/// The one before.
-pub(crate) const PREVIOUS: &str = "previous.json";
 
 /// How a policy came into force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,49 +110,6 @@ pub enum ApplyError {
     /// What brings the previous state back could not be set up.
     #[error(transparent)]
     Hold(#[from] HoldError),
-}
-
-/// A policy as the state directory keeps it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Saved {
-    pub(crate) source: Source,
-    pub(crate) format: Format,
-    pub(crate) text: String,
-    pub(crate) digest: String,
-    /// See [`Candidate::texts`].
-    #[serde(default)]
-    pub(crate) texts: String,
-}
-
-impl Saved {
-    /// Whether it is of the same file.
-    pub(crate) fn is_for(&self, source: &Source) -> bool {
-        self.source.clone().again() == source.clone().again()
-    }
-
-    /// The policy as it was, whatever its file says now.
-    pub(crate) fn as_it_was(&self) -> Source {
-        match &self.source {
-            Source::File(path) | Source::Kept { path, .. } => Source::Kept {
-                path: path.clone(),
-                format: self.format,
-                text: self.text.clone(),
-            },
-            source => source.clone(),
-        }
-    }
-}
-
-impl From<&Candidate> for Saved {
-    fn from(candidate: &Candidate) -> Self {
-        Self {
-            source: candidate.source.clone(),
-            format: candidate.format,
-            text: candidate.text.clone(),
-            digest: candidate.digest.clone(),
-            texts: candidate.texts.clone(),
-        }
-    }
 }
 
 /// The plan as it is here: with the mode that holds, and with the runtime allow list among the protected.
@@ -550,10 +501,10 @@ impl Guard {
             ),
             None => format!("{name} is in force ({mode})"),
         };
-        self.answer(&message, warnings)
+        self.outcome(&message, warnings)
     }
 
-    pub(super) fn answer(&self, message: &str, warnings: Vec<String>) -> api::Applied {
+    pub(super) fn outcome(&self, message: &str, warnings: Vec<String>) -> api::Applied {
         api::Applied {
             message: message.to_owned(),
             mode: mode_name(self.mode()).to_owned(),
@@ -605,40 +556,11 @@ impl Guard {
         let default = self.in_force.plan.default;
         [default.inbound, default.outbound, default.forward]
     }
-
-    pub(super) fn save(&self, name: &str, value: &impl Serialize) {
-        if let Err(error) = self.state.write(name, value) {
-            self.notice(
-                NoticeKind::Daemon,
-                format!("{name} cannot be kept for the next start: {error}"),
-            );
-        }
-    }
-
-    pub(super) fn forget(&self, name: &str) {
-        if let Err(error) = self.state.remove(name) {
-            tracing::warn!("{name} cannot be removed: {error}");
-        }
-    }
 }
 
 /// Whether anything of ours is in the kernel. What cannot be asked may be there.
 fn holds_rules(datapath: &mut dyn Datapath) -> bool {
     !matches!(datapath.bans(), Err(DatapathError::NotApplied))
-}
-
-/// What was in force before the policy that a daemon begins with, as the last one left it.
-pub(super) fn before_start(state: &StateDir, begins: &Candidate) -> Option<Candidate> {
-    let other = |saved: &Saved| saved.digest != begins.digest;
-    let last = state.read::<Saved>(APPLIED).filter(other);
-    let saved = last.or_else(|| state.read::<Saved>(PREVIOUS).filter(other))?;
-    match Candidate::load_with(&saved.as_it_was(), clock::now(), &state.lists()) {
-        Ok(candidate) => Some(candidate),
-        Err(invalid) => {
-            tracing::warn!("the policy before this one is not there to go back to: {invalid}");
-            None
-        }
-    }
 }
 
 /// `observe` or `enforce`.

@@ -30,7 +30,7 @@ pub(super) struct App {
     pub(super) stop: watch::Receiver<bool>,
 }
 
-pub(super) type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type ApiResult<T> = Result<Json<T>, Failure>;
 
 /// Every path of the API.
 pub(super) fn router(service: Service, stop: watch::Receiver<bool>, allowed: Allowed) -> Router {
@@ -45,7 +45,6 @@ pub(super) fn router(service: Service, stop: watch::Receiver<bool>, allowed: All
         .route("/stats", get(stats))
         .route("/why/{*subject}", get(why::why))
         .route("/bans", get(bans).post(ban).delete(unban))
-        .route("/bans/export", get(export))
         .route("/bans/import", post(import))
         .route("/allow", get(allowed_list).post(allow).delete(disallow))
         .route("/policy", get(policy))
@@ -152,7 +151,7 @@ where
 pub(super) async fn know<T: Send + 'static>(
     app: &App,
     question: impl FnOnce(&mut Guard) -> T + Send + 'static,
-) -> Answer<T> {
+) -> ApiResult<T> {
     let guard = app.service.guard.clone();
     blocking(move || Ok(guard.ask(question)?)).await.map(Json)
 }
@@ -166,26 +165,26 @@ pub(super) async fn read<T: Send + 'static>(
     blocking(move || Ok(question(&store.reader()?)?)).await
 }
 
-async fn status(State(app): State<App>) -> Answer<api::Status> {
+async fn status(State(app): State<App>) -> ApiResult<api::Status> {
     know(&app, Guard::status).await
 }
 
-async fn rules(State(app): State<App>) -> Answer<Vec<api::Rule>> {
+async fn rules(State(app): State<App>) -> ApiResult<Vec<api::Rule>> {
     know(&app, Guard::rules).await
 }
 
-async fn sets(State(app): State<App>) -> Answer<Vec<api::Set>> {
+async fn sets(State(app): State<App>) -> ApiResult<Vec<api::Set>> {
     know(&app, |guard| guard.sets()).await
 }
 
-async fn set(State(app): State<App>, Path(name): Path<String>) -> Answer<api::SetAddresses> {
+async fn set(State(app): State<App>, Path(name): Path<String>) -> ApiResult<api::SetAddresses> {
     ask(&app, move |guard| guard.set(&name)).await.map(Json)
 }
 
 async fn flows(
     State(app): State<App>,
     Query(query): Query<api::FlowQuery>,
-) -> Answer<Vec<api::Flow>> {
+) -> ApiResult<Vec<api::Flow>> {
     // A table of a million connections takes a while: the guard does not wait for it.
     let tracked = blocking(|| Ok(crate::pump::tracked().unwrap_or_default())).await?;
     ask(&app, move |guard| guard.flows(&query, &tracked))
@@ -193,7 +192,10 @@ async fn flows(
         .map(Json)
 }
 
-async fn stats(State(app): State<App>, Query(query): Query<api::StatsQuery>) -> Answer<api::Stats> {
+async fn stats(
+    State(app): State<App>,
+    Query(query): Query<api::StatsQuery>,
+) -> ApiResult<api::Stats> {
     /// Thirty days.
     const MOST: u32 = 43_200;
     let minutes = query.minutes.unwrap_or(60).min(MOST);
@@ -229,54 +231,36 @@ async fn stats(State(app): State<App>, Query(query): Query<api::StatsQuery>) -> 
     .await
 }
 
-async fn bans(State(app): State<App>) -> Answer<Vec<api::Ban>> {
+async fn bans(State(app): State<App>) -> ApiResult<Vec<api::Ban>> {
     know(&app, |guard| guard.bans()).await
 }
 
-async fn ban(State(app): State<App>, Body(request): Body<api::BanRequest>) -> Answer<api::Ban> {
+async fn ban(State(app): State<App>, Body(request): Body<api::BanRequest>) -> ApiResult<api::Ban> {
     ask(&app, move |guard| guard.ban(&request)).await.map(Json)
 }
 
 async fn unban(
     State(app): State<App>,
     Query(query): Query<api::UnbanQuery>,
-) -> Answer<api::Unbanned> {
+) -> ApiResult<api::Unbanned> {
     ask(&app, move |guard| guard.unban(&query)).await.map(Json)
-}
-
-async fn export(
-    State(app): State<App>,
-    Query(query): Query<api::ExportQuery>,
-) -> Result<Response, Failure> {
-    let Json(bans) = know(&app, |guard| guard.bans()).await?;
-    if !query.plain {
-        return Ok(Json(bans).into_response());
-    }
-    let plain: api::PlainBans = bans
-        .into_iter()
-        .map(|ban| {
-            let begin = ban.since.0.as_nanos() as f64 / 1e9;
-            (crate::record::explain::short(ban.prefix), begin)
-        })
-        .collect();
-    Ok(Json(plain).into_response())
 }
 
 async fn import(
     State(app): State<App>,
     Body(import): Body<api::BanImport>,
-) -> Answer<api::Imported> {
+) -> ApiResult<api::Imported> {
     know(&app, move |guard| guard.import_bans(&import)).await
 }
 
-async fn allowed_list(State(app): State<App>) -> Answer<Vec<api::Allowed>> {
+async fn allowed_list(State(app): State<App>) -> ApiResult<Vec<api::Allowed>> {
     know(&app, |guard| guard.allowed()).await
 }
 
 async fn allow(
     State(app): State<App>,
     Body(request): Body<api::AllowRequest>,
-) -> Answer<api::Allowed> {
+) -> ApiResult<api::Allowed> {
     ask(&app, move |guard| guard.allow(&request))
         .await
         .map(Json)
@@ -285,24 +269,24 @@ async fn allow(
 async fn disallow(
     State(app): State<App>,
     Query(query): Query<api::AllowQuery>,
-) -> Answer<Vec<api::Allowed>> {
+) -> ApiResult<Vec<api::Allowed>> {
     ask(&app, move |guard| guard.disallow(&query))
         .await
         .map(Json)
 }
 
-async fn policy(State(app): State<App>) -> Answer<api::PolicyText> {
+async fn policy(State(app): State<App>) -> ApiResult<api::PolicyText> {
     know(&app, |guard| guard.policy_text()).await
 }
 
-async fn history(State(app): State<App>) -> Answer<Vec<api::PolicyVersion>> {
+async fn history(State(app): State<App>) -> ApiResult<Vec<api::PolicyVersion>> {
     read(&app, |reader| reader.policies(100)).await.map(Json)
 }
 
 async fn apply(
     State(app): State<App>,
     Body(request): Body<api::ApplyRequest>,
-) -> Answer<api::Applied> {
+) -> ApiResult<api::Applied> {
     let guard = app.service.guard.clone();
     let lists = app.service.watch.lists();
     blocking(move || {
@@ -355,7 +339,7 @@ fn absolute(path: String) -> Result<PathBuf, Failure> {
     }
 }
 
-async fn confirm(State(app): State<App>) -> Answer<api::Applied> {
+async fn confirm(State(app): State<App>) -> ApiResult<api::Applied> {
     ask(&app, Guard::confirm).await.map(Json)
 }
 
@@ -368,25 +352,25 @@ struct RollbackQuery {
 async fn rollback(
     State(app): State<App>,
     Query(query): Query<RollbackQuery>,
-) -> Answer<api::Applied> {
+) -> ApiResult<api::Applied> {
     ask(&app, move |guard| guard.roll_back(query.only.as_deref()))
         .await
         .map(Json)
 }
 
-async fn reload(State(app): State<App>) -> Answer<api::Applied> {
+async fn reload(State(app): State<App>) -> ApiResult<api::Applied> {
     let watch = app.service.watch.clone();
     blocking(move || Ok(Json(watch.reload()?))).await
 }
 
-async fn flush(State(app): State<App>) -> Answer<api::Flushed> {
+async fn flush(State(app): State<App>) -> ApiResult<api::Flushed> {
     ask(&app, Guard::flush).await.map(Json)
 }
 
 async fn dns_test(
     State(app): State<App>,
     Body(request): Body<api::DnsTestRequest>,
-) -> Answer<Vec<api::DnsTestResult>> {
+) -> ApiResult<Vec<api::DnsTestResult>> {
     ask(&app, move |guard| guard.dns_test(&request))
         .await
         .map(Json)
@@ -395,6 +379,6 @@ async fn dns_test(
 async fn test(
     State(app): State<App>,
     Body(request): Body<api::TestRequest>,
-) -> Answer<Vec<api::TestResult>> {
+) -> ApiResult<Vec<api::TestResult>> {
     ask(&app, move |guard| guard.test(&request)).await.map(Json)
 }

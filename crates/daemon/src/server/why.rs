@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::failure::Failure;
-use super::route::{Answer, App, blocking};
+use super::route::{ApiResult, App, blocking};
 use super::story;
 use crate::api::{Why, WhyCount};
 use crate::clock;
@@ -26,7 +26,7 @@ const BANS: u32 = 20;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// `GET why/{subject}`: an address, a prefix, or an event's number.
-pub(super) async fn why(State(app): State<App>, Path(subject): Path<String>) -> Answer<Why> {
+pub(super) async fn why(State(app): State<App>, Path(subject): Path<String>) -> ApiResult<Why> {
     blocking(move || {
         let (recorder, store) = (&app.service.recorder, &app.service.store);
         if recorder.flush(PATIENCE) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use policy::{Action, DefaultAction, Direction, Plan, RuleId, Timestamp};
 use wire::Packet;
 
-use super::answer::Sender;
+use super::offence::Sender;
 use super::{Arrival, Decision, Engine, Inspect, Known, facts_of};
 use crate::detect::Over;
 use crate::essential::essential;
@@ -184,7 +184,7 @@ impl Engine {
         } = case;
         let (plan, now) = (Arc::clone(&self.plan), arrival.now);
         if let Some(offence) = self.detectors.floods().established(&plan, facts, now)
-            && let Some(decided) = self.answer_flood(facts, offence, now)
+            && let Some(decided) = self.act_on_flood(facts, offence, now)
         {
             return decided;
         }
@@ -348,7 +348,7 @@ impl Engine {
         for meter in Over::UNANSWERED {
             let floods = self.detectors.floods();
             if let Some(offence) = floods.unanswered(meter, &plan, facts, now)
-                && let Some(decided) = self.answer_flood(facts, offence, now)
+                && let Some(decided) = self.act_on_flood(facts, offence, now)
             {
                 return decided;
             }
@@ -437,7 +437,7 @@ impl Engine {
                 if let Some(evidence) = &mut offence.evidence {
                     evidence.proven &= sender == Sender::Proven;
                 }
-                self.answer_offence(facts, offence, now);
+                self.act_on_offence(facts, offence, now);
             }
         }
         Decided {

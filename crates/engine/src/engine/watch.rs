@@ -89,7 +89,7 @@ impl Engine {
         facts.icmp?;
         let plan = Arc::clone(&self.plan);
         let offence = self.detectors.floods().icmp(&plan, facts, now)?;
-        self.answer_flood(facts, offence, now)
+        self.act_on_flood(facts, offence, now)
     }
 
     /// What the packet that was just tracked tells of its flow.
@@ -188,24 +188,24 @@ impl Engine {
     fn note_attempt(&mut self, attempt: &Attempt, now: Timestamp) {
         let plan = Arc::clone(&self.plan);
         if let Some(offence) = self.detectors.contact(&plan, attempt, now) {
-            self.answer_flow_offence(attempt.tuple(), attempt.direction, offence, now);
+            self.act_on_flow_offence(attempt.tuple(), attempt.direction, offence, now);
         }
     }
 
     fn note_connection(&mut self, connection: &Connection, now: Timestamp) {
         let plan = Arc::clone(&self.plan);
         if let Some(offence) = self.detectors.connection_ended(&plan, connection, now) {
-            self.answer_flow_offence(connection.tuple, connection.direction, offence, now);
+            self.act_on_flow_offence(connection.tuple, connection.direction, offence, now);
         }
     }
 
-    fn answer_flow_offence(
+    fn act_on_flow_offence(
         &mut self,
         tuple: FiveTuple,
         direction: Direction,
         offence: Offence,
         now: Timestamp,
     ) {
-        self.answer_offence(&facts_of(tuple, direction), offence, now);
+        self.act_on_offence(&facts_of(tuple, direction), offence, now);
     }
 }
