@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::ban_file::Form;
@@ -28,9 +28,15 @@ pub(crate) const DEFAULT_POLICY: &str = "/etc/portcullis/policy.toml";
                   6 `test` found a packet that does not pass, or `check` found warnings."
 )]
 pub(crate) struct Arguments {
-    /// The socket of the running daemon; without it /run/portcullis/api.sock.
+    /// The daemon's socket; without it /run/portcullis/api.sock.
     // No default value: `test` tells a daemon that was named from one that need not be there.
-    #[arg(long, global = true, env = "PORTCULLIS_SOCKET", value_name = "PATH")]
+    #[arg(
+        long,
+        global = true,
+        env = "PORTCULLIS_SOCKET",
+        value_name = "PATH",
+        display_order = 900
+    )]
     pub(crate) socket: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -394,9 +400,9 @@ pub(crate) struct Ban {
 }
 
 #[derive(Args)]
+#[command(group(ArgGroup::new("whom").required(true).args(["address", "all"])))]
 pub(crate) struct Unban {
     /// An address or a prefix.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) address: Option<IpNetOrAddress>,
     /// Every ban.
     #[arg(long)]

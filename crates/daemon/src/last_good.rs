@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use crate::api::Time;
-use crate::{clock, state};
+use crate::{clock, durable};
 pub(crate) use text::{digest, hex};
 use text::{range, written};
 
@@ -127,7 +127,7 @@ impl LastGood {
 
     fn open_with(folder: &Path, most_bytes: u64) -> Self {
         let index = Index {
-            entries: state::read(&folder.join(INDEX)).unwrap_or_default(),
+            entries: durable::read(&folder.join(INDEX)).unwrap_or_default(),
             ..Index::default()
         };
         let shelf = Shelf {
@@ -245,7 +245,7 @@ impl Shelf {
     /// Writes the index down. For holders of the disk.
     fn save(&self) -> io::Result<()> {
         let entries = lock(&self.index).entries.clone();
-        state::write_atomically(
+        durable::write(
             &self.folder.join(INDEX),
             &serde_json::to_vec_pretty(&entries)?,
         )
@@ -297,7 +297,7 @@ impl Shelf {
             stale_since: None,
         };
         fs::create_dir_all(self.folder.join(FOLDER))?;
-        state::write_atomically(&self.file(&fresh), text.as_bytes())?;
+        durable::write(&self.file(&fresh), text.as_bytes())?;
         self.put(fresh.clone());
         self.save()?;
         if let Some(known) = known.filter(|known| known.digest != fresh.digest) {

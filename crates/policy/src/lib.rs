@@ -35,6 +35,7 @@ mod quantity;
 mod read;
 mod report;
 mod rules;
+mod service;
 mod toml;
 mod tree;
 

@@ -196,8 +196,8 @@ impl Guard {
         } else if mode != candidate.plan.mode {
             warnings.push(format!(
                 "the policy says {}, the daemon was started to {}",
-                mode_name(candidate.plan.mode),
-                mode_name(mode)
+                candidate.plan.mode.name(),
+                mode.name()
             ));
         }
         warnings.extend(self.sessions_cut(&plan, mode, asked, now)?);
@@ -445,7 +445,7 @@ impl Guard {
             "policy {} ({}) is in force, {rules}, mode {} ({})",
             candidate.source.name(),
             candidate.digest,
-            mode_name(plan.mode),
+            plan.mode.name(),
             by.name()
         );
         let fresh = InForce {
@@ -493,7 +493,7 @@ impl Guard {
 
     fn applied(&self, warnings: Vec<String>, asked: Asked) -> api::Applied {
         let name = self.in_force.candidate.source.name();
-        let mode = mode_name(self.mode());
+        let mode = self.mode().name();
         let message = match asked.confirm {
             Some(limit) => format!(
                 "{name} is in force ({mode}) for {} s; `portcullis confirm` keeps it",
@@ -507,7 +507,7 @@ impl Guard {
     pub(super) fn outcome(&self, message: &str, warnings: Vec<String>) -> api::Applied {
         api::Applied {
             message: message.to_owned(),
-            mode: mode_name(self.mode()).to_owned(),
+            mode: self.mode().name().to_owned(),
             source: self.in_force.candidate.source.name(),
             digest: self.in_force.candidate.digest.clone(),
             rules: self.in_force.candidate.plan.rules.len(),
@@ -535,7 +535,7 @@ impl Guard {
 
     /// `observe` or `enforce`: whether anything is blocked now.
     pub fn mode_now(&self) -> &'static str {
-        mode_name(self.mode())
+        self.mode().name()
     }
 
     /// Where the policy in force is read from.
@@ -561,12 +561,4 @@ impl Guard {
 /// Whether anything of ours is in the kernel. What cannot be asked may be there.
 fn holds_rules(datapath: &mut dyn Datapath) -> bool {
     !matches!(datapath.bans(), Err(DatapathError::NotApplied))
-}
-
-/// `observe` or `enforce`.
-pub(crate) const fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Observe => "observe",
-        Mode::Enforce => "enforce",
-    }
 }

@@ -5,7 +5,6 @@ use ipnet::IpNet;
 use policy::{AddressMatch, Direction, HostField, Mode, NamedSet, Timestamp, protocol};
 
 use super::Guard;
-use super::apply::mode_name;
 use crate::api;
 use crate::record::explain::action_name;
 use crate::record::{ban, decided};
@@ -142,7 +141,7 @@ impl Guard {
                 let probe = probe(packet)?;
                 let decision = self.engine.test(now, &probe);
                 Ok(api::TestResult {
-                    mode: Some(mode_name(self.mode()).to_owned()),
+                    mode: Some(self.mode().name().to_owned()),
                     ..result(&self.in_force.plan, &probe, decision)
                 })
             })

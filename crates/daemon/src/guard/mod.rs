@@ -20,7 +20,6 @@ mod seen;
 mod standing;
 mod status;
 
-pub(crate) use apply::mode_name;
 pub use apply::{ApplyError, Asked, By};
 pub use ban::BanError;
 pub(crate) use ban::parse_prefix;

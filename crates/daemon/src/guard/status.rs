@@ -7,7 +7,6 @@ use kernel::tag::Cause;
 use policy::{Action, DefaultAction, Plan, Response, RuleId, Timestamp};
 
 use super::Guard;
-use super::apply::mode_name;
 use crate::api::{self, Totals};
 use crate::record::Sums;
 
@@ -246,7 +245,7 @@ impl Guard {
         api::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            mode: mode_name(self.mode()).to_owned(),
+            mode: self.mode().name().to_owned(),
             backends: self.backends(),
             policy: api::PolicyStatus {
                 source: candidate.source.name(),

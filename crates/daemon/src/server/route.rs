@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -15,22 +13,13 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::failure::Failure;
+use super::handler::{ApiResult, App, Body, Query, ask, blocking, know, read};
 use super::peer::{Allowed, Peer};
 use super::{Service, event, why};
 use crate::api;
 use crate::candidate::{Candidate, Source};
 use crate::clock;
 use crate::guard::{Asked, By, Guard};
-use crate::store::Reader;
-
-/// What handlers work with.
-#[derive(Clone)]
-pub(super) struct App {
-    pub(super) service: Service,
-    pub(super) stop: watch::Receiver<bool>,
-}
-
-pub(super) type ApiResult<T> = Result<Json<T>, Failure>;
 
 /// Every path of the API.
 pub(super) fn router(service: Service, stop: watch::Receiver<bool>, allowed: Allowed) -> Router {
@@ -89,80 +78,6 @@ async fn no_such_method() -> Failure {
         StatusCode::METHOD_NOT_ALLOWED,
         "this path does not take this method",
     )
-}
-
-/// A query whose mistakes come back in our form.
-pub(super) struct Query<T>(pub(super) T);
-
-impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequestParts<S> for Query<T> {
-    type Rejection = Failure;
-
-    async fn from_request_parts(
-        parts: &mut axum::http::request::Parts,
-        state: &S,
-    ) -> Result<Self, Failure> {
-        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
-        query
-            .map(|query| Self(query.0))
-            .map_err(|error: QueryRejection| Failure::request(error.body_text()))
-    }
-}
-
-/// A body whose mistakes come back in our form.
-struct Body<T>(T);
-
-impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> {
-    type Rejection = Failure;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|error| Failure::new(error.status(), error.body_text()))?;
-        Json::<T>::from_bytes(&bytes)
-            .map(|body| Self(body.0))
-            .map_err(|error: JsonRejection| Failure::request(error.body_text()))
-    }
-}
-
-/// Does something that may wait, off the threads that serve requests.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| {
-        let error = "the request failed inside the daemon; look at its log";
-        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error)
-    })?
-}
-
-/// Asks the guard.
-pub(super) async fn ask<T: Send + 'static, E>(
-    app: &App,
-    question: impl FnOnce(&mut Guard) -> Result<T, E> + Send + 'static,
-) -> Result<T, Failure>
-where
-    E: Send + 'static,
-    Failure: From<E>,
-{
-    let guard = app.service.guard.clone();
-    blocking(move || guard.ask(question)?.map_err(Failure::from)).await
-}
-
-/// Asks the guard what it cannot fail to know.
-pub(super) async fn know<T: Send + 'static>(
-    app: &App,
-    question: impl FnOnce(&mut Guard) -> T + Send + 'static,
-) -> ApiResult<T> {
-    let guard = app.service.guard.clone();
-    blocking(move || Ok(guard.ask(question)?)).await.map(Json)
-}
-
-/// Reads the store.
-pub(super) async fn read<T: Send + 'static>(
-    app: &App,
-    question: impl FnOnce(&Reader) -> Result<T, crate::store::StoreError> + Send + 'static,
-) -> Result<T, Failure> {
-    let store = app.service.store.clone();
-    blocking(move || Ok(question(&store.reader()?)?)).await
 }
 
 async fn status(State(app): State<App>) -> ApiResult<api::Status> {

@@ -9,11 +9,11 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::failure::Failure;
-use super::route::{ApiResult, App, blocking};
+use super::handler::{ApiResult, App, blocking};
 use super::story;
 use crate::api::{Why, WhyCount};
 use crate::clock;
-use crate::guard::{mode_name, parse_prefix};
+use crate::guard::parse_prefix;
 use crate::record::ban::ban as shown;
 use crate::store::{Range, Reader, StoredEvent};
 
@@ -92,7 +92,7 @@ fn of_prefix(
         history: standing.history.clone(),
         protected: standing.protected.clone(),
         feeds: standing.feeds.clone(),
-        mode: mode_name(standing.mode).to_owned(),
+        mode: standing.mode.name().to_owned(),
         past_bans: reader
             .past_bans(range, BANS)?
             .iter()

@@ -7,37 +7,12 @@ use crate::fields::parts;
 use crate::port::PortSet;
 use crate::protocol::{self, Protocols};
 use crate::report::Report;
+use crate::service;
 use crate::tree::{Node, Span};
 
 use super::{Reader, Reported};
 
 const EXPECTED: &str = "a port from 0 to 65535, a range such as 8000-8100, or a list of those";
-
-/// Services that users call by name. Only for the message: a name may mean another port on another machine.
-const SERVICES: &[(&str, u16)] = &[
-    ("ftp", 21),
-    ("ssh", 22),
-    ("telnet", 23),
-    ("smtp", 25),
-    ("dns", 53),
-    ("domain", 53),
-    ("dhcp", 67),
-    ("http", 80),
-    ("pop3", 110),
-    ("ntp", 123),
-    ("imap", 143),
-    ("snmp", 161),
-    ("ldap", 389),
-    ("https", 443),
-    ("smb", 445),
-    ("imaps", 993),
-    ("mysql", 3306),
-    ("rdp", 3389),
-    ("postgres", 5432),
-    ("postgresql", 5432),
-    ("redis", 6379),
-    ("wireguard", 51820),
-];
 
 /// Ports of a setting: as those of a rule, but `any` is none. Nothing when it is not written, or wrong and reported.
 pub(super) fn listed(
@@ -121,10 +96,7 @@ fn range(text: &str, key: &str, span: Span, report: &mut Report) -> Option<(u16,
         is_number.then(|| text.parse().unwrap_or(u64::MAX))
     };
     let (Some(from), Some(to)) = (number(first), number(last)) else {
-        let service = SERVICES
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(text))
-            .map(|(_, port)| port.to_string());
+        let service = service::named(text).map(|service| service.port.to_string());
         let colon = text
             .split_once(':')
             .filter(|(a, b)| number(a).is_some() && number(b).is_some())
