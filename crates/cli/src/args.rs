@@ -5,15 +5,14 @@
 )]
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
-use ipnet::IpNet;
 
 use crate::ban_file::Form;
+use crate::prefix::{IpNetOrAddress, Typed};
 use crate::screen::parse_duration;
 
 /// The policy file when nobody names one.
@@ -29,9 +28,15 @@ pub(crate) const DEFAULT_POLICY: &str = "/etc/portcullis/policy.toml";
                   6 `test` found a packet that does not pass, or `check` found warnings."
 )]
 pub(crate) struct Arguments {
-    /// The socket of the running daemon; without it /run/portcullis/api.sock.
+    /// The daemon's socket; without it /run/portcullis/api.sock.
     // No default value: `test` tells a daemon that was named from one that need not be there.
-    #[arg(long, global = true, env = "PORTCULLIS_SOCKET", value_name = "PATH")]
+    #[arg(
+        long,
+        global = true,
+        env = "PORTCULLIS_SOCKET",
+        value_name = "PATH",
+        display_order = 900
+    )]
     pub(crate) socket: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -395,9 +400,9 @@ pub(crate) struct Ban {
 }
 
 #[derive(Args)]
+#[command(group(ArgGroup::new("whom").required(true).args(["address", "all"])))]
 pub(crate) struct Unban {
     /// An address or a prefix.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) address: Option<IpNetOrAddress>,
     /// Every ban.
     #[arg(long)]
@@ -482,72 +487,6 @@ pub(crate) struct NotYet {
     _rest: Vec<String>,
 }
 
-/// A prefix that is to be dropped or trusted, with what was typed: the bits past the prefix length may say that one address
-/// was meant.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Typed {
-    /// What is meant by the rules of prefixes.
-    pub(crate) prefix: IpNetOrAddress,
-    typed: IpNet,
-}
-
-impl Typed {
-    /// What to say about bits that were set past the prefix length; `None` when there are none. `done` is what happens to the
-    /// whole prefix.
-    pub(crate) fn surprise(&self, done: &str) -> Option<String> {
-        (self.typed.addr() != self.prefix.0.addr()).then(|| {
-            format!(
-                "{} has bits set past its length, and all of {} {done}; write {} for that address alone",
-                self.typed,
-                self.prefix,
-                self.typed.addr()
-            )
-        })
-    }
-}
-
-impl std::str::FromStr for Typed {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let prefix: IpNetOrAddress = text.parse()?;
-        Ok(Self {
-            prefix,
-            // An address without a length has no bits past it.
-            typed: text.parse().unwrap_or(prefix.0),
-        })
-    }
-}
-
-/// An address or a prefix as a person types it; bits past the prefix length are cleared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct IpNetOrAddress(pub(crate) IpNet);
-
-impl std::str::FromStr for IpNetOrAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse::<IpAddr>()
-            .map(IpNet::from)
-            .or_else(|_| text.parse::<IpNet>())
-            .map(|prefix| Self(prefix.trunc()))
-            .map_err(|_| {
-                "write an address like 203.0.113.7 or 2001:db8::7, or a prefix like 203.0.113.0/24"
-                    .into()
-            })
-    }
-}
-
-impl std::fmt::Display for IpNetOrAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.prefix_len() == self.0.max_prefix_len() {
-            self.0.addr().fmt(f)
-        } else {
-            self.0.fmt(f)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -571,40 +510,6 @@ mod tests {
         ] {
             let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
             assert_eq!(arguments.socket, Some(PathBuf::from("/tmp/x")), "{line}");
-        }
-    }
-
-    #[test]
-    fn an_address_is_a_prefix_of_its_own_length() {
-        for (text, shown) in [
-            ("203.0.113.7", Some("203.0.113.7")),
-            ("203.0.113.7/24", Some("203.0.113.0/24")),
-            ("2001:db8::7", Some("2001:db8::7")),
-            ("2001:db8::7/64", Some("2001:db8::/64")),
-            ("203.0.113", None),
-            ("host.example", None),
-        ] {
-            let prefix = text.parse::<IpNetOrAddress>().ok();
-            assert_eq!(prefix.map(|p| p.to_string()).as_deref(), shown, "{text}");
-        }
-    }
-
-    #[test]
-    fn bits_past_the_length_are_noticed() {
-        for (text, noticed) in [
-            ("203.0.113.77", None),
-            ("203.0.113.77/32", None),
-            ("203.0.113.0/24", None),
-            ("2001:db8::/32", None),
-            ("203.0.113.77/24", Some("all of 203.0.113.0/24 is banned")),
-            ("2001:db8::7/64", Some("write 2001:db8::7 for")),
-        ] {
-            let told = text.parse::<Typed>().unwrap().surprise("is banned");
-            assert_eq!(told.is_some(), noticed.is_some(), "{text}: {told:?}");
-            assert!(
-                noticed.is_none_or(|part| told.clone().unwrap_or_default().contains(part)),
-                "{text}: {told:?}"
-            );
         }
     }
 }

@@ -4,8 +4,7 @@
 
 use serde_json::Value;
 
-use crate::screen::{Screen, Tone, humane_seconds, visible, visible_once};
-use crate::verb::endpoint;
+use crate::screen::{Screen, Tone, endpoint, humane_seconds, visible, visible_once};
 
 /// `#` and the digits of a number below ten million: lines of a record that is no larger stand below each other. A stream of events
 /// cannot know the width of the ones to come.

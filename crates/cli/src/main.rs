@@ -10,6 +10,7 @@ mod client;
 mod eve;
 mod failure;
 mod finding;
+mod prefix;
 mod screen;
 mod source;
 mod tuple;

@@ -39,12 +39,12 @@ pub(crate) fn parse(text: &str) -> Result<Witness, String> {
     if source == "from" {
         source = next("the source")?;
     }
-    let (source, source_port) = endpoint(source, number)?;
+    let (source, source_port) = endpoint(source, number, 40_000)?;
     let to = next("the word `to`")?;
     if to != "to" {
         return Err(format!("{to:?} stands where `to` was expected; {SHAPE}"));
     }
-    let (destination, destination_port) = endpoint(next("the destination")?, number)?;
+    let (destination, destination_port) = endpoint(next("the destination")?, number, 22)?;
     if source.is_ipv4() != destination.is_ipv4() {
         return Err(format!(
             "{source} and {destination} are of two address families; no packet has both"
@@ -183,7 +183,7 @@ pub(crate) fn payload(text: &str) -> Result<Vec<u8>, String> {
 }
 
 /// `192.0.2.1:22`, `[2001:db8::1]:22`, or the address alone. A protocol with ports needs them, another has none.
-fn endpoint(text: &str, protocol: u8) -> Result<(IpAddr, Option<u16>), String> {
+fn endpoint(text: &str, protocol: u8, example: u16) -> Result<(IpAddr, Option<u16>), String> {
     let (address, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (address, tail) = rest.split_once(']').ok_or_else(|| {
@@ -215,9 +215,9 @@ fn endpoint(text: &str, protocol: u8) -> Result<(IpAddr, Option<u16>), String> {
         (true, None) => Err(format!(
             "{text} has no port; write {}",
             match (address, unbracketed(text)) {
-                (IpAddr::V4(_), _) => format!("{address}:22"),
+                (IpAddr::V4(_), _) => format!("{address}:{example}"),
                 (_, Some((address, port))) => format!("[{address}]:{port}"),
-                (_, None) => format!("[{address}]:22"),
+                (_, None) => format!("[{address}]:{example}"),
             }
         )),
         (false, Some(_)) => Err(format!("{text} has a port, and its protocol has none")),

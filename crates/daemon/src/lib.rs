@@ -10,6 +10,7 @@ pub mod api;
 pub mod candidate;
 pub mod clock;
 mod discovery;
+mod durable;
 pub mod guard;
 pub mod last_good;
 pub mod leases;

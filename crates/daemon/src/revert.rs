@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use kernel::datapath::Snapshot;
 
+use crate::durable;
 use crate::guard::{APPLIED, CLAIMED, PendingFile, REJECTED, hold_is_over, hold_left};
-use crate::state::{self, write_atomically};
 
 /// What the second process says when it stands in its session.
 pub(crate) const READY: &str = "ready";
@@ -74,7 +74,7 @@ fn start_second(pending: &Path, command: &[OsString]) -> io::Result<()> {
 fn wait_and_revert(path: &Path) -> io::Result<()> {
     // Started by a group leader, and so no leader itself: this cannot fail.
     nix::unistd::setsid()?;
-    let Some(pending) = state::read::<PendingFile>(path) else {
+    let Some(pending) = durable::read::<PendingFile>(path) else {
         return Err(io::Error::other("there is no readable pending file"));
     };
     {
@@ -100,7 +100,7 @@ fn wait_and_revert(path: &Path) -> io::Result<()> {
 }
 
 fn still_waits(path: &Path, id: &str) -> bool {
-    state::read::<PendingFile>(path).is_some_and(|pending| pending.id == id)
+    durable::read::<PendingFile>(path).is_some_and(|pending| pending.id == id)
 }
 
 /// The status of the daemon's answer.
@@ -150,12 +150,12 @@ fn revert(
 
 /// A daemon that starts later begins with the previous policy, not with the one that nobody confirmed.
 fn write_down(folder: &Path, pending: &PendingFile) -> io::Result<()> {
-    write_atomically(
+    durable::write(
         &folder.join(APPLIED),
         &serde_json::to_vec_pretty(&pending.previous)?,
     )?;
     match pending.refused() {
-        Some(refused) => write_atomically(&folder.join(REJECTED), &serde_json::to_vec(&refused)?),
+        Some(refused) => durable::write(&folder.join(REJECTED), &serde_json::to_vec(&refused)?),
         None => Ok(()),
     }
 }
@@ -270,12 +270,12 @@ mod tests {
         });
         std::fs::write(&path, pending.to_string()).unwrap();
         std::fs::write(folder.path().join(APPLIED), policy("new").to_string()).unwrap();
-        let pending = state::read(&path).unwrap();
+        let pending = durable::read(&path).unwrap();
         (folder, path, pending)
     }
 
     fn kept(folder: &tempfile::TempDir, name: &str) -> Value {
-        state::read(&folder.path().join(name)).unwrap_or_default()
+        durable::read(&folder.path().join(name)).unwrap_or_default()
     }
 
     #[test]

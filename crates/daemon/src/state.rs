@@ -1,7 +1,7 @@
 //! The state directory: what has to be there after a crash. Each file is written whole or not at all.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::durable;
 use crate::last_good::LastGood;
 
 /// The folder, locked against a second daemon as long as it lives.
@@ -93,12 +94,12 @@ impl StateDir {
     ///
     /// When the disk refuses; then the file is as it was.
     pub fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
-        write_atomically(&self.path(name), &serde_json::to_vec_pretty(value)?)
+        durable::write(&self.path(name), &serde_json::to_vec_pretty(value)?)
     }
 
     /// Reads a value; `None` when there is none, or none that can be read, which is said.
     pub fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        read(&self.path(name))
+        durable::read(&self.path(name))
     }
 
     /// Removes a file. One that is not there is removed already.
@@ -122,45 +123,6 @@ impl StateDir {
             Err(error) => Err(error),
             Ok(()) => File::open(&self.folder)?.sync_all().map(|()| true),
         }
-    }
-}
-
-/// Reads a value; `None` when there is none, or none that can be read, which is said.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => {
-            tracing::warn!("{} cannot be read and is left out: {error}", path.display());
-            return None;
-        }
-    };
-    match serde_json::from_slice(&bytes) {
-        Ok(value) => Some(value),
-        Err(error) => {
-            tracing::warn!("{} is damaged and is left out: {error}", path.display());
-            None
-        }
-    }
-}
-
-/// Puts the bytes in place of the file, so that a crash leaves either the old or the new ones.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let mut file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    // The rename itself has to reach the disk too.
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
     }
 }
 

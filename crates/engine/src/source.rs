@@ -36,7 +36,7 @@ const NOBODY: [(u128, u128, NoSource); 8] = [
 
 /// The prefix that a detector bans for one source: the host for IPv4, the `/64` for IPv6, which is what one customer has
 /// at least (RFC 6177).
-pub(crate) fn source_prefix(address: IpAddr) -> IpNet {
+pub fn source_prefix(address: IpAddr) -> IpNet {
     match host_prefix(address) {
         IpNet::V6(v6) => {
             Ipv6Net::new(v6.addr(), 64).map_or(IpNet::V6(v6), |net| net.trunc().into())

@@ -1,46 +1,16 @@
 //! Promises in numbers: deciding allocates nothing, and strangers' packets cannot grow memory past its ceilings.
-#![allow(
-    clippy::unwrap_used,
-    unsafe_code,
-    reason = "inputs are constants; a counting allocator is unsafe by its trait"
-)]
+#![allow(clippy::unwrap_used, reason = "inputs are constants")]
 
 extern crate portcullis_engine as engine;
 
 mod common;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "../../wire/tests/counting/mod.rs"]
+mod counting;
 
 use common::*;
+use counting::{allocations, held};
 use engine::Verdict;
 use policy::{Action, Direction, Limits, Plan};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    static HELD: Cell<i64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is handed on to the system allocator unchanged; the counters are thread-local cells without allocation.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        HELD.set(HELD.get() + layout.size() as i64);
-        // SAFETY: the caller's contract is handed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.set(HELD.get() - layout.size() as i64);
-        // SAFETY: the caller's contract is handed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn deciding_allocates_nothing() {
@@ -53,11 +23,11 @@ fn deciding_allocates_nothing() {
     let data = tcp(CLIENT, 4_000, HOST, 80, ACK, 2, b"hello");
     assert_eq!(bench.verdict(Direction::In, &syn), Verdict::Allow);
     assert_eq!(bench.verdict(Direction::Out, &answer), Verdict::Allow);
-    let before = ALLOCATIONS.get();
+    let before = allocations();
     for _ in 0..1_000 {
         assert_eq!(bench.verdict(Direction::In, &data), Verdict::Allow);
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(allocations() - before, 0);
 }
 
 #[test]
@@ -86,9 +56,9 @@ fn random_sources_do_not_grow_memory() {
         }
     };
     flood(&mut bench, 0, 50_000);
-    let held = HELD.get();
+    let before = held();
     flood(&mut bench, 50_000, 200_000);
-    let growth = HELD.get() - held;
+    let growth = held() - before;
     assert!(
         growth < 256 * 1_024,
         "{growth} bytes more after 200,000 further sources"

@@ -4,6 +4,7 @@ pub mod capture;
 pub mod conntrack;
 pub mod datapath;
 pub mod fake;
+mod hook;
 pub mod interfaces;
 pub mod netlink;
 pub mod nflog;

@@ -102,4 +102,25 @@ impl NetlinkError {
             _ => None,
         }
     }
+
+    /// What was missing for a request to a part of netfilter, where that is why it failed.
+    #[must_use]
+    pub fn lack(&self) -> Option<Lack> {
+        match (self.errno()?, self) {
+            (libc::EPERM | libc::EACCES, _) => Some(Lack::Permission),
+            (libc::EPROTONOSUPPORT | libc::EOPNOTSUPP, _) => Some(Lack::Support),
+            // nfnetlink has no handler for the subsystem.
+            (libc::EINVAL, Self::Refused { .. }) => Some(Lack::Support),
+            _ => None,
+        }
+    }
+}
+
+/// What a request lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The process may not.
+    Permission,
+    /// The kernel cannot.
+    Support,
 }

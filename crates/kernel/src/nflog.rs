@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use message::{LogPacket, parse_log_message};
 
-use crate::netlink::{Builder, Messages, Netfilter, NetlinkError, ReceiveBatch, Socket};
+use crate::netlink::{Builder, Lack, Messages, Netfilter, NetlinkError, ReceiveBatch, Socket};
 use crate::probe;
 use crate::source::Losses;
 
@@ -100,17 +100,15 @@ impl Log {
     /// It is taken, or the process or the kernel cannot.
     pub fn open(settings: &Settings) -> Result<Log, LogError> {
         let group = settings.group;
-        let failed = |source: NetlinkError| match (source.errno(), &source) {
+        let failed = |source: NetlinkError| match (source.errno(), source.lack()) {
             // One code for both reasons.
             (Some(libc::EPERM), _) if probe::has_capability(probe::Capability::NetAdmin) => {
                 LogError::Taken { group }
             }
-            (Some(libc::EPERM | libc::EACCES), _) => LogError::NotPermitted,
             (Some(libc::EBUSY), _) => LogError::Taken { group },
-            (Some(libc::EPROTONOSUPPORT | libc::EOPNOTSUPP), _) => LogError::NoSupport,
-            // nfnetlink has no handler for the subsystem.
-            (Some(libc::EINVAL), NetlinkError::Refused { .. }) => LogError::NoSupport,
-            _ => LogError::Netlink { group, source },
+            (_, Some(Lack::Permission)) => LogError::NotPermitted,
+            (_, Some(Lack::Support)) => LogError::NoSupport,
+            (_, None) => LogError::Netlink { group, source },
         };
         let mut socket = Socket::open(libc::NETLINK_NETFILTER).map_err(failed)?;
         socket.receive_buffer(settings.buffer).map_err(failed)?;

@@ -19,7 +19,7 @@ pub use message::{QueuedPacket, parse_queue_message};
 pub use statistics::{QueueStatistics, parse_statistics, statistics};
 pub use verdict::Verdict;
 
-use crate::netlink::{Builder, Messages, Netfilter, NetlinkError, ReceiveBatch, Socket};
+use crate::netlink::{Builder, Lack, Messages, Netfilter, NetlinkError, ReceiveBatch, Socket};
 use verdict::Verdicts;
 
 /// How queues are opened.
@@ -134,12 +134,10 @@ impl Queue {
     /// # Errors
     /// It is taken, or the process or the kernel cannot.
     pub fn open(number: u16, settings: &Settings) -> Result<Queue, QueueError> {
-        let failed = |source: NetlinkError| match (source.errno(), &source) {
-            (Some(libc::EPERM | libc::EACCES), _) => QueueError::NotPermitted,
-            (Some(libc::EPROTONOSUPPORT | libc::EOPNOTSUPP), _) => QueueError::NoSupport,
-            // nfnetlink has no handler for the subsystem.
-            (Some(libc::EINVAL), NetlinkError::Refused { .. }) => QueueError::NoSupport,
-            _ => QueueError::Netlink { number, source },
+        let failed = |source: NetlinkError| match source.lack() {
+            Some(Lack::Permission) => QueueError::NotPermitted,
+            Some(Lack::Support) => QueueError::NoSupport,
+            None => QueueError::Netlink { number, source },
         };
         let mut socket = Socket::open(libc::NETLINK_NETFILTER).map_err(failed)?;
         socket.receive_buffer(settings.buffer).map_err(failed)?;

@@ -21,6 +21,7 @@ mod netns;
 mod process;
 mod tap;
 mod topology;
+mod web;
 
 pub use link::veth;
 pub use live_frames::LiveFrames;
@@ -28,3 +29,4 @@ pub use netns::{Netns, available};
 pub use process::{Guard, TIME_LIMIT};
 pub use tap::{Ears, Heard, Mouth, Tap, stay_on_one_processor};
 pub use topology::Topology;
+pub use web::Web;

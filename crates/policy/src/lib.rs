@@ -35,6 +35,7 @@ mod quantity;
 mod read;
 mod report;
 mod rules;
+mod service;
 mod toml;
 mod tree;
 
@@ -57,8 +58,8 @@ pub use policy::Policy;
 pub use port::PortSet;
 pub use protocol::Protocols;
 pub use settings::{
-    BanSettings, Blocked, Brute, Detect, Limits, LogSettings, PacketFlood, PayloadHits, Protect,
-    RateLimit, Reach, Response, Scan, SynFlood,
+    BanSettings, Blocked, Brute, Detect, Limits, LogSettings, Measure, PacketFlood, PayloadHits,
+    Protect, RateLimit, Reach, Response, Scan, SynFlood,
 };
 pub use time::Timestamp;
 pub use witness::Witness;

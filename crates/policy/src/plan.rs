@@ -77,6 +77,17 @@ pub enum Mode {
     Enforce,
 }
 
+impl Mode {
+    /// `observe`, `enforce`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
 /// What the kernel does with packets of content rules while the daemon is gone. Everything else stays as last applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnFailure {

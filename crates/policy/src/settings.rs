@@ -8,7 +8,7 @@ use crate::address::AddressSet;
 use crate::plan::SetId;
 
 pub use detect::{
-    Blocked, Brute, Detect, PacketFlood, PayloadHits, RateLimit, Response, Scan, SynFlood,
+    Blocked, Brute, Detect, Measure, PacketFlood, PayloadHits, RateLimit, Response, Scan, SynFlood,
 };
 
 mod detect;

@@ -1,43 +1,14 @@
 //! Parsing and every accessor allocate nothing.
-#![allow(
-    unsafe_code,
-    reason = "a counting allocator can only be written as an unsafe impl of GlobalAlloc"
-)]
 
+mod counting;
 mod every_accessor;
 mod every_name;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use counting::allocations;
 use etherparse::{Icmpv4Type, PacketBuilder, icmpv4};
 use every_accessor::every_accessor;
 use every_name::{every_dns_name, every_http_name, every_tls_name};
 use portcullis_wire::{Frame, Link, parse};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is handed to the system allocator as it came, so its contract is that of `System`. The counter is a
-// constant-initialised thread-local without destructor, so that counting neither allocates nor touches freed storage.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `alloc` above, so from the system allocator, with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 fn frames() -> Vec<Vec<u8>> {
     let ethernet = || PacketBuilder::ethernet2([2; 6], [4; 6]);
@@ -69,7 +40,7 @@ fn frames() -> Vec<Vec<u8>> {
 #[test]
 fn nothing_is_allocated() {
     let frames = frames();
-    let before = ALLOCATIONS.get();
+    let before = allocations();
     for frame in &frames {
         for link in Link::ALL {
             for kept in 0..frame.len() {
@@ -84,11 +55,11 @@ fn nothing_is_allocated() {
         every_tls_name(bytes);
         every_http_name(bytes);
     }
-    assert_eq!(ALLOCATIONS.get(), before);
+    assert_eq!(allocations(), before);
 
     // The counter counts, and the frames are what they are meant to be.
     drop(std::hint::black_box(vec![1u8]));
-    assert_eq!(ALLOCATIONS.get(), before + 1);
+    assert_eq!(allocations(), before + 1);
     let parsed = frames
         .iter()
         .map(|frame| parse(Link::Ethernet, frame, frame.len()));

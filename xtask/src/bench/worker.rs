@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use daemon::clock;
-use daemon::pump::judge::{Judge, answer};
+use daemon::pump::judge::{Judge, for_kernel};
 use engine::Setup;
 use kernel::nfqueue::{Batch, Queue, Settings};
 use lab::Netns;
@@ -105,7 +105,7 @@ fn serve(mut queue: Queue, mut judge: Judge, shared: &Shared) -> anyhow::Result<
                 shared.dropped.fetch_add(1, Ordering::Relaxed);
                 shared.reason.get_or_init(|| format!("{decision:?}"));
             }
-            answer(packet.mark, decision.verdict, decision.inspect)
+            for_kernel(packet.mark, decision.verdict, decision.inspect)
         })?;
         if advanced.elapsed() >= ADVANCE {
             advanced = Instant::now();

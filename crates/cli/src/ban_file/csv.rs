@@ -7,7 +7,7 @@ use daemon::api::{Ban, ImportedBan, Time};
 use policy::Timestamp;
 
 use super::{Bad, Found, Wish, open_ended};
-use crate::args::IpNetOrAddress;
+use crate::prefix::IpNetOrAddress;
 use crate::screen::visible_once;
 
 /// What we write, in this order.

@@ -6,7 +6,7 @@ use policy::AddressSet;
 use policy::list::{self, ListFormat};
 
 use super::{Bad, Found, Wish, open_ended};
-use crate::args::IpNetOrAddress;
+use crate::prefix::IpNetOrAddress;
 
 /// More than this is no list of bans.
 const MOST: usize = 1_000_000;

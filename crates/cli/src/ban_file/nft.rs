@@ -60,7 +60,7 @@ fn elements(stretch: Stretch) -> Vec<String> {
     };
     AddressSet::from_ranges([(stretch.first, stretch.last)])
         .prefixes()
-        .map(|prefix| format!("{}{timeout}", crate::args::IpNetOrAddress(prefix)))
+        .map(|prefix| format!("{}{timeout}", crate::prefix::IpNetOrAddress(prefix)))
         .collect()
 }
 

@@ -10,8 +10,8 @@ use daemon::api::{Ban, PlainBans};
 use daemon::record::escape::write_json;
 
 use super::{csv, nft};
-use crate::args::IpNetOrAddress;
 use crate::failure::Failure;
+use crate::prefix::IpNetOrAddress;
 
 /// How bans are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

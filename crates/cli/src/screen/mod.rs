@@ -2,11 +2,13 @@
 //! shown raw.
 
 mod duration;
+mod endpoint;
 mod moment;
 mod progress;
 mod table;
 
 pub(crate) use duration::{humane, humane_seconds, parse_duration};
+pub(crate) use endpoint::endpoint;
 pub(crate) use moment::{moment, plain_times};
 pub(crate) use progress::{bar, spinner};
 pub(crate) use table::{Cell, Table};

@@ -4,10 +4,11 @@ use daemon::api::{
     AllowQuery, AllowRequest, Allowed, Ban, BanRequest, Imported, UnbanQuery, Unbanned,
 };
 
-use crate::args::{self, Typed};
+use crate::args;
 use crate::ban_file::{self, FORMS, Lasts, Wish};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
+use crate::prefix::Typed;
 use crate::screen::{
     Cell, Screen, Table, Tone, humane_seconds, moment, several, spinner, visible, warn,
     warn_if_observing,
@@ -101,7 +102,7 @@ pub(super) fn bans(
 }
 
 fn export(daemon: &Client, asked: &args::Export, screen: &mut Screen) -> Result<Exit, Failure> {
-    let bans: Vec<Ban> = daemon.get("bans/export")?;
+    let bans: Vec<Ban> = daemon.get("bans")?;
     let bytes = ban_file::write(&bans, asked.format)?;
     match &asked.output {
         Some(path) => ban_file::replace(path, &bytes)?,
@@ -280,7 +281,8 @@ pub(super) fn allow(
             let mut table = Table::new(&["never banned", "since", ""]);
             for entry in &list {
                 table.row([
-                    Cell::new(args::IpNetOrAddress(entry.prefix).to_string()).tone(Tone::Good),
+                    Cell::new(crate::prefix::IpNetOrAddress(entry.prefix).to_string())
+                        .tone(Tone::Good),
                     Cell::new(moment(entry.since)),
                     Cell::new(if entry.persist {
                         ""
@@ -296,5 +298,5 @@ pub(super) fn allow(
 }
 
 fn short(ban: &Ban) -> String {
-    visible(&args::IpNetOrAddress(ban.prefix).to_string())
+    visible(&crate::prefix::IpNetOrAddress(ban.prefix).to_string())
 }

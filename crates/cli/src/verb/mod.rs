@@ -20,8 +20,6 @@ use std::process::ExitCode;
 
 use daemon::api::DEFAULT_SOCKET;
 
-pub(crate) use show::endpoint;
-
 use crate::args::{Arguments, Dns, Verb};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};

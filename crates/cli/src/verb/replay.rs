@@ -19,9 +19,10 @@ use kernel::source::{Captured, Losses, Source, SourceError};
 use policy::{AddressSet, Detect, Direction, Plan};
 
 use super::ends::Ends;
-use crate::args::{self, IpNetOrAddress};
+use crate::args;
 use crate::eve;
 use crate::failure::{Exit, Failure};
+use crate::prefix::IpNetOrAddress;
 use crate::screen::{Cell as Field, Screen, Table, Tone, bar, humane, warn};
 use crate::source;
 

@@ -5,7 +5,7 @@ use daemon::api::{Flow, FlowQuery, Rule, Set, SetAddresses, Stats, StatsQuery, T
 use crate::args;
 use crate::client::{Client, percent};
 use crate::failure::{Exit, Failure};
-use crate::screen::{Cell, Screen, Table, Tone, humane, moment, warn_if_observing};
+use crate::screen::{Cell, Screen, Table, Tone, endpoint, humane, moment, warn_if_observing};
 
 /// The rules in order.
 pub(super) fn rules(
@@ -166,15 +166,6 @@ pub(super) fn flows(
         screen.line(screen.paint(Tone::Faint, line))?;
     }
     Ok(Exit::Done)
-}
-
-/// `192.0.2.1:22`, `[2001:db8::1]:22`, or the address alone.
-pub(crate) fn endpoint(address: &str, port: Option<u16>) -> String {
-    match port {
-        Some(port) if address.contains(':') => format!("[{address}]:{port}"),
-        Some(port) => format!("{address}:{port}"),
-        None => address.to_owned(),
-    }
 }
 
 /// Counters: since the begin, by minute, and who was denied most.

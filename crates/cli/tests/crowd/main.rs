@@ -8,15 +8,13 @@ mod common;
 #[path = "../live/firewall.rs"]
 mod firewall;
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use firewall::{Firewall, eventually};
-use lab::{LiveFrames, Netns, Topology};
+use lab::{LiveFrames, Netns, Topology, Web};
 
 /// One flood at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -25,7 +23,7 @@ const WEB: u16 = 9_090;
 /// What the daemon may hold, in KiB.
 const RESIDENT: u64 = 96 * 1_024;
 
-/// Namespaces in which the server sends what it has for strangers to the client, and a web server.
+/// Namespaces in which the server sends what it has for strangers to the client.
 struct Stage {
     net: Topology,
     stop: AtomicBool,
@@ -49,22 +47,6 @@ impl Stage {
         }
     }
 
-    /// Answers requests until the end.
-    fn serve(&self, listener: &TcpListener) {
-        listener.set_nonblocking(true).unwrap();
-        while !self.stop.load(Ordering::Relaxed) {
-            let Ok((mut stream, _)) = listener.accept() else {
-                std::thread::sleep(Duration::from_millis(2));
-                continue;
-            };
-            // A client that is gone is no matter.
-            let _ = stream.set_nonblocking(false);
-            let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
-            let _ = stream.read(&mut [0; 1_024]);
-            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nfine");
-        }
-    }
-
     /// An Ethernet frame from the attacker to the server.
     fn frame(
         &self,
@@ -85,12 +67,9 @@ impl Stage {
         offend: impl FnOnce() -> Option<lab::Guard>,
     ) {
         let frames = LiveFrames::new(&self.net.attacker, "s0", frame).unwrap();
-        let listener = (self.net.server)
-            .enter(|| TcpListener::bind(SocketAddr::from(([0_u16; 8], WEB))).unwrap())
-            .unwrap();
+        let _web = Web::start(&self.net.server, WEB).unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(|| self.serve(&listener));
-            // Ends the others, whatever becomes of this.
+            // Ends the flood, whatever becomes of this.
             let _end = End(&self.stop);
             self.curl("before");
             let flooding = scope.spawn(|| {
@@ -123,7 +102,7 @@ impl Stage {
     fn curl(&self, when: &str) {
         let url = format!("http://10.77.1.1:{WEB}/");
         let page = self.net.client.run("curl", &["-sS", "-m", "10", &url]);
-        assert_eq!(page.unwrap(), "fine", "{when} the flood");
+        assert_eq!(page.unwrap(), Web::PAGE, "{when} the flood");
     }
 }
 

@@ -112,14 +112,6 @@ pub struct Unbanned {
     pub still: Vec<Ban>,
 }
 
-/// How to export.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ExportQuery {
-    /// [`PlainBans`] instead of whole bans.
-    #[serde(default)]
-    pub plain: bool,
-}
-
 /// The plain form of a ban list, as older tools keep it (`banned_ips.json`): address → when the ban began, in seconds since
 /// the Unix epoch.
 pub type PlainBans = BTreeMap<String, f64>;
@@ -128,7 +120,7 @@ pub type PlainBans = BTreeMap<String, f64>;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum BanImport {
-    /// As `bans --json` and `bans export` write them. Only `prefix` is needed in each.
+    /// As `GET bans` gives them. Only `prefix` is needed in each.
     Full(Vec<ImportedBan>),
     /// Address → begin; each lasts as long as the policy's default from its begin on.
     Plain(PlainBans),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ban, Time};
+use super::{Ban, Time, Totals};
 
 /// Which events.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -126,75 +126,6 @@ pub struct Stats {
     /// `observe` or `enforce`: while observing, what counts as dropped would have been.
     #[serde(default)]
     pub mode: String,
-}
-
-/// Sums since the begin: also the last line of `replay --json`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
-    /// Packets seen.
-    pub packets: u64,
-    /// Bytes of the frames on the wire.
-    pub bytes: u64,
-    /// Packets that passed.
-    pub allowed: u64,
-    /// Packets dropped, or that would have been.
-    pub dropped: u64,
-    /// Packets rejected, or that would have been.
-    pub rejected: u64,
-    /// Broken or impossible packets.
-    pub anomalies: u64,
-    /// Flows begun.
-    pub flows: u64,
-    /// Alerts.
-    pub alerts: u64,
-    /// Bans made.
-    pub bans: u64,
-    /// Questions to name servers that `[dns]` looked at; left out when there were none, as the next.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub dns_questions: u64,
-    /// And those of them that asked for a blocked name.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub dns_blocked: u64,
-}
-
-/// By reference, as serde asks.
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde hands over a reference"
-)]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
-impl From<engine::Totals> for Totals {
-    fn from(totals: engine::Totals) -> Self {
-        let engine::Totals {
-            packets,
-            bytes,
-            allowed,
-            dropped,
-            rejected,
-            anomalies,
-            flows,
-            alerts,
-            bans,
-            dns_questions,
-            dns_blocked,
-        } = totals;
-        Self {
-            packets,
-            bytes,
-            allowed,
-            dropped,
-            rejected,
-            anomalies,
-            flows,
-            alerts,
-            bans,
-            dns_questions,
-            dns_blocked,
-        }
-    }
 }
 
 /// The counters of one minute.

@@ -16,7 +16,6 @@
 //! | `GET bans` | | `[`[`Ban`]`]` |
 //! | `POST bans` | [`BanRequest`] | [`Ban`] |
 //! | `DELETE bans` | query [`UnbanQuery`] | [`Unbanned`] |
-//! | `GET bans/export` | query [`ExportQuery`] | `[`[`Ban`]`]` or [`PlainBans`] |
 //! | `POST bans/import` | [`BanImport`] | [`Imported`] |
 //! | `GET allow` | | `[`[`Allowed`]`]` |
 //! | `POST allow` | [`AllowRequest`] | [`Allowed`] |
@@ -42,15 +41,16 @@ mod policy;
 mod status;
 mod test;
 mod time;
+mod totals;
 
 pub use ban::{
-    AllowQuery, AllowRequest, Allowed, Ban, BanImport, BanRequest, Evidence, ExportQuery, Imported,
-    ImportedBan, NotImported, PlainBans, UnbanQuery, Unbanned,
+    AllowQuery, AllowRequest, Allowed, Ban, BanImport, BanRequest, Evidence, Imported, ImportedBan,
+    NotImported, PlainBans, UnbanQuery, Unbanned,
 };
 pub use dns::{DnsTestRequest, DnsTestResult};
 pub use event::{
-    BanHistory, Decided, EventQuery, Flow, FlowQuery, Minute, Stats, StatsQuery, Totals, Why,
-    WhyCount, WhyFeed,
+    BanHistory, Decided, EventQuery, Flow, FlowQuery, Minute, Stats, StatsQuery, Why, WhyCount,
+    WhyFeed,
 };
 pub use policy::{
     Applied, ApplyRequest, Finding, Flushed, Format, PolicyText, PolicyVersion, Rule, Set,
@@ -62,6 +62,7 @@ pub use status::{
 };
 pub use test::{TestPacket, TestRequest, TestResult};
 pub use time::Time;
+pub use totals::Totals;
 
 use serde::{Deserialize, Serialize};
 

@@ -8,21 +8,15 @@ use std::time::Duration;
 use ipnet::IpNet;
 use kernel::datapath::{Apply, Datapath, DatapathError};
 use policy::{AddressSet, Mode, Plan, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use super::hold::{Before, Hold, HoldError};
+use super::saved::{APPLIED, PREVIOUS, Saved};
 use super::{Guard, InForce};
-use crate::api::{self, Format};
+use crate::api;
 use crate::candidate::{Candidate, Source};
 use crate::record::NoticeKind;
-use crate::state::StateDir;
+use crate::sessions;
 use crate::store::PolicyEntry;
-use crate::{clock, sessions};
-
-/// The policy in force, in the state directory.
-pub(crate) const APPLIED: &str = "applied.json";
-/// The one before.
-pub(crate) const PREVIOUS: &str = "previous.json";
 
 /// How a policy came into force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,49 +112,6 @@ pub enum ApplyError {
     Hold(#[from] HoldError),
 }
 
-/// A policy as the state directory keeps it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Saved {
-    pub(crate) source: Source,
-    pub(crate) format: Format,
-    pub(crate) text: String,
-    pub(crate) digest: String,
-    /// See [`Candidate::texts`].
-    #[serde(default)]
-    pub(crate) texts: String,
-}
-
-impl Saved {
-    /// Whether it is of the same file.
-    pub(crate) fn is_for(&self, source: &Source) -> bool {
-        self.source.clone().again() == source.clone().again()
-    }
-
-    /// The policy as it was, whatever its file says now.
-    pub(crate) fn as_it_was(&self) -> Source {
-        match &self.source {
-            Source::File(path) | Source::Kept { path, .. } => Source::Kept {
-                path: path.clone(),
-                format: self.format,
-                text: self.text.clone(),
-            },
-            source => source.clone(),
-        }
-    }
-}
-
-impl From<&Candidate> for Saved {
-    fn from(candidate: &Candidate) -> Self {
-        Self {
-            source: candidate.source.clone(),
-            format: candidate.format,
-            text: candidate.text.clone(),
-            digest: candidate.digest.clone(),
-            texts: candidate.texts.clone(),
-        }
-    }
-}
-
 /// The plan as it is here: with the mode that holds, and with the runtime allow list among the protected.
 pub(super) fn effective(
     plan: &Plan,
@@ -245,8 +196,8 @@ impl Guard {
         } else if mode != candidate.plan.mode {
             warnings.push(format!(
                 "the policy says {}, the daemon was started to {}",
-                mode_name(candidate.plan.mode),
-                mode_name(mode)
+                candidate.plan.mode.name(),
+                mode.name()
             ));
         }
         warnings.extend(self.sessions_cut(&plan, mode, asked, now)?);
@@ -494,7 +445,7 @@ impl Guard {
             "policy {} ({}) is in force, {rules}, mode {} ({})",
             candidate.source.name(),
             candidate.digest,
-            mode_name(plan.mode),
+            plan.mode.name(),
             by.name()
         );
         let fresh = InForce {
@@ -542,7 +493,7 @@ impl Guard {
 
     fn applied(&self, warnings: Vec<String>, asked: Asked) -> api::Applied {
         let name = self.in_force.candidate.source.name();
-        let mode = mode_name(self.mode());
+        let mode = self.mode().name();
         let message = match asked.confirm {
             Some(limit) => format!(
                 "{name} is in force ({mode}) for {} s; `portcullis confirm` keeps it",
@@ -550,13 +501,13 @@ impl Guard {
             ),
             None => format!("{name} is in force ({mode})"),
         };
-        self.answer(&message, warnings)
+        self.outcome(&message, warnings)
     }
 
-    pub(super) fn answer(&self, message: &str, warnings: Vec<String>) -> api::Applied {
+    pub(super) fn outcome(&self, message: &str, warnings: Vec<String>) -> api::Applied {
         api::Applied {
             message: message.to_owned(),
-            mode: mode_name(self.mode()).to_owned(),
+            mode: self.mode().name().to_owned(),
             source: self.in_force.candidate.source.name(),
             digest: self.in_force.candidate.digest.clone(),
             rules: self.in_force.candidate.plan.rules.len(),
@@ -584,7 +535,7 @@ impl Guard {
 
     /// `observe` or `enforce`: whether anything is blocked now.
     pub fn mode_now(&self) -> &'static str {
-        mode_name(self.mode())
+        self.mode().name()
     }
 
     /// Where the policy in force is read from.
@@ -605,46 +556,9 @@ impl Guard {
         let default = self.in_force.plan.default;
         [default.inbound, default.outbound, default.forward]
     }
-
-    pub(super) fn save(&self, name: &str, value: &impl Serialize) {
-        if let Err(error) = self.state.write(name, value) {
-            self.notice(
-                NoticeKind::Daemon,
-                format!("{name} cannot be kept for the next start: {error}"),
-            );
-        }
-    }
-
-    pub(super) fn forget(&self, name: &str) {
-        if let Err(error) = self.state.remove(name) {
-            tracing::warn!("{name} cannot be removed: {error}");
-        }
-    }
 }
 
 /// Whether anything of ours is in the kernel. What cannot be asked may be there.
 fn holds_rules(datapath: &mut dyn Datapath) -> bool {
     !matches!(datapath.bans(), Err(DatapathError::NotApplied))
-}
-
-/// What was in force before the policy that a daemon begins with, as the last one left it.
-pub(super) fn before_start(state: &StateDir, begins: &Candidate) -> Option<Candidate> {
-    let other = |saved: &Saved| saved.digest != begins.digest;
-    let last = state.read::<Saved>(APPLIED).filter(other);
-    let saved = last.or_else(|| state.read::<Saved>(PREVIOUS).filter(other))?;
-    match Candidate::load_with(&saved.as_it_was(), clock::now(), &state.lists()) {
-        Ok(candidate) => Some(candidate),
-        Err(invalid) => {
-            tracing::warn!("the policy before this one is not there to go back to: {invalid}");
-            None
-        }
-    }
-}
-
-/// `observe` or `enforce`.
-pub(crate) const fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Observe => "observe",
-        Mode::Enforce => "enforce",
-    }
 }

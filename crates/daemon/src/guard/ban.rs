@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use engine::source::source_prefix;
 use engine::{Ban, BanOrigin, BanRefused, Event, EventBody};
 use ipnet::IpNet;
 use kernel::datapath::DatapathError;
@@ -162,22 +163,13 @@ pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, BanError> {
     Ok(prefix.trunc())
 }
 
-/// What a detector bans for an address: itself, or the `/64` of an IPv6 address; a prefix is itself.
-fn source_prefix(prefix: IpNet) -> IpNet {
-    match prefix {
-        IpNet::V6(v6) if v6.prefix_len() == 128 => {
-            ipnet::Ipv6Net::new(v6.addr(), 64).map_or(prefix, |net| IpNet::V6(net.trunc()))
-        }
-        IpNet::V4(_) | IpNet::V6(_) => prefix,
-    }
-}
-
 /// The ban that is for `wanted` alone, of those that cover it: a wider one is not lifted for one of those that it is for.
 fn own_ban(wanted: IpNet, covering: &[IpNet]) -> Result<IpNet, BanError> {
     let narrowest = covering.iter().copied().max_by_key(IpNet::prefix_len);
     match narrowest {
         // An IPv6 address is banned by its subnet: that is the ban of this source alone.
-        Some(own) if own == wanted || own == source_prefix(wanted) => Ok(own),
+        Some(own) if own == wanted => Ok(own),
+        Some(own) if !is_wide(&wanted) && own == source_prefix(wanted.addr()) => Ok(own),
         Some(cover) => Err(BanError::Covered {
             prefix: short(wanted),
             cover: short(cover),

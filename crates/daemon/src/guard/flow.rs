@@ -131,18 +131,29 @@ impl Guard {
         began: Option<Timestamp>,
         now: Timestamp,
     ) {
-        let direction = self.way(&tracked.tuple);
         self.engine.observe_flow_end(&TrackedEnd {
-            tuple: tracked.tuple,
-            direction,
             began,
-            ended: now,
-            by_syn: begin.map(|begin| begin.by_syn),
             icmp: tracked.icmp,
             answered: tracked.answered,
             completed: tracked.completed,
             was_reset: tracked.tcp_state == Some("CLOSE"),
+            ..self.failed(tracked.tuple, begin, now)
         });
+    }
+
+    /// The end of a flow that nobody answered.
+    fn failed(&self, tuple: FiveTuple, begin: Option<Begin>, now: Timestamp) -> TrackedEnd {
+        TrackedEnd {
+            tuple,
+            direction: self.way(&tuple),
+            began: begin.map(|begin| begin.at),
+            ended: now,
+            by_syn: begin.map(|begin| begin.by_syn),
+            icmp: None,
+            answered: false,
+            completed: false,
+            was_reset: false,
+        }
     }
 
     /// An ICMP error on its way out refuses what a flow asked for: its source has failed now, not when the kernel forgets the
@@ -164,15 +175,8 @@ impl Guard {
         };
         if let Some(begin) = self.seen.close(&tuple) {
             self.engine.observe_flow_end(&TrackedEnd {
-                tuple,
-                direction: self.way(&tuple),
-                began: Some(begin.at),
-                ended: now,
-                by_syn: Some(begin.by_syn),
                 icmp: quoted.icmp,
-                answered: false,
-                completed: false,
-                was_reset: false,
+                ..self.failed(tuple, Some(begin), now)
             });
         }
     }

@@ -24,7 +24,7 @@ impl Guard {
         self.hold = None;
         self.notice(NoticeKind::Policy, "the policy is confirmed and stays");
         let warnings = self.next_start().into_iter().collect();
-        Ok(self.answer("the policy is confirmed and stays", warnings))
+        Ok(self.outcome("the policy is confirmed and stays", warnings))
     }
 
     /// Says that the next start takes another file than the one in force, unless that says the same already.
@@ -125,7 +125,7 @@ impl Guard {
         )];
         warnings.extend(self.pump.switch(mode));
         warnings.extend(self.adopt(before.candidate, plan, By::Rollback, now));
-        Ok(self.answer("the policy before is in force again", warnings))
+        Ok(self.outcome("the policy before is in force again", warnings))
     }
 
     /// The policy that waited stays: from now on a rollback goes to the one before it.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use kernel::datapath::Snapshot;
 use serde::{Deserialize, Serialize};
 
-use super::apply::Saved;
 use super::rolled_back::RolledBack;
+use super::saved::Saved;
 use crate::api;
 use crate::candidate::Candidate;
 use crate::clock;

@@ -2,7 +2,6 @@
 //! through one bounded channel, so that no lock is held while a packet waits and no two orders cross.
 
 mod address;
-mod answer;
 mod apply;
 mod ban;
 mod drift;
@@ -12,15 +11,15 @@ mod hold;
 mod import;
 mod in_force;
 mod lists;
+mod look_up;
 mod packet;
 mod reconcile;
 mod rolled_back;
+mod saved;
 mod seen;
 mod standing;
 mod status;
 
-pub use answer::{AnswerError, Standing, probe, result};
-pub(crate) use apply::{APPLIED, Saved, mode_name};
 pub use apply::{ApplyError, Asked, By};
 pub use ban::BanError;
 pub(crate) use ban::parse_prefix;
@@ -29,9 +28,11 @@ pub(crate) use hold::{
     left_behind,
 };
 pub use hold::{Hold, HoldError, Revert};
+pub use look_up::{LookUpError, Standing, probe, result};
 pub use packet::Batch;
 pub(crate) use packet::How;
 pub(crate) use rolled_back::{REJECTED, RolledBack};
+pub(crate) use saved::{APPLIED, Saved};
 pub(crate) use standing::feed_text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -251,7 +252,7 @@ impl Guard {
             Ok(datapath) => (Some(datapath), None),
             Err(why) => (None, Some(why)),
         };
-        let previous = apply::before_start(&state, &candidate);
+        let previous = saved::before_start(&state, &candidate);
         let plan = apply::effective(&candidate.plan, Mode::Observe, &allowed);
         let mut engine = Engine::new(EngineSetup {
             plan: Arc::clone(&plan),

@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::apply::{ApplyError, Saved};
+use super::apply::ApplyError;
 use super::hold::Pending;
+use super::saved::Saved;
 use super::{By, Guard};
 use crate::candidate::{Candidate, Source};
 use crate::record::NoticeKind;

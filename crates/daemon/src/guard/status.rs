@@ -7,7 +7,6 @@ use kernel::tag::Cause;
 use policy::{Action, DefaultAction, Plan, Response, RuleId, Timestamp};
 
 use super::Guard;
-use super::apply::mode_name;
 use crate::api::{self, Totals};
 use crate::record::Sums;
 
@@ -40,7 +39,7 @@ impl Counts {
         }
         // An error says that somebody took the counters away: then they are lost.
         if let Ok(counters) = datapath.counters() {
-            add(&mut self.kernel, &totals_of(&counters, plan));
+            self.kernel += totals_of(&counters, plan);
             for rule in &plan.rules {
                 *self.rules.entry(rule.id).or_default() +=
                     counters.of(Cause::Rule(rule.id)).packets;
@@ -122,66 +121,18 @@ fn totals_of(counters: &Counters, plan: &Plan) -> Totals {
     totals
 }
 
-fn add(sum: &mut Totals, more: &Totals) {
-    for (field, more) in fields(sum).into_iter().zip(values(more)) {
-        *field = field.saturating_add(more);
-    }
-}
-
-fn minus(now: &Totals, before: &Totals) -> Totals {
-    let mut rest = *now;
-    for (field, before) in fields(&mut rest).into_iter().zip(values(before)) {
-        *field = field.saturating_sub(before);
-    }
-    rest
-}
-
-fn fields(totals: &mut Totals) -> [&mut u64; 11] {
-    let Totals {
-        packets,
-        bytes,
-        allowed,
-        dropped,
-        rejected,
-        anomalies,
-        flows,
-        alerts,
-        bans,
-        dns_questions,
-        dns_blocked,
-    } = totals;
-    [
-        packets,
-        bytes,
-        allowed,
-        dropped,
-        rejected,
-        anomalies,
-        flows,
-        alerts,
-        bans,
-        dns_questions,
-        dns_blocked,
-    ]
-}
-
-fn values(totals: &Totals) -> [u64; 11] {
-    let mut copy = *totals;
-    fields(&mut copy).map(|field| *field)
-}
-
 impl Guard {
     /// Sums since the daemon began. What the kernel decides it counts; the rest the engine counts.
     pub fn totals(&mut self) -> Totals {
         let engine = Totals::from(*self.engine.totals());
         let mut totals = self.counts.kernel;
-        add(&mut totals, &self.counts.judged);
+        totals += self.counts.judged;
         if !self.enforcing {
-            add(&mut totals, &minus(&engine, &self.counts.judging_since));
+            totals += engine.since(&self.counts.judging_since);
         } else if let Some(datapath) = &mut self.datapath {
             // An error shows as drift; the sums then stand still until it is put back.
             if let Ok(counters) = datapath.counters() {
-                add(&mut totals, &totals_of(&counters, &self.in_force.plan));
+                totals += totals_of(&counters, &self.in_force.plan);
             }
         }
         let inspected = self.pump.inspected();
@@ -204,8 +155,7 @@ impl Guard {
     pub(super) fn change_judge(&mut self, enforcing: bool) {
         let engine = Totals::from(*self.engine.totals());
         if enforcing {
-            let judged = minus(&engine, &self.counts.judging_since);
-            add(&mut self.counts.judged, &judged);
+            self.counts.judged += engine.since(&self.counts.judging_since);
         } else {
             self.counts.judging_since = engine;
         }
@@ -231,7 +181,7 @@ impl Guard {
     /// Brings the counters of this minute up to date.
     pub(super) fn count(&mut self, now: Timestamp) {
         let totals = self.totals();
-        let fresh = minus(&totals, &self.counts.stored);
+        let fresh = totals.since(&self.counts.stored);
         if fresh != Totals::default() {
             self.store.minute(now, fresh);
         }
@@ -295,7 +245,7 @@ impl Guard {
         api::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            mode: mode_name(self.mode()).to_owned(),
+            mode: self.mode().name().to_owned(),
             backends: self.backends(),
             policy: api::PolicyStatus {
                 source: candidate.source.name(),

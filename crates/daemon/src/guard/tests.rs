@@ -4,14 +4,16 @@
 use std::time::Duration;
 
 use engine::{BanOrigin, Detector, EventBody};
-use kernel::datapath::{Count, Counters, Drift};
+use kernel::datapath::{Counters, Drift};
 use kernel::fake::FakeDatapath;
 use kernel::tag::{Cause, LogTag, Outcome};
-use policy::{LogSettings, RuleId};
+use policy::LogSettings;
 use wire::Link;
 
 mod bans;
+mod counters;
 mod hold;
+mod imports;
 mod kernel_bans;
 mod lists;
 
@@ -394,77 +396,6 @@ fn tampering_is_put_back_and_told_once() {
 }
 
 #[test]
-fn lifting_a_wide_ban_leaves_the_narrow_ones() {
-    let mut stage = started(ENFORCE);
-    for prefix in [
-        "203.0.113.0/24",
-        "203.0.113.128/25",
-        "203.0.0.0/16",
-        "203.0.113.7",
-        "198.51.100.0/24",
-    ] {
-        stage.guard.ban(&by_hand(prefix, 600)).unwrap();
-    }
-    let query = UnbanQuery {
-        prefix: Some("203.0.113.0/24".to_owned()),
-        all: false,
-    };
-    assert_eq!(stage.guard.unban(&query).unwrap().lifted.len(), 1);
-    // Both that overlap are put in anew; the single address and the stranger are not touched.
-    let operations = stage.kernel.operations();
-    assert_eq!(
-        operations[operations.len() - 2..],
-        ["unban 203.0.113.0/24", "bans_many 2"]
-    );
-    // A network is not let in for one of its addresses.
-    let query = UnbanQuery {
-        prefix: Some("203.0.113.200".to_owned()),
-        all: false,
-    };
-    let error = stage.guard.unban(&query).unwrap_err().to_string();
-    assert!(
-        error.contains("`portcullis unban 203.0.113.128/25`")
-            && error.contains("`portcullis allow 203.0.113.200`"),
-        "{error}"
-    );
-    let query = UnbanQuery {
-        prefix: None,
-        all: true,
-    };
-    assert_eq!(stage.guard.unban(&query).unwrap().lifted.len(), 4);
-    assert!(!stage.kernel.dump().contains("\nban "));
-    // An IPv6 address stands for what it is banned by.
-    stage.guard.ban(&by_hand("2001:db8:0:7::/64", 600)).unwrap();
-    let query = UnbanQuery {
-        prefix: Some("2001:db8:0:7::1".to_owned()),
-        all: false,
-    };
-    assert_eq!(stage.guard.unban(&query).unwrap().lifted.len(), 1);
-}
-
-#[test]
-fn a_set_clock_does_not_change_what_is_left_of_a_ban() {
-    let mut stage = started(ENFORCE);
-    stage.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();
-    stage.guard.ban(&by_hand("203.0.113.8", 0)).unwrap();
-    let now = clock::now();
-    let hour = Duration::from_secs(3_600);
-    stage.guard.shift_bans(Step::Forward(hour), now.after(hour));
-    let shifted: Vec<_> = stage
-        .guard
-        .engine
-        .bans()
-        .map(|ban| ban.remaining(now.after(hour)))
-        .collect();
-    assert!(shifted.contains(&None));
-    let left = shifted.iter().flatten().next().unwrap();
-    assert!(
-        (Duration::from_secs(598)..=Duration::from_secs(600)).contains(left),
-        "{left:?}"
-    );
-}
-
-#[test]
 fn new_addresses_lift_bans_and_reach_the_kernel() {
     let mut stage = started(ENFORCE);
     stage.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();
@@ -488,60 +419,6 @@ fn new_addresses_lift_bans_and_reach_the_kernel() {
     );
 }
 
-#[test]
-fn counters_go_on_over_transactions() {
-    let mut stage = started(ENFORCE);
-    let mut counters = Counters::default();
-    let count = |packets| Count {
-        packets,
-        bytes: packets * 100,
-    };
-    counters.causes.insert(Cause::Rule(RuleId(0)), count(7));
-    counters
-        .causes
-        .insert(Cause::Default(policy::Direction::In), count(5));
-    counters.causes.insert(Cause::Banned, count(3));
-    stage.kernel.set_counters(counters);
-    let totals = stage.guard.status().totals;
-    assert_eq!(
-        (totals.packets, totals.bytes, totals.allowed, totals.dropped),
-        (15, 1_500, 7, 8)
-    );
-    stage.guard.apply(candidate(ENFORCE), asked(None)).unwrap();
-    stage.kernel.set_counters(Counters::default());
-    assert_eq!(
-        stage.guard.status().totals.packets,
-        15,
-        "what the transaction forgot is kept"
-    );
-    assert_eq!(stage.guard.rules()[0].hits, 7, "the same policy again");
-    stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
-    assert_eq!(stage.guard.rules()[0].hits, 0, "another policy's rule");
-}
-
-/// All SYNs together over the threshold: told, and nothing dropped for it (decision 0016).
-#[test]
-fn a_flood_from_everywhere_is_counted_by_what_decides_about_its_packets() {
-    let mut stage = started("mode = \"enforce\"\n[default]\ninbound = \"allow\"\n");
-    let count = Count {
-        packets: 1_000,
-        bytes: 60_000,
-    };
-    let decided = Cause::Default(policy::Direction::In);
-    let counters = Counters {
-        causes: [(Cause::SynFloodOfAll, count), (decided, count)]
-            .into_iter()
-            .collect(),
-        ..Counters::default()
-    };
-    stage.kernel.set_counters(counters);
-    let totals = stage.guard.status().totals;
-    assert_eq!(
-        (totals.packets, totals.allowed, totals.dropped),
-        (1_000, 1_000, 0)
-    );
-}
-
 /// What is asked while the wall clock was set and nobody noticed yet is answered by the clock that bans are kept by.
 #[test]
 fn one_clock_for_everything_that_the_guard_says() {
@@ -558,58 +435,6 @@ fn one_clock_for_everything_that_the_guard_says() {
     let applied = stage.guard.status().policy.applied.0;
     assert!(applied.after(day / 2) < before, "{applied}");
     assert_eq!(stage.guard.bans().len(), 1);
-}
-
-#[test]
-fn imports_say_what_became_of_each() {
-    let mut stage = started(ENFORCE);
-    let import: BanImport = serde_json::from_str(
-        r#"[{"prefix": "203.0.113.1"}, {"prefix": "203.0.113.2", "since": "2026-01-01T00:00:00Z", "expires": null},
-            {"prefix": "203.0.113.3", "expires": "2020-01-01T00:00:00Z"}, {"prefix": "192.0.2.1"}, {"prefix": "x"}]"#,
-    )
-    .unwrap();
-    let outcome = stage.guard.import_bans(&import);
-    assert_eq!(
-        (outcome.added, outcome.expired, outcome.refused_count),
-        (2, 1, 2)
-    );
-    let bans = stage.guard.bans();
-    assert_eq!(bans.len(), 2);
-    assert!(
-        (599..=600).contains(&bans[0].remaining_s.unwrap()),
-        "the policy's default"
-    );
-    assert_eq!(bans[1].expires, None, "as it was exported");
-    assert_eq!(stage.guard.totals().bans, 2);
-    assert!(stage.store.flush(Duration::from_secs(10)));
-}
-
-#[test]
-fn an_import_makes_no_ban_shorter_and_forgets_nothing() {
-    let mut stage = started(ENFORCE);
-    let mut by_name = by_hand("203.0.113.7", 3_600);
-    by_name.reason = Some("scan".to_owned());
-    stage.guard.ban(&by_name).unwrap();
-    let outcome = |stage: &mut Stage, text: &str| {
-        let import: BanImport = serde_json::from_str(text).unwrap();
-        let outcome = stage.guard.import_bans(&import);
-        (outcome.added, outcome.unchanged)
-    };
-    assert_eq!(
-        outcome(&mut stage, r#"[{"prefix": "203.0.113.7"}]"#),
-        (0, 1),
-        "the policy's ten minutes are less"
-    );
-    let forever = r#"[{"prefix": "203.0.113.7", "since": "2026-01-01T00:00:00Z"},
-        {"prefix": "203.0.113.8", "reason": "a\\nb"}, {"prefix": "203.0.113.9", "reason": "a\u001b[2J"}]"#;
-    assert_eq!(outcome(&mut stage, forever), (3, 0));
-    let bans = stage.guard.bans();
-    let shown: Vec<_> = bans
-        .iter()
-        .map(|ban| (ban.expires.is_none(), ban.reason.as_str()))
-        .collect();
-    let expected = [(true, "scan"), (false, "a\\nb"), (false, "a\\u{1b}[2J")];
-    assert_eq!(shown, expected);
 }
 
 #[test]

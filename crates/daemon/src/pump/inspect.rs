@@ -17,8 +17,8 @@ use kernel::nfqueue::{self, Queue, QueueError};
 use kernel::reply::Replier;
 use policy::{AddressSet, Plan};
 
-use super::answer::Answer;
-use super::judge::{Judge, answer};
+use super::judge::{Judge, for_kernel};
+use super::stand_in::StandIn;
 use super::{WAIT, lock};
 use crate::addresses::Discovered;
 use crate::api;
@@ -283,7 +283,7 @@ impl Worker {
             Ok(socket) => socket,
             Err(error) => return tracing::error!("queue {}: {error}", self.queue.number()),
         };
-        let mut answers: Vec<Answer> = Vec::new();
+        let mut stand_ins: Vec<StandIn> = Vec::new();
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.judge.notice_step();
             follow_orders(&mut self.judge, &self.shared, &mut self.generation);
@@ -308,14 +308,14 @@ impl Worker {
                     shared.taken_back.fetch_add(1, Ordering::Relaxed);
                 }
                 let filter = judge.engine.plan().dns.as_ref();
-                answers.extend(Answer::to(packet, &decision, filter));
-                answer(packet.mark, decision.verdict, decision.inspect)
+                stand_ins.extend(StandIn::to(packet, &decision, filter));
+                for_kernel(packet.mark, decision.verdict, decision.inspect)
             });
             if let Err(error) = served {
                 tracing::error!("content rules of one queue are not inspected any more: {error}");
                 return;
             }
-            self.answer(&mut answers);
+            self.stand_in(&mut stand_ins);
             self.count(&before);
             if advanced.elapsed() >= ADVANCE {
                 advanced = Instant::now();
@@ -327,8 +327,8 @@ impl Worker {
     }
 
     /// Sends what is to be answered in the place of name servers. No packet waits for it: the questions have their verdicts.
-    fn answer(&mut self, answers: &mut Vec<Answer>) {
-        if answers.is_empty() {
+    fn stand_in(&mut self, stand_ins: &mut Vec<StandIn>) {
+        if stand_ins.is_empty() {
             return;
         }
         if self.replier.is_none() {
@@ -340,8 +340,8 @@ impl Worker {
                 }
             };
         }
-        for answer in answers.drain(..) {
-            if !answer.send(self.replier.as_ref()) {
+        for stand_in in stand_ins.drain(..) {
+            if !stand_in.send(self.replier.as_ref()) {
                 self.shared.unanswered.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -74,7 +74,7 @@ fn known(present: u32) -> Known {
 }
 
 /// The decision as the kernel takes it, by the mark that is `present` on the packet. Marks that are not ours stay as they were.
-pub fn answer(present: u32, verdict: engine::Verdict, inspect: Inspect) -> Verdict {
+pub fn for_kernel(present: u32, verdict: engine::Verdict, inspect: Inspect) -> Verdict {
     let others = present & !mark::ALL;
     match (verdict, inspect) {
         (engine::Verdict::Drop, _) => Verdict::Drop,
@@ -115,7 +115,7 @@ mod tests {
                 mark => Verdict::Accept { mark },
             };
             assert_eq!(
-                answer(present, verdict, inspect),
+                for_kernel(present, verdict, inspect),
                 expected,
                 "{verdict} {inspect:?}"
             );

@@ -4,12 +4,12 @@
 //! Observing, an AF_PACKET ring shows every packet and the engine judges it. Enforcing, the kernel judges, NFLOG shows what it
 //! did, and workers look into the packets of content rules. The guard reads from the top: `switch` begins and ends threads.
 
-mod answer;
 mod capture;
 mod flow;
 mod inspect;
 pub mod judge;
 mod log;
+mod stand_in;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};

@@ -42,7 +42,7 @@ pub fn ban(ban: &engine::Ban, now: Timestamp) -> api::Ban {
 /// The same, with whether it blocks anything.
 pub fn ban_in(mode: Mode, ban: &engine::Ban, now: Timestamp) -> api::Ban {
     api::Ban {
-        mode: Some(crate::guard::mode_name(mode).to_owned()),
+        mode: Some(mode.name().to_owned()),
         ..self::ban(ban, now)
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::watch;
 
 use super::failure::Failure;
-use super::route::{App, Query, blocking, know, read};
+use super::handler::{App, Query, blocking, know, read};
 use crate::api::EventQuery;
 use crate::guard::{Guard, parse_prefix};
 use crate::record::Recorder;

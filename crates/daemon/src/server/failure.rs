@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use crate::api::{self, Finding};
-use crate::guard::{AnswerError, ApplyError, BanError, Silent};
+use crate::guard::{ApplyError, BanError, LookUpError, Silent};
 use crate::store::StoreError;
 use crate::watch::ReloadError;
 
@@ -67,11 +67,11 @@ impl From<BanError> for Failure {
     }
 }
 
-impl From<AnswerError> for Failure {
-    fn from(error: AnswerError) -> Self {
+impl From<LookUpError> for Failure {
+    fn from(error: LookUpError) -> Self {
         let status = match error {
-            AnswerError::NoSet { .. } => StatusCode::NOT_FOUND,
-            AnswerError::NoPacket { .. } | AnswerError::NoName(_) => StatusCode::BAD_REQUEST,
+            LookUpError::NoSet { .. } => StatusCode::NOT_FOUND,
+            LookUpError::NoPacket { .. } | LookUpError::NoName(_) => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error)
     }

@@ -3,6 +3,7 @@
 
 mod event;
 mod failure;
+mod handler;
 mod peer;
 mod route;
 mod story;

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -15,22 +13,13 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::failure::Failure;
+use super::handler::{ApiResult, App, Body, Query, ask, blocking, know, read};
 use super::peer::{Allowed, Peer};
 use super::{Service, event, why};
 use crate::api;
 use crate::candidate::{Candidate, Source};
 use crate::clock;
 use crate::guard::{Asked, By, Guard};
-use crate::store::Reader;
-
-/// What handlers work with.
-#[derive(Clone)]
-pub(super) struct App {
-    pub(super) service: Service,
-    pub(super) stop: watch::Receiver<bool>,
-}
-
-pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 /// Every path of the API.
 pub(super) fn router(service: Service, stop: watch::Receiver<bool>, allowed: Allowed) -> Router {
@@ -45,7 +34,6 @@ pub(super) fn router(service: Service, stop: watch::Receiver<bool>, allowed: All
         .route("/stats", get(stats))
         .route("/why/{*subject}", get(why::why))
         .route("/bans", get(bans).post(ban).delete(unban))
-        .route("/bans/export", get(export))
         .route("/bans/import", post(import))
         .route("/allow", get(allowed_list).post(allow).delete(disallow))
         .route("/policy", get(policy))
@@ -92,100 +80,26 @@ async fn no_such_method() -> Failure {
     )
 }
 
-/// A query whose mistakes come back in our form.
-pub(super) struct Query<T>(pub(super) T);
-
-impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequestParts<S> for Query<T> {
-    type Rejection = Failure;
-
-    async fn from_request_parts(
-        parts: &mut axum::http::request::Parts,
-        state: &S,
-    ) -> Result<Self, Failure> {
-        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
-        query
-            .map(|query| Self(query.0))
-            .map_err(|error: QueryRejection| Failure::request(error.body_text()))
-    }
-}
-
-/// A body whose mistakes come back in our form.
-struct Body<T>(T);
-
-impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> {
-    type Rejection = Failure;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|error| Failure::new(error.status(), error.body_text()))?;
-        Json::<T>::from_bytes(&bytes)
-            .map(|body| Self(body.0))
-            .map_err(|error: JsonRejection| Failure::request(error.body_text()))
-    }
-}
-
-/// Does something that may wait, off the threads that serve requests.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| {
-        let error = "the request failed inside the daemon; look at its log";
-        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error)
-    })?
-}
-
-/// Asks the guard.
-pub(super) async fn ask<T: Send + 'static, E>(
-    app: &App,
-    question: impl FnOnce(&mut Guard) -> Result<T, E> + Send + 'static,
-) -> Result<T, Failure>
-where
-    E: Send + 'static,
-    Failure: From<E>,
-{
-    let guard = app.service.guard.clone();
-    blocking(move || guard.ask(question)?.map_err(Failure::from)).await
-}
-
-/// Asks the guard what it cannot fail to know.
-pub(super) async fn know<T: Send + 'static>(
-    app: &App,
-    question: impl FnOnce(&mut Guard) -> T + Send + 'static,
-) -> Answer<T> {
-    let guard = app.service.guard.clone();
-    blocking(move || Ok(guard.ask(question)?)).await.map(Json)
-}
-
-/// Reads the store.
-pub(super) async fn read<T: Send + 'static>(
-    app: &App,
-    question: impl FnOnce(&Reader) -> Result<T, crate::store::StoreError> + Send + 'static,
-) -> Result<T, Failure> {
-    let store = app.service.store.clone();
-    blocking(move || Ok(question(&store.reader()?)?)).await
-}
-
-async fn status(State(app): State<App>) -> Answer<api::Status> {
+async fn status(State(app): State<App>) -> ApiResult<api::Status> {
     know(&app, Guard::status).await
 }
 
-async fn rules(State(app): State<App>) -> Answer<Vec<api::Rule>> {
+async fn rules(State(app): State<App>) -> ApiResult<Vec<api::Rule>> {
     know(&app, Guard::rules).await
 }
 
-async fn sets(State(app): State<App>) -> Answer<Vec<api::Set>> {
+async fn sets(State(app): State<App>) -> ApiResult<Vec<api::Set>> {
     know(&app, |guard| guard.sets()).await
 }
 
-async fn set(State(app): State<App>, Path(name): Path<String>) -> Answer<api::SetAddresses> {
+async fn set(State(app): State<App>, Path(name): Path<String>) -> ApiResult<api::SetAddresses> {
     ask(&app, move |guard| guard.set(&name)).await.map(Json)
 }
 
 async fn flows(
     State(app): State<App>,
     Query(query): Query<api::FlowQuery>,
-) -> Answer<Vec<api::Flow>> {
+) -> ApiResult<Vec<api::Flow>> {
     // A table of a million connections takes a while: the guard does not wait for it.
     let tracked = blocking(|| Ok(crate::pump::tracked().unwrap_or_default())).await?;
     ask(&app, move |guard| guard.flows(&query, &tracked))
@@ -193,7 +107,10 @@ async fn flows(
         .map(Json)
 }
 
-async fn stats(State(app): State<App>, Query(query): Query<api::StatsQuery>) -> Answer<api::Stats> {
+async fn stats(
+    State(app): State<App>,
+    Query(query): Query<api::StatsQuery>,
+) -> ApiResult<api::Stats> {
     /// Thirty days.
     const MOST: u32 = 43_200;
     let minutes = query.minutes.unwrap_or(60).min(MOST);
@@ -229,54 +146,36 @@ async fn stats(State(app): State<App>, Query(query): Query<api::StatsQuery>) -> 
     .await
 }
 
-async fn bans(State(app): State<App>) -> Answer<Vec<api::Ban>> {
+async fn bans(State(app): State<App>) -> ApiResult<Vec<api::Ban>> {
     know(&app, |guard| guard.bans()).await
 }
 
-async fn ban(State(app): State<App>, Body(request): Body<api::BanRequest>) -> Answer<api::Ban> {
+async fn ban(State(app): State<App>, Body(request): Body<api::BanRequest>) -> ApiResult<api::Ban> {
     ask(&app, move |guard| guard.ban(&request)).await.map(Json)
 }
 
 async fn unban(
     State(app): State<App>,
     Query(query): Query<api::UnbanQuery>,
-) -> Answer<api::Unbanned> {
+) -> ApiResult<api::Unbanned> {
     ask(&app, move |guard| guard.unban(&query)).await.map(Json)
-}
-
-async fn export(
-    State(app): State<App>,
-    Query(query): Query<api::ExportQuery>,
-) -> Result<Response, Failure> {
-    let Json(bans) = know(&app, |guard| guard.bans()).await?;
-    if !query.plain {
-        return Ok(Json(bans).into_response());
-    }
-    let plain: api::PlainBans = bans
-        .into_iter()
-        .map(|ban| {
-            let begin = ban.since.0.as_nanos() as f64 / 1e9;
-            (crate::record::explain::short(ban.prefix), begin)
-        })
-        .collect();
-    Ok(Json(plain).into_response())
 }
 
 async fn import(
     State(app): State<App>,
     Body(import): Body<api::BanImport>,
-) -> Answer<api::Imported> {
+) -> ApiResult<api::Imported> {
     know(&app, move |guard| guard.import_bans(&import)).await
 }
 
-async fn allowed_list(State(app): State<App>) -> Answer<Vec<api::Allowed>> {
+async fn allowed_list(State(app): State<App>) -> ApiResult<Vec<api::Allowed>> {
     know(&app, |guard| guard.allowed()).await
 }
 
 async fn allow(
     State(app): State<App>,
     Body(request): Body<api::AllowRequest>,
-) -> Answer<api::Allowed> {
+) -> ApiResult<api::Allowed> {
     ask(&app, move |guard| guard.allow(&request))
         .await
         .map(Json)
@@ -285,24 +184,24 @@ async fn allow(
 async fn disallow(
     State(app): State<App>,
     Query(query): Query<api::AllowQuery>,
-) -> Answer<Vec<api::Allowed>> {
+) -> ApiResult<Vec<api::Allowed>> {
     ask(&app, move |guard| guard.disallow(&query))
         .await
         .map(Json)
 }
 
-async fn policy(State(app): State<App>) -> Answer<api::PolicyText> {
+async fn policy(State(app): State<App>) -> ApiResult<api::PolicyText> {
     know(&app, |guard| guard.policy_text()).await
 }
 
-async fn history(State(app): State<App>) -> Answer<Vec<api::PolicyVersion>> {
+async fn history(State(app): State<App>) -> ApiResult<Vec<api::PolicyVersion>> {
     read(&app, |reader| reader.policies(100)).await.map(Json)
 }
 
 async fn apply(
     State(app): State<App>,
     Body(request): Body<api::ApplyRequest>,
-) -> Answer<api::Applied> {
+) -> ApiResult<api::Applied> {
     let guard = app.service.guard.clone();
     let lists = app.service.watch.lists();
     blocking(move || {
@@ -355,7 +254,7 @@ fn absolute(path: String) -> Result<PathBuf, Failure> {
     }
 }
 
-async fn confirm(State(app): State<App>) -> Answer<api::Applied> {
+async fn confirm(State(app): State<App>) -> ApiResult<api::Applied> {
     ask(&app, Guard::confirm).await.map(Json)
 }
 
@@ -368,25 +267,25 @@ struct RollbackQuery {
 async fn rollback(
     State(app): State<App>,
     Query(query): Query<RollbackQuery>,
-) -> Answer<api::Applied> {
+) -> ApiResult<api::Applied> {
     ask(&app, move |guard| guard.roll_back(query.only.as_deref()))
         .await
         .map(Json)
 }
 
-async fn reload(State(app): State<App>) -> Answer<api::Applied> {
+async fn reload(State(app): State<App>) -> ApiResult<api::Applied> {
     let watch = app.service.watch.clone();
     blocking(move || Ok(Json(watch.reload()?))).await
 }
 
-async fn flush(State(app): State<App>) -> Answer<api::Flushed> {
+async fn flush(State(app): State<App>) -> ApiResult<api::Flushed> {
     ask(&app, Guard::flush).await.map(Json)
 }
 
 async fn dns_test(
     State(app): State<App>,
     Body(request): Body<api::DnsTestRequest>,
-) -> Answer<Vec<api::DnsTestResult>> {
+) -> ApiResult<Vec<api::DnsTestResult>> {
     ask(&app, move |guard| guard.dns_test(&request))
         .await
         .map(Json)
@@ -395,6 +294,6 @@ async fn dns_test(
 async fn test(
     State(app): State<App>,
     Body(request): Body<api::TestRequest>,
-) -> Answer<Vec<api::TestResult>> {
+) -> ApiResult<Vec<api::TestResult>> {
     ask(&app, move |guard| guard.test(&request)).await.map(Json)
 }

@@ -9,11 +9,11 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::failure::Failure;
-use super::route::{Answer, App, blocking};
+use super::handler::{ApiResult, App, blocking};
 use super::story;
 use crate::api::{Why, WhyCount};
 use crate::clock;
-use crate::guard::{mode_name, parse_prefix};
+use crate::guard::parse_prefix;
 use crate::record::ban::ban as shown;
 use crate::store::{Range, Reader, StoredEvent};
 
@@ -26,7 +26,7 @@ const BANS: u32 = 20;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// `GET why/{subject}`: an address, a prefix, or an event's number.
-pub(super) async fn why(State(app): State<App>, Path(subject): Path<String>) -> Answer<Why> {
+pub(super) async fn why(State(app): State<App>, Path(subject): Path<String>) -> ApiResult<Why> {
     blocking(move || {
         let (recorder, store) = (&app.service.recorder, &app.service.store);
         if recorder.flush(PATIENCE) {
@@ -92,7 +92,7 @@ fn of_prefix(
         history: standing.history.clone(),
         protected: standing.protected.clone(),
         feeds: standing.feeds.clone(),
-        mode: mode_name(standing.mode).to_owned(),
+        mode: standing.mode.name().to_owned(),
         past_bans: reader
             .past_bans(range, BANS)?
             .iter()

@@ -11,7 +11,7 @@ use kernel::datapath::{Counters, Datapath as _, Queues};
 use kernel::nfqueue::Batch;
 use kernel::nft::Nft;
 use policy::{AddressSet, Plan, Timestamp};
-use portcullis_daemon::pump::judge::{Judge, answer};
+use portcullis_daemon::pump::judge::{Judge, for_kernel};
 use wire::Link;
 
 use crate::conversation::{Act, Conversation, Side, Step};
@@ -292,7 +292,7 @@ impl Worker {
             .serve(&mut self.batch, Duration::ZERO, |packet| {
                 let decision = judge.judge(packet, socket.as_fd());
                 *decided = Some(decision);
-                answer(packet.mark, decision.verdict, decision.inspect)
+                for_kernel(packet.mark, decision.verdict, decision.inspect)
             });
         let served = served.unwrap();
         self.judged += served as u64;

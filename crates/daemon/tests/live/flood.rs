@@ -2,12 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lab::Guard;
+use lab::{Guard, Web};
 
 use crate::scene::*;
 
@@ -21,52 +18,10 @@ enabled = false
 "#;
 const WEB: u16 = 9_090;
 
-/// A web server of one page.
-struct Web {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Web {
-    fn start(scene: &Scene) -> Self {
-        let bind = || TcpListener::bind(SocketAddr::from(([0_u16; 8], WEB))).unwrap();
-        let listener = scene.net.server.enter(bind).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                let Ok((mut stream, _)) = listener.accept() else {
-                    std::thread::sleep(Duration::from_millis(2));
-                    continue;
-                };
-                // A client that is gone is no matter.
-                let _ = stream.set_nonblocking(false);
-                let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
-                let _ = stream.read(&mut [0; 1_024]);
-                let _ = stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nfine");
-            }
-        });
-        Self {
-            stop,
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Web {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
-    }
-}
-
 fn curl(scene: &Scene) {
     let url = format!("http://{SERVER_FOR_CLIENT}:{WEB}/");
     let page = scene.net.client.run("curl", &["-sS", "-m", "10", &url]);
-    assert_eq!(page.unwrap(), "fine");
+    assert_eq!(page.unwrap(), Web::PAGE);
 }
 
 /// Starts hping3 as fast as it can; it ends when the guard is dropped.
@@ -82,7 +37,7 @@ fn dropped(scene: &Scene) -> u64 {
 /// What a flood of one source that is limited does: it is told and dropped, nobody is banned, and others are served.
 fn is_limited(detector: &str, words: &[&str], over: &str) {
     let mut scene = Scene::new();
-    let web = Web::start(&scene);
+    let web = Web::start(&scene.net.server, WEB).unwrap();
     let config = scene.write("policy.toml", OPEN);
     scene.start("", &config);
     curl(&scene);
@@ -133,7 +88,7 @@ pub(crate) fn a_flood_of_pings_is_limited_or_banned_as_the_policy_says() {
     );
 
     let mut scene = Scene::new();
-    let web = Web::start(&scene);
+    let web = Web::start(&scene.net.server, WEB).unwrap();
     let bans = OPEN.to_owned() + "[detect.icmp_flood]\nresponse = \"ban\"\nban = \"3s\"\n";
     let config = scene.write("policy.toml", &bans);
     scene.start("", &config);
@@ -170,7 +125,7 @@ pub(crate) fn a_flood_of_pings_is_limited_or_banned_as_the_policy_says() {
 
 pub(crate) fn a_flood_of_syns_from_everywhere_bans_nobody() {
     let mut scene = Scene::new();
-    let web = Web::start(&scene);
+    let web = Web::start(&scene.net.server, WEB).unwrap();
     for key in ["all", "default", "a0"] {
         scene
             .net

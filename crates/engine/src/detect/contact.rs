@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use policy::{AddressSet, Direction, Timestamp, address, key_address, protocol};
 use wire::{FiveTuple, TcpFlags};
 
-use super::scan::Outcome;
 use crate::evidence::Technique;
 use crate::facts::Facts;
 use crate::flow::Flow;
@@ -21,35 +20,67 @@ const WELL_KNOWN: u16 = 1_024;
 /// Destinations of traceroute's UDP probes.
 const TRACEROUTE: std::ops::RangeInclusive<u16> = 33_434..=33_534;
 
-/// One port of one target, or one address, that a source asked for.
+/// A source asked for something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) source: IpAddr,
+    pub(crate) direction: Direction,
+    pub(crate) contact: Contact,
+}
+
+/// What was asked for – one port of one target, or one address – and how that went: all that is remembered of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Contact {
-    pub(crate) source: IpAddr,
     pub(crate) target: u128,
-    pub(crate) protocol: u8,
+    /// When it was asked, which may be long before the answer.
+    pub(crate) at: Timestamp,
     /// 0 for protocols without ports.
     pub(crate) port: u16,
     pub(crate) source_port: u16,
+    pub(crate) protocol: u8,
     pub(crate) has_ports: bool,
+    /// As long as that is not known, how it counts when it fails.
+    pub(crate) outcome: Outcome,
     pub(crate) technique: Technique,
-    /// When it was asked, which may be long before the answer.
-    pub(crate) at: Timestamp,
-    pub(crate) direction: Direction,
-    /// Whether the target is known to be this host.
+    /// Whether the target is known to be this host, whose addresses are one target together.
     pub(crate) is_own: bool,
     /// Whether it goes out into the world: from this host, or from a private address to a public one. Whoever scans so is on
     /// this side, and to meet many strangers is what clients do.
     pub(crate) goes_out: bool,
 }
 
+/// How a contact went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Denied, reset, refused or without an answer.
+    Failed,
+    /// The address was pinged; whether it answers says nothing on why it was asked.
+    Pinged,
+    /// Answered; for TCP by a whole handshake.
+    Served,
+}
+
 impl Contact {
+    /// The packet that asked.
+    pub(crate) fn tuple(&self, source: IpAddr) -> FiveTuple {
+        FiveTuple {
+            source,
+            destination: key_address(self.target),
+            protocol: self.protocol,
+            source_port: self.has_ports.then_some(self.source_port),
+            destination_port: self.has_ports.then_some(self.port),
+        }
+    }
+}
+
+impl Attempt {
     /// What a refused packet asked for; `None` when it is no evidence.
     pub(crate) fn refused(
         facts: &Facts<'_>,
         reason: Reason,
         own: &AddressSet,
         now: Timestamp,
-    ) -> Option<(Self, Outcome)> {
+    ) -> Option<Self> {
         let is_asking = match reason {
             // Over its rate is who is let in.
             Reason::Rule(_) | Reason::Default(_) => facts
@@ -76,7 +107,7 @@ impl Contact {
     }
 
     /// What the first packet of a flow asked for; `None` when it is no evidence.
-    pub(crate) fn of_flow(flow: &Flow, own: &AddressSet) -> Option<(Self, Outcome)> {
+    pub(crate) fn of_flow(flow: &Flow, own: &AddressSet) -> Option<Self> {
         let flags = (flow.tuple.protocol == protocol::TCP).then_some(if flow.by_syn {
             TcpFlags::SYN
         } else {
@@ -87,7 +118,7 @@ impl Contact {
         Self::of(&flow.tuple, flags, query, direction, own, start)
     }
 
-    /// What a packet asked for, and how the contact counts when it fails.
+    /// What a packet asked for; `None` when it is no evidence.
     pub(crate) fn of(
         tuple: &FiveTuple,
         flags: Option<TcpFlags>,
@@ -95,7 +126,7 @@ impl Contact {
         direction: Direction,
         own: &AddressSet,
         at: Timestamp,
-    ) -> Option<(Self, Outcome)> {
+    ) -> Option<Self> {
         let ports = tuple.source_port.zip(tuple.destination_port);
         let (technique, outcome) = match tuple.protocol {
             protocol::TCP => (of_flags(flags?)?, Outcome::Failed),
@@ -118,32 +149,40 @@ impl Contact {
             return None;
         }
         let is_own = own.contains(target);
-        let contact = Self {
-            source,
+        let contact = Contact {
             target: address::address_key(target),
-            protocol: tuple.protocol,
+            at,
             port,
             source_port,
+            protocol: tuple.protocol,
             has_ports: ports.is_some(),
+            outcome,
             technique,
-            at,
-            direction,
             is_own,
             goes_out: direction == Direction::Out
                 || (!is_own && is_private(source) && !is_private(target)),
         };
-        Some((contact, outcome))
+        Some(Self {
+            source,
+            direction,
+            contact,
+        })
+    }
+
+    /// Whether it fails when it is refused or not answered; else there is nothing more to learn of it.
+    pub(crate) fn may_fail(&self) -> bool {
+        self.contact.outcome == Outcome::Failed
+    }
+
+    /// The same, now that it is known how it went.
+    pub(crate) fn went(mut self, outcome: Outcome) -> Self {
+        self.contact.outcome = outcome;
+        self
     }
 
     /// The packet that asked.
     pub(crate) fn tuple(&self) -> FiveTuple {
-        FiveTuple {
-            source: self.source,
-            destination: key_address(self.target),
-            protocol: self.protocol,
-            source_port: self.has_ports.then_some(self.source_port),
-            destination_port: self.has_ports.then_some(self.port),
-        }
+        self.contact.tuple(self.source)
     }
 }
 
@@ -236,7 +275,7 @@ mod tests {
             destination_port: Some(target.1),
         };
         let flags = (protocol == 6).then_some(TcpFlags::from_bits(flags));
-        Contact::of(
+        Attempt::of(
             &tuple,
             flags,
             None,
@@ -244,7 +283,7 @@ mod tests {
             &AddressSet::default(),
             Timestamp::default(),
         )
-        .map(|(contact, _)| (contact.technique, contact.goes_out))
+        .map(|attempt| (attempt.contact.technique, attempt.contact.goes_out))
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use policy::{AddressSet, Direction, Plan, Response, Timestamp, protocol};
+use policy::{Direction, Measure, Plan, SynFlood, Timestamp, protocol};
 use wire::FiveTuple;
 
 use super::Offence;
@@ -50,29 +50,14 @@ impl Over {
     ];
 }
 
-/// What every detector that counts packets is set to.
-struct Terms<'a> {
-    response: Response,
-    ban: Duration,
-    ignore: &'a AddressSet,
-}
-
-fn terms(plan: &Plan, detector: Detector) -> Option<Terms<'_>> {
+/// What a detector that counts packets is set to.
+fn measure(plan: &Plan, detector: Detector) -> Option<Measure<'_>> {
     let detect = &plan.detect;
-    macro_rules! of {
-        ($settings:expr) => {
-            $settings.as_ref().map(|settings| Terms {
-                response: settings.response,
-                ban: settings.ban,
-                ignore: &settings.ignore,
-            })
-        };
-    }
     match detector {
-        Detector::Rate => of!(detect.rate),
-        Detector::SynFlood => of!(detect.syn_flood),
-        Detector::IcmpFlood => of!(detect.icmp_flood),
-        Detector::UdpFlood => of!(detect.udp_flood),
+        Detector::Rate => detect.rate.as_ref().map(Measure::from),
+        Detector::SynFlood => detect.syn_flood.as_ref().map(Measure::from),
+        Detector::IcmpFlood => detect.icmp_flood.as_ref().map(Measure::from),
+        Detector::UdpFlood => detect.udp_flood.as_ref().map(Measure::from),
         Detector::Blocked | Detector::Payload | Detector::Scan | Detector::Brute => None,
     }
 }
@@ -80,29 +65,17 @@ fn terms(plan: &Plan, detector: Detector) -> Option<Terms<'_>> {
 impl Floods {
     pub(super) fn new(plan: &Plan, seed: u64) -> Self {
         let ceiling = plan.limits.sources;
-        let meter = |packets, window| Meter::new(packets, window, ceiling, seed);
-        let detect = &plan.detect;
+        let meter = |detector| {
+            let set = measure(plan, detector)?;
+            Some(Meter::new(set.packets, set.window, ceiling, seed))
+        };
+        let of_all = |set: &SynFlood| Meter::new(set.of_all().packets, set.window, 1, seed);
         Self {
-            rate: detect
-                .rate
-                .as_ref()
-                .map(|set| meter(set.packets, set.window)),
-            syn: detect
-                .syn_flood
-                .as_ref()
-                .map(|set| meter(set.half_open, set.window)),
-            syn_of_all: detect
-                .syn_flood
-                .as_ref()
-                .map(|set| Meter::new(set.host_half_open, set.window, 1, seed)),
-            icmp: detect
-                .icmp_flood
-                .as_ref()
-                .map(|set| meter(set.packets, set.window)),
-            udp: detect
-                .udp_flood
-                .as_ref()
-                .map(|set| meter(set.packets, set.window)),
+            rate: meter(Detector::Rate),
+            syn: meter(Detector::SynFlood),
+            syn_of_all: plan.detect.syn_flood.as_ref().map(of_all),
+            icmp: meter(Detector::IcmpFlood),
+            udp: meter(Detector::UdpFlood),
         }
     }
 
@@ -169,8 +142,8 @@ impl Floods {
         facts: &Facts<'_>,
         now: Timestamp,
     ) -> Option<Offence> {
-        let settings = plan.detect.syn_flood.as_ref()?;
-        if settings.ignore.contains_key(facts.source) {
+        let set = plan.detect.syn_flood.as_ref()?.of_all();
+        if set.ignore.contains_key(facts.source) {
             return None;
         }
         let taken = self
@@ -180,7 +153,7 @@ impl Floods {
         let Taken::Over(evidence) = taken else {
             return None;
         };
-        Some(of_everybody(settings, evidence))
+        Some(of_everybody(set, evidence))
     }
 
     /// A connection was completed: its SYN is not half-open any more.
@@ -206,13 +179,13 @@ impl Floods {
         let detector = match over {
             Over::Source(detector) => detector,
             Over::Everybody => {
-                let settings = plan.detect.syn_flood.as_ref()?;
+                let set = plan.detect.syn_flood.as_ref()?.of_all();
                 let meter = self.syn_of_all.as_mut()?;
                 let evidence = meter.tell(EVERYBODY, facts.tuple(), now);
-                return Some(of_everybody(settings, evidence));
+                return Some(of_everybody(set, evidence));
             }
         };
-        let Terms { response, ban, .. } = terms(plan, detector)?;
+        let Measure { response, ban, .. } = measure(plan, detector)?;
         let meter = match detector {
             Detector::Rate => &mut self.rate,
             Detector::SynFlood => &mut self.syn,
@@ -234,17 +207,16 @@ impl Floods {
     }
 }
 
-/// All sources together are over a rate, which is told: nobody is banned for what anybody can forge, and to drop what is over would
-/// shut out everyone who is new.
-fn of_everybody(settings: &policy::SynFlood, evidence: Option<Evidence>) -> Offence {
+/// All sources together are over a rate, which is told: see [`SynFlood::of_all`].
+fn of_everybody(set: Measure<'_>, evidence: Option<Evidence>) -> Offence {
     let evidence = evidence.map(|evidence| Evidence {
         pattern: Pattern::WholeHost,
         ..evidence
     });
     Offence {
         detector: Detector::SynFlood,
-        response: Response::Alert,
-        ban: settings.ban,
+        response: set.response,
+        ban: set.ban,
         evidence,
     }
 }
@@ -262,11 +234,12 @@ fn take(
     now: Timestamp,
 ) -> Option<Offence> {
     let meter = meter.as_mut()?;
-    let Terms {
+    let Measure {
         response,
         ban,
         ignore,
-    } = terms(plan, detector)?;
+        ..
+    } = measure(plan, detector)?;
     if ignore.contains_key(facts.source) {
         return None;
     }

@@ -19,13 +19,12 @@ use crate::facts::Facts;
 use crate::source::{source_prefix, subnet_of, subnets_of};
 use crate::verdict::{Reason, Stage};
 use brute::Brute;
-use contact::Contact;
+use contact::Attempt;
 use flood::Floods;
 use scan::{Scan, Thresholds};
 use threshold::Threshold;
 
 pub use flood::Over;
-pub(crate) use scan::Outcome;
 
 /// Detectors with their state.
 #[derive(Debug)]
@@ -120,21 +119,20 @@ impl Detectors {
     pub(crate) fn contact(
         &mut self,
         plan: &Plan,
-        contact: &Contact,
-        outcome: Outcome,
+        attempt: &Attempt,
         now: Timestamp,
     ) -> Option<Offence> {
         let settings = plan.detect.scan.as_ref()?;
-        let source = policy::address_key(contact.source);
+        let source = policy::address_key(attempt.source);
         if settings.ignore.contains_key(source) {
             return None;
         }
         let counted = self.counting_key(source);
         let scan = self.scan.as_mut()?;
-        let evidence = scan.contact(counted, contact, outcome, now)?;
+        let evidence = scan.contact(counted, attempt, now)?;
         Some(Offence {
             detector: Detector::Scan,
-            response: if contact.goes_out {
+            response: if attempt.contact.goes_out {
                 Response::Alert
             } else {
                 settings.response

@@ -13,10 +13,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use policy::{Timestamp, key_address};
-use wire::FiveTuple;
+use policy::Timestamp;
 
-use super::contact::Contact;
+use super::contact::{Attempt, Contact, Outcome};
 use crate::ban::Evidence;
 use crate::bounded::Bounded;
 use crate::clock;
@@ -52,40 +51,12 @@ pub(super) struct Scan {
 
 #[derive(Debug, Default)]
 struct Source {
-    contacts: Vec<Known>,
+    contacts: Vec<Contact>,
     told: Option<Timestamp>,
     /// What it failed at weighs so much, and when it last did: beside the contacts, so that to choose who makes room looks at no
     /// other memory.
     failed: u64,
     failed_last: Timestamp,
-}
-
-/// A port of a target, or a pinged address.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    target: u128,
-    at: Timestamp,
-    port: u16,
-    source_port: u16,
-    protocol: u8,
-    has_ports: bool,
-    outcome: Outcome,
-    technique: Technique,
-    /// Whether the target is this host, whose addresses are one target together.
-    is_own: bool,
-    /// Whether it was seen going out: then addresses make no scan.
-    goes_out: bool,
-}
-
-/// How a contact went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Denied, reset, refused or without an answer.
-    Failed,
-    /// The address was pinged; whether it answers says nothing on why it was asked.
-    Pinged,
-    /// Answered; for TCP by a whole handshake.
-    Served,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +66,7 @@ struct Counted {
     place: usize,
 }
 
-impl Known {
+impl Contact {
     /// Impossible packets weigh double: no client sends them.
     fn weight(&self) -> u64 {
         match self.technique {
@@ -109,7 +80,7 @@ impl Known {
         }
     }
 
-    fn is_same(&self, contact: &Contact) -> bool {
+    fn is_same(&self, contact: &Self) -> bool {
         self.target == contact.target
             && self.port == contact.port
             && self.protocol == contact.protocol
@@ -118,16 +89,6 @@ impl Known {
     /// Whether ports of the two count together.
     fn shares_target(&self, other: &Self) -> bool {
         self.target == other.target || (self.is_own && other.is_own)
-    }
-
-    fn tuple(&self, source: IpAddr) -> FiveTuple {
-        FiveTuple {
-            source,
-            destination: key_address(self.target),
-            protocol: self.protocol,
-            source_port: self.has_ports.then_some(self.source_port),
-            destination_port: self.has_ports.then_some(self.port),
-        }
     }
 }
 
@@ -147,7 +108,7 @@ impl Source {
                 .filter(|known| known.outcome != Outcome::Served)
         };
         let (weight, last) = (
-            failed().map(Known::weight).sum(),
+            failed().map(Contact::weight).sum(),
             failed().map(|known| known.at).max(),
         );
         (self.failed, self.failed_last) = (weight, last.unwrap_or_default());
@@ -161,7 +122,7 @@ impl Scan {
             .max(thresholds.slow_ports)
             .max(thresholds.hosts);
         let most = largest as usize + SPARE;
-        let fit = BYTES / (most * size_of::<Known>());
+        let fit = BYTES / (most * size_of::<Contact>());
         Self {
             thresholds,
             most,
@@ -174,8 +135,7 @@ impl Scan {
     pub(super) fn contact(
         &mut self,
         source: u128,
-        contact: &Contact,
-        outcome: Outcome,
+        attempt: &Attempt,
         now: Timestamp,
     ) -> Option<Evidence> {
         let slow = self.thresholds.slow_window;
@@ -187,16 +147,16 @@ impl Scan {
         entry
             .contacts
             .retain(|known| clock::age(known.at, now).is_some());
-        let known = entry.note(contact, outcome, most, slow);
+        let known = entry.note(attempt.contact, most, slow);
         entry.weigh();
-        if outcome == Outcome::Served
+        if known.outcome == Outcome::Served
             || entry
                 .told
                 .is_some_and(|told| clock::is_within(told, now, self.thresholds.window))
         {
             return None;
         }
-        let evidence = self.judge(source, known, contact.source)?;
+        let evidence = self.judge(source, known, attempt.source)?;
         if let Some(entry) = self.by_source.get_mut(source) {
             entry.contacts.clear();
             entry.weigh();
@@ -206,7 +166,7 @@ impl Scan {
     }
 
     /// Whether what was just noted completes a threshold.
-    fn judge(&mut self, source: u128, latest: Known, address: IpAddr) -> Option<Evidence> {
+    fn judge(&mut self, source: u128, latest: Contact, address: IpAddr) -> Option<Evidence> {
         let Thresholds {
             ports,
             window,
@@ -278,30 +238,8 @@ impl Scan {
 
 impl Source {
     /// Remembers a contact: a port of a target once, as it went last.
-    fn note(
-        &mut self,
-        contact: &Contact,
-        outcome: Outcome,
-        most: usize,
-        window: Duration,
-    ) -> Known {
-        let fresh = Known {
-            target: contact.target,
-            at: contact.at,
-            port: contact.port,
-            source_port: contact.source_port,
-            protocol: contact.protocol,
-            has_ports: contact.has_ports,
-            outcome,
-            technique: contact.technique,
-            is_own: contact.is_own,
-            goes_out: contact.goes_out,
-        };
-        if let Some(known) = self
-            .contacts
-            .iter_mut()
-            .find(|known| known.is_same(contact))
-        {
+    fn note(&mut self, fresh: Contact, most: usize, window: Duration) -> Contact {
+        if let Some(known) = self.contacts.iter_mut().find(|known| known.is_same(&fresh)) {
             // The heavier technique stays: a port that was probed by FIN and then by SYN was probed by FIN. But what comes
             // after a SYN may go on with its connection, where this host's end of it does not heed the firewall: in a capture.
             let goes_on = known.technique == Technique::Syn
@@ -311,7 +249,7 @@ impl Source {
             } else {
                 known.technique
             };
-            *known = Known {
+            *known = Contact {
                 technique,
                 at: fresh.at.max(known.at),
                 ..fresh
@@ -319,7 +257,7 @@ impl Source {
             return *known;
         }
         if self.contacts.len() >= most {
-            self.make_room(contact.at, window);
+            self.make_room(fresh.at, window);
         }
         if self.contacts.len() == self.contacts.capacity() {
             // Most sources have one, ever.
@@ -334,7 +272,7 @@ impl Source {
     /// What is too old to count goes first, then what was served, then the oldest.
     fn make_room(&mut self, now: Timestamp, window: Duration) {
         self.contacts.retain(|known| now.since(known.at) <= window);
-        let key = |known: &Known| (known.outcome != Outcome::Served, known.at);
+        let key = |known: &Contact| (known.outcome != Outcome::Served, known.at);
         let least = self
             .contacts
             .iter()
@@ -348,7 +286,7 @@ impl Source {
 }
 
 /// What counts towards a shape, in the order of time: failed ports of the latest's target, or one contact of each address.
-fn collect(contacts: &[Known], latest: &Known, shape: Shape, counted: &mut Vec<Counted>) {
+fn collect(contacts: &[Contact], latest: &Contact, shape: Shape, counted: &mut Vec<Counted>) {
     counted.clear();
     for (place, known) in contacts.iter().enumerate() {
         let weight = match shape {
@@ -385,7 +323,7 @@ fn collect(contacts: &[Known], latest: &Known, shape: Shape, counted: &mut Vec<C
 /// with the latest.
 fn heaviest(
     counted: &[Counted],
-    latest: &Known,
+    latest: &Contact,
     window: Duration,
 ) -> Option<std::ops::Range<usize>> {
     let mut best: Option<(u64, std::ops::Range<usize>)> = None;
@@ -421,19 +359,22 @@ mod tests {
         Timestamp::from_micros(1_000_000_000 + millis * 1_000)
     }
 
-    fn contact(target: u32, port: u16, millis: u64) -> Contact {
-        Contact {
+    fn attempt(target: u32, port: u16, outcome: Outcome, millis: u64) -> Attempt {
+        Attempt {
             source: "203.0.113.7".parse().unwrap(),
-            target: policy::address_key(IpAddr::V4(target.into())),
-            protocol: 6,
-            port,
-            source_port: 40_000,
-            has_ports: true,
-            technique: Technique::Syn,
-            at: at(millis),
             direction: policy::Direction::In,
-            is_own: false,
-            goes_out: false,
+            contact: Contact {
+                target: policy::address_key(IpAddr::V4(target.into())),
+                at: at(millis),
+                port,
+                source_port: 40_000,
+                protocol: 6,
+                has_ports: true,
+                outcome,
+                technique: Technique::Syn,
+                is_own: false,
+                goes_out: false,
+            },
         }
     }
 
@@ -446,7 +387,7 @@ mod tests {
             .enumerate()
             .find_map(|(place, (target, port, outcome, millis))| {
                 now = now.max(at(millis));
-                let evidence = scan.contact(1, &contact(target, port, millis), outcome, now)?;
+                let evidence = scan.contact(1, &attempt(target, port, outcome, millis), now)?;
                 match evidence.pattern {
                     Pattern::Scan { shape, .. } => Some((place + 1, shape)),
                     _ => None,
@@ -506,11 +447,9 @@ mod tests {
     fn impossible_packets_weigh_double() {
         let mut scan = Scan::new(STANDARD, 1_000, 3);
         let offence = (0..5).find_map(|n| {
-            let contact = Contact {
-                technique: Technique::Null,
-                ..contact(1, n, 0)
-            };
-            let evidence = scan.contact(1, &contact, Outcome::Failed, at(0))?;
+            let mut null = attempt(1, n, Outcome::Failed, 0);
+            null.contact.technique = Technique::Null;
+            let evidence = scan.contact(1, &null, at(0))?;
             Some((n + 1, evidence.count, evidence.pattern))
         });
         let pattern = Pattern::Scan {
@@ -534,11 +473,9 @@ mod tests {
     fn addresses_of_this_host_are_one_target() {
         let mut scan = Scan::new(STANDARD, 1_000, 3);
         let offence = (0..5).find_map(|n: u16| {
-            let contact = Contact {
-                is_own: true,
-                ..contact(u32::from(n), n, 0)
-            };
-            scan.contact(1, &contact, Outcome::Failed, at(0))
+            let mut own = attempt(u32::from(n), n, Outcome::Failed, 0);
+            own.contact.is_own = true;
+            scan.contact(1, &own, at(0))
         });
         assert_eq!(offence.map(|evidence| evidence.count), Some(5));
     }
@@ -553,14 +490,11 @@ mod tests {
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
             let source = u128::from(random >> 20) << 8 | 0xff;
-            let one = contact(1, (random >> 40) as u16, n / 100);
-            others += usize::from(
-                scan.contact(source, &one, Outcome::Failed, one.at)
-                    .is_some(),
-            );
+            let one = attempt(1, (random >> 40) as u16, Outcome::Failed, n / 100);
+            others += usize::from(scan.contact(source, &one, one.contact.at).is_some());
             if n % 1_000 == 0 {
-                let one = contact(1, (n / 1_000) as u16, n / 100);
-                found += usize::from(scan.contact(2, &one, Outcome::Failed, one.at).is_some());
+                let one = attempt(1, (n / 1_000) as u16, Outcome::Failed, n / 100);
+                found += usize::from(scan.contact(2, &one, one.contact.at).is_some());
             }
         }
         assert!(scan.len() <= 4_096);
@@ -571,8 +505,8 @@ mod tests {
     fn memory_of_one_source_is_fixed() {
         let mut scan = Scan::new(STANDARD, 16, 3);
         for n in 0..100_000_u32 {
-            let one = contact(n, n as u16, u64::from(n));
-            scan.contact(1, &one, Outcome::Served, one.at);
+            let one = attempt(n, n as u16, Outcome::Served, u64::from(n));
+            scan.contact(1, &one, one.contact.at);
         }
         let source = scan.by_source.get_mut(1).unwrap();
         assert!(source.contacts.len() <= 32 && source.contacts.capacity() <= 32);
@@ -593,8 +527,8 @@ mod tests {
         proptest!(|(steps in steps)| {
             let mut scan = Scan::new(STANDARD, 2, 3);
             for (target, port, outcome, millis, source) in steps {
-                let one = contact(target, port, millis);
-                if let Some(evidence) = scan.contact(source, &one, outcome, at(millis)) {
+                let one = attempt(target, port, outcome, millis);
+                if let Some(evidence) = scan.contact(source, &one, at(millis)) {
                     prop_assert!(evidence.count >= evidence.threshold);
                     prop_assert!(evidence.first <= evidence.last);
                     prop_assert!(evidence.last.since(evidence.first) <= evidence.window);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use policy::{Action, DefaultAction, Direction, Plan, RuleId, Timestamp};
 use wire::Packet;
 
-use super::answer::Sender;
+use super::offence::Sender;
 use super::{Arrival, Decision, Engine, Inspect, Known, facts_of};
 use crate::detect::Over;
 use crate::essential::essential;
@@ -184,7 +184,7 @@ impl Engine {
         } = case;
         let (plan, now) = (Arc::clone(&self.plan), arrival.now);
         if let Some(offence) = self.detectors.floods().established(&plan, facts, now)
-            && let Some(decided) = self.answer_flood(facts, offence, now)
+            && let Some(decided) = self.act_on_flood(facts, offence, now)
         {
             return decided;
         }
@@ -348,7 +348,7 @@ impl Engine {
         for meter in Over::UNANSWERED {
             let floods = self.detectors.floods();
             if let Some(offence) = floods.unanswered(meter, &plan, facts, now)
-                && let Some(decided) = self.answer_flood(facts, offence, now)
+                && let Some(decided) = self.act_on_flood(facts, offence, now)
             {
                 return decided;
             }
@@ -370,22 +370,28 @@ impl Engine {
                 inspect: Inspect::None,
             };
         }
+        let (verdict, reason) = self.after_rules(facts);
+        Decided {
+            verdict,
+            reason,
+            flow: None,
+            inspect: Inspect::None,
+        }
+    }
+
+    /// What becomes of a packet that no rule matches: essentials pass, and the default stands behind them.
+    fn after_rules(&self, facts: &Facts<'_>) -> (Verdict, Reason) {
         if self.plan.essentials
             && let Some(kind) = essential(facts)
         {
-            return Decided::allow(Reason::Essential(kind), None);
+            return (Verdict::Allow, Reason::Essential(kind));
         }
-        let verdict = match plan.default.of(facts.direction) {
+        let verdict = match self.plan.default.of(facts.direction) {
             DefaultAction::Allow => Verdict::Allow,
             DefaultAction::Deny => Verdict::Drop,
             DefaultAction::Reject => Verdict::Reject,
         };
-        Decided {
-            verdict,
-            reason: Reason::Default(facts.direction),
-            flow: None,
-            inspect: Inspect::None,
-        }
+        (verdict, Reason::Default(facts.direction))
     }
 
     /// The first rule that matches a packet by itself, with the host for which it does, if it names hosts.
@@ -431,7 +437,7 @@ impl Engine {
                 if let Some(evidence) = &mut offence.evidence {
                     evidence.proven &= sender == Sender::Proven;
                 }
-                self.answer_offence(facts, offence, now);
+                self.act_on_offence(facts, offence, now);
             }
         }
         Decided {
@@ -508,17 +514,7 @@ impl Engine {
             };
             return (verdict, Reason::Rule(id));
         }
-        if self.plan.essentials
-            && let Some(kind) = essential(facts)
-        {
-            return (Verdict::Allow, Reason::Essential(kind));
-        }
-        let verdict = match self.plan.default.of(facts.direction) {
-            DefaultAction::Allow => Verdict::Allow,
-            DefaultAction::Deny => Verdict::Drop,
-            DefaultAction::Reject => Verdict::Reject,
-        };
-        (verdict, Reason::Default(facts.direction))
+        self.after_rules(facts)
     }
 }
 

@@ -3,11 +3,11 @@
 //! The order of [`Engine::handle`] is the order of the policy language: bans, feeds, impossible packets, flow state, detectors
 //! that limit, rules, essentials, the default.
 
-mod answer;
 mod decide;
 mod dns;
 mod doubt;
 mod gate;
+mod offence;
 mod record;
 mod watch;
 

@@ -87,7 +87,7 @@ impl Engine {
         if facts.direction != Direction::Out && self.is_aimed_at_a_host(facts) {
             let plan = Arc::clone(&self.plan);
             if let Some(offence) = self.detectors.denied(&plan, facts, reason, now) {
-                self.answer_offence(facts, offence, now);
+                self.act_on_offence(facts, offence, now);
             }
         }
         self.watch_refused(facts, reason, flow, now);

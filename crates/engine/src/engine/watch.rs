@@ -7,9 +7,9 @@ use wire::{FiveTuple, TcpFlags};
 
 use super::decide::Decided;
 use super::{Engine, facts_of};
+use crate::detect::Offence;
 use crate::detect::brute::Connection;
-use crate::detect::contact::Contact;
-use crate::detect::{Offence, Outcome};
+use crate::detect::contact::{Attempt, Outcome};
 use crate::evidence::Technique;
 use crate::facts::Facts;
 use crate::flow::{FlowSlot, News, Turn};
@@ -57,23 +57,21 @@ impl Engine {
             TcpFlags::ACK
         });
         let at = began.unwrap_or(now);
-        let mut contact = Contact::of(&tuple, flags, end.icmp, direction, &self.own, at);
-        if let Some((contact, _)) = contact.as_mut()
+        let mut attempt = Attempt::of(&tuple, flags, end.icmp, direction, &self.own, at);
+        if let Some(attempt) = attempt.as_mut()
             && is_tcp
             && end.by_syn.is_none()
         {
-            contact.technique = Technique::Syn;
+            attempt.contact.technique = Technique::Syn;
         }
         let served = if is_tcp { end.completed } else { end.answered };
-        match contact {
-            Some((contact, Outcome::Failed)) if served => {
-                self.note_contact(&contact, Outcome::Served, now);
+        if let Some(attempt) = attempt.filter(Attempt::may_fail) {
+            if served {
+                self.note_attempt(&attempt.went(Outcome::Served), now);
+            } else if !end.answered {
+                self.note_attempt(&attempt, now);
             }
             // A SYN that was answered and never completed is neither: an open port, and somebody who did not want it.
-            Some((contact, outcome @ Outcome::Failed)) if !end.answered => {
-                self.note_contact(&contact, outcome, now);
-            }
-            _ => {}
         }
         if let Some(began) = began.filter(|_| end.completed && end.by_syn == Some(true)) {
             let connection = Connection {
@@ -91,7 +89,7 @@ impl Engine {
         facts.icmp?;
         let plan = Arc::clone(&self.plan);
         let offence = self.detectors.floods().icmp(&plan, facts, now)?;
-        self.answer_flood(facts, offence, now)
+        self.act_on_flood(facts, offence, now)
     }
 
     /// What the packet that was just tracked tells of its flow.
@@ -111,21 +109,18 @@ impl Engine {
         let is_proven = flow.is_proven;
         match what {
             Turn::Served | Turn::Refused => {
-                let contact = Contact::of_flow(flow, &self.own);
+                // That an address answers a ping says nothing of why it was asked.
+                let attempt = Attempt::of_flow(flow, &self.own).filter(Attempt::may_fail);
                 if what == Turn::Served && is_by_syn && direction != Direction::Out {
                     let source = address_key(tuple.source);
                     self.detectors.floods().completed(source, now);
                 }
-                match contact {
-                    // That an address answers a ping says nothing of why it was asked.
-                    None | Some((_, Outcome::Pinged | Outcome::Served)) => {}
-                    Some((contact, outcome @ Outcome::Failed)) => {
-                        let outcome = match what {
-                            Turn::Served => Outcome::Served,
-                            Turn::Refused | Turn::Ended { .. } => outcome,
-                        };
-                        self.note_contact(&contact, outcome, now);
-                    }
+                if let Some(attempt) = attempt {
+                    let attempt = match what {
+                        Turn::Served => attempt.went(Outcome::Served),
+                        Turn::Refused | Turn::Ended { .. } => attempt,
+                    };
+                    self.note_attempt(&attempt, now);
                 }
             }
             Turn::Ended { was_reset } if is_by_syn && is_proven => {
@@ -148,9 +143,9 @@ impl Engine {
             return;
         }
         let (tuple, icmp) = (facts.tuple(), facts.icmp);
-        let asked = Contact::of(&tuple, None, icmp, facts.direction, &self.own, now);
-        if let Some((contact, outcome)) = asked {
-            self.note_contact(&contact, outcome, now);
+        let attempt = Attempt::of(&tuple, None, icmp, facts.direction, &self.own, now);
+        if let Some(attempt) = attempt {
+            self.note_attempt(&attempt, now);
         }
     }
 
@@ -167,8 +162,8 @@ impl Engine {
         if !is_first || !is_aimed || facts.is_loopback() || !self.detectors.watches_contacts() {
             return;
         }
-        if let Some((contact, outcome)) = Contact::refused(facts, reason, &self.own, now) {
-            self.note_contact(&contact, outcome, now);
+        if let Some(attempt) = Attempt::refused(facts, reason, &self.own, now) {
+            self.note_attempt(&attempt, now);
         }
     }
 
@@ -178,11 +173,11 @@ impl Engine {
             let is_watched = self.detectors.watches_contacts();
             let flow = self.flows.get(slot).filter(|_| is_watched);
             // What was picked up under way may have been answered where nobody looked.
-            let asked = flow
+            let attempt = flow
                 .filter(|flow| flow.by_syn || flow.tuple.protocol != protocol::TCP)
-                .and_then(|flow| Contact::of_flow(flow, &self.own));
-            if let Some((contact, outcome @ Outcome::Failed)) = asked {
-                self.note_contact(&contact, outcome, now);
+                .and_then(|flow| Attempt::of_flow(flow, &self.own));
+            if let Some(attempt) = attempt.filter(Attempt::may_fail) {
+                self.note_attempt(&attempt, now);
             }
             self.flows.expire(slot, now, &mut self.ended);
         }
@@ -190,27 +185,27 @@ impl Engine {
         self.silent = std::mem::take(silent);
     }
 
-    fn note_contact(&mut self, contact: &Contact, outcome: Outcome, now: Timestamp) {
+    fn note_attempt(&mut self, attempt: &Attempt, now: Timestamp) {
         let plan = Arc::clone(&self.plan);
-        if let Some(offence) = self.detectors.contact(&plan, contact, outcome, now) {
-            self.answer_flow_offence(contact.tuple(), contact.direction, offence, now);
+        if let Some(offence) = self.detectors.contact(&plan, attempt, now) {
+            self.act_on_flow_offence(attempt.tuple(), attempt.direction, offence, now);
         }
     }
 
     fn note_connection(&mut self, connection: &Connection, now: Timestamp) {
         let plan = Arc::clone(&self.plan);
         if let Some(offence) = self.detectors.connection_ended(&plan, connection, now) {
-            self.answer_flow_offence(connection.tuple, connection.direction, offence, now);
+            self.act_on_flow_offence(connection.tuple, connection.direction, offence, now);
         }
     }
 
-    fn answer_flow_offence(
+    fn act_on_flow_offence(
         &mut self,
         tuple: FiveTuple,
         direction: Direction,
         offence: Offence,
         now: Timestamp,
     ) {
-        self.answer_offence(&facts_of(tuple, direction), offence, now);
+        self.act_on_offence(&facts_of(tuple, direction), offence, now);
     }
 }

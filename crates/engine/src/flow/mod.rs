@@ -3,6 +3,9 @@
 //! It follows conntrack: a flow is entered when its first packet is allowed, packets of the side that began it are "new" until
 //! the other side has answered, and a packet that has no place in its flow's state is invalid.
 
+mod aging;
+mod begin;
+mod by_kernel;
 mod connection;
 mod denied;
 mod key;
@@ -21,10 +24,11 @@ use crate::event::{FlowEnd, FlowRecord};
 use crate::facts::Facts;
 use crate::refusal::is_refusal;
 use crate::verdict::{Invalid, Reason};
+use begin::begins;
 use connection::Connection;
 pub(crate) use denied::DeniedFlows;
 pub(crate) use key::{FlowKey, Oriented};
-use tcp::{Step, TcpState};
+use tcp::TcpState;
 
 /// One flow.
 #[derive(Debug)]
@@ -109,11 +113,6 @@ impl Flow {
         self.start
     }
 
-    /// Whether nobody answers: asked at least so long ago, and not told before.
-    fn is_silent(&self, now: Timestamp) -> bool {
-        !self.answered && !self.failure_told && now.since(self.start) >= PATIENCE
-    }
-
     /// Whether a segment is another begin of what nobody has answered yet. Which of two SYNs a receiver has taken is not to be
     /// seen from here, and with it where the stream begins; a retransmission is the same SYN.
     fn is_contradicted_by(&self, facts: &Facts<'_>, now: Timestamp) -> bool {
@@ -129,30 +128,6 @@ impl Flow {
             && !self.answered
             && facts.tcp_flags.is_some_and(is_begin)
             && facts.sequence != self.syn
-    }
-
-    fn timeout(&self) -> Duration {
-        match (self.tcp_state(), self.tuple.protocol) {
-            // Its end is never seen, and nothing is left to be known of it.
-            (Some(_), _) if self.by_kernel && self.inspection.is_none() => SETTLED_TIMEOUT,
-            (Some(state), _) => state.timeout(),
-            (None, policy::protocol::ICMP | policy::protocol::ICMPV6) => Duration::from_secs(30),
-            (None, policy::protocol::UDP | policy::protocol::UDPLITE) if !self.answered => {
-                Duration::from_secs(30)
-            }
-            (None, policy::protocol::UDP | policy::protocol::UDPLITE) => Duration::from_secs(120),
-            (None, wire::protocol::GRE) => Duration::from_secs(180),
-            (None, _) => Duration::from_secs(600),
-        }
-    }
-
-    fn is_over(&self, now: Timestamp) -> bool {
-        now.since(self.last) > self.timeout()
-    }
-
-    /// Whether it may make room when the table is full: nobody answered, or it is closed (the kernel's "not assured").
-    fn may_be_evicted(&self) -> bool {
-        !self.answered || self.is_closed()
     }
 
     fn tcp_state(&self) -> Option<TcpState> {
@@ -233,21 +208,9 @@ pub(crate) struct FlowTable {
     news: Option<News>,
 }
 
-/// How long an answer is waited for before a flow counts as one that nobody answers: longer than the first two
-/// retransmissions of a SYN (RFC 6298 §2: 1 s, doubled).
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a server that took a SYN tries to answer it, at least: with the SYN-ACK sent five times (RFC 6298: after 1, 3, 7 and
 /// 15 s again). Whoever begins anew with another number waits so long, unless the first SYN was answered.
 const ANSWER_UNDER_WAY: Duration = Duration::from_secs(20);
-/// How long a flow is kept that the kernel tracks and that needs no more inspection.
-const SETTLED_TIMEOUT: Duration = Duration::from_secs(120);
-/// In which every flow is looked at once when time passes: a full table at once would hold up packets for as long as that takes.
-const ROUND: Duration = Duration::from_secs(1);
-/// Slots looked at for expired flows at each packet.
-const SWEEP: usize = 2;
-/// Slots looked at for one that may go when the table is full (the kernel looks at 8 hash buckets).
-const EVICTION_SWEEP: usize = 64;
-
 impl FlowTable {
     pub(crate) fn new(ceiling: u32, seed: u64) -> Self {
         Self {
@@ -558,79 +521,6 @@ impl FlowTable {
         Ok(Some(FlowSlot(place)))
     }
 
-    /// As [`FlowTable::track`], for packets whose state the kernel has told: one side of a flow may never be seen here, so
-    /// the TCP state is the kernel's affair.
-    pub(crate) fn track_known(
-        &mut self,
-        facts: &Facts<'_>,
-        located: &Located,
-        established: bool,
-        now: Timestamp,
-        ended: &mut Ended,
-    ) -> State {
-        if located.oriented.is_none() {
-            return State::Untracked;
-        }
-        let Some((slot, reply)) = located.found else {
-            if !established {
-                return State::New { flow: None };
-            }
-            // Its begin was not seen here.
-            return match self.enter(facts, located, None, Reason::Established, now, ended) {
-                Ok(Some(slot)) => {
-                    self.follow_kernel(slot, facts);
-                    State::Established {
-                        flow: slot,
-                        reply: false,
-                    }
-                }
-                Ok(None) => State::Untracked,
-                Err(invalid) => State::Invalid(invalid),
-            };
-        };
-        if located.quoted {
-            return State::Related { flow: slot };
-        }
-        if !established {
-            // A SYN under a known 5-tuple is another connection, with other bytes; so is what comes when the one before was
-            // reset unanswered. What else is new was picked up under way, and not answered yet: more of the same bytes.
-            let begins = facts.tcp_flags.is_some_and(|flags| flags.syn());
-            let flow = self.get(slot);
-            if flow.is_some_and(|flow| flow.is_contradicted_by(facts, now)) {
-                return State::Invalid(Invalid::StreamAmbiguous);
-            }
-            let is_again = flow.is_some_and(|flow| !flow.answered && flow.syn == facts.sequence);
-            if (begins && !is_again) || self.is_gone(slot) {
-                self.remove(slot, FlowEnd::Closed, ended);
-                return State::New { flow: None };
-            }
-            if let Some(flow) = self.get_mut(slot) {
-                flow.is_gone = facts.tcp_flags.is_some_and(|flags| flags.rst());
-            }
-            return State::New { flow: Some(slot) };
-        }
-        self.follow_kernel(slot, facts);
-        if let Some(flow) = self.get_mut(slot) {
-            flow.answered = true;
-            flow.by_syn_ack |= reply && facts.tcp_flags.is_some_and(|flags| flags.syn());
-            count(flow, facts, reply, now);
-        }
-        State::Established { flow: slot, reply }
-    }
-
-    /// The kernel says that the connection is established.
-    fn follow_kernel(&mut self, slot: FlowSlot, facts: &Facts<'_>) {
-        if let Some(flow) = self.get_mut(slot) {
-            flow.by_kernel = true;
-            let ends = facts
-                .tcp_flags
-                .is_some_and(|flags| flags.fin() || flags.rst());
-            if let Some(connection) = &mut flow.tcp {
-                connection.follow_kernel(ends);
-            }
-        }
-    }
-
     fn is_gone(&self, slot: FlowSlot) -> bool {
         self.get(slot).is_some_and(|flow| flow.is_gone)
     }
@@ -670,100 +560,6 @@ impl FlowTable {
         Some(flow)
     }
 
-    fn sweep(&mut self, now: Timestamp, ended: &mut Ended) {
-        for _ in 0..SWEEP.min(self.slab.len()) {
-            self.hand = (self.hand + 1) % self.slab.len();
-            self.expire_at_hand(now, ended);
-        }
-    }
-
-    fn expire_at_hand(&mut self, now: Timestamp, ended: &mut Ended) -> bool {
-        let over = self.slab[self.hand].as_mut().is_some_and(|flow| {
-            if clock::age(flow.last, now).is_none() {
-                flow.last = now;
-            }
-            flow.is_over(now)
-        });
-        if over {
-            let closed = self.slab[self.hand].as_ref().is_some_and(Flow::is_closed);
-            let end = if closed {
-                FlowEnd::Closed
-            } else {
-                FlowEnd::TimedOut
-            };
-            self.remove(FlowSlot(self.hand as u32), end, ended);
-        }
-        over
-    }
-
-    fn make_room(&mut self, now: Timestamp, ended: &mut Ended) -> bool {
-        for _ in 0..EVICTION_SWEEP.min(self.slab.len()) {
-            self.hand = (self.hand + 1) % self.slab.len();
-            if self.expire_at_hand(now, ended) {
-                return true;
-            }
-            if self.slab[self.hand]
-                .as_ref()
-                .is_some_and(Flow::may_be_evicted)
-            {
-                self.remove(FlowSlot(self.hand as u32), FlowEnd::Evicted, ended);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Looks at every flow once in [`ROUND`], however often it is called: those that are over end, and those that nobody answers
-    /// are put into `silent`, each once, and end by [`FlowTable::expire`] when they have been told.
-    pub(crate) fn walk(&mut self, now: Timestamp, silent: &mut Vec<FlowSlot>, ended: &mut Ended) {
-        let (begin, last) = self.walk;
-        let passed = last.and_then(|last| clock::age(last, now)).unwrap_or(ROUND);
-        let slots = self.slab.len() as u128 * passed.min(ROUND).as_nanos() / ROUND.as_nanos();
-        if slots == 0 {
-            return;
-        }
-        for step in 0..slots as usize {
-            self.hand = (begin + step) % self.slab.len();
-            let flow = self.slab[self.hand].as_mut();
-            if let Some(flow) = flow.filter(|flow| flow.is_silent(now)) {
-                flow.failure_told = true;
-                silent.push(FlowSlot(self.hand as u32));
-            } else {
-                self.expire_at_hand(now, ended);
-            }
-        }
-        self.walk = ((begin + slots as usize) % self.slab.len(), Some(now));
-    }
-
-    /// Every flow that nobody answers and that was not told, put into `silent`.
-    pub(crate) fn silent(&mut self, now: Timestamp, silent: &mut Vec<FlowSlot>) {
-        for (place, flow) in self.slab.iter_mut().enumerate() {
-            if let Some(flow) = flow.as_mut().filter(|flow| flow.is_silent(now)) {
-                flow.failure_told = true;
-                silent.push(FlowSlot(place as u32));
-            }
-        }
-    }
-
-    /// Ends this flow if it is over at `now`.
-    pub(crate) fn expire(&mut self, flow: FlowSlot, now: Timestamp, ended: &mut Ended) {
-        self.hand = flow.0 as usize;
-        self.expire_at_hand(now, ended);
-    }
-
-    /// Ends every flow, in the order of their slots.
-    pub(crate) fn finish(&mut self, ended: &mut Ended) {
-        for place in 0..self.slab.len() {
-            let closed = self.slab[place].as_ref().is_some_and(Flow::is_closed);
-            let end = if closed {
-                FlowEnd::Closed
-            } else {
-                FlowEnd::Shutdown
-            };
-            self.remove(FlowSlot(place as u32), end, ended);
-        }
-    }
-
     /// Moves the begin and the last packet of every flow.
     pub(crate) fn shift(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
         for (_, flow) in self.iter_mut() {
@@ -799,39 +595,4 @@ fn count(flow: &mut Flow, facts: &Facts<'_>, reply: bool, now: Timestamp) {
     flow.last = clock::latest(flow.last, now);
     flow.packets[usize::from(reply)] += 1;
     flow.bytes[usize::from(reply)] += u64::from(facts.len);
-}
-
-/// Whether a packet without a flow can begin one.
-fn begins(packet: &Packet<'_>, located: &Located) -> Result<(), Invalid> {
-    match packet.transport() {
-        Transport::Tcp(segment) => match tcp::step(TcpState::None, segment.flags(), false) {
-            Step::To(_) => Ok(()),
-            Step::Ignore | Step::Invalid => Err(Invalid::TcpNoConnection),
-        },
-        Transport::Icmp(_) | Transport::Other
-            if located.oriented.is_some_and(|oriented| oriented.is_answer) =>
-        {
-            Err(Invalid::IcmpNoFlow)
-        }
-        Transport::Sctp(sctp) => {
-            // DATA, SACK and what carries no state begin nothing (nf_conntrack_proto_sctp.c `sctp_new`).
-            let begins = sctp
-                .chunks()
-                .any(|chunk| matches!(chunk.kind, 1 | 2 | 4..=11 | 14));
-            if begins {
-                Ok(())
-            } else {
-                Err(Invalid::SctpNoAssociation)
-            }
-        }
-        Transport::Gre(gre) if gre.version() > 1 => Err(Invalid::Gre),
-        Transport::Gre(gre) if gre.version() == 1 && gre.protocol_type() != 0x880b => {
-            Err(Invalid::Gre)
-        }
-        Transport::Icmp(_)
-        | Transport::Udp(_)
-        | Transport::Gre(_)
-        | Transport::Fragment
-        | Transport::Other => Ok(()),
-    }
 }

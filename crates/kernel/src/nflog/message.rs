@@ -3,6 +3,7 @@
 use policy::{Direction, Timestamp};
 
 use super::{PACKET, SUBSYSTEM};
+use crate::hook;
 use crate::netlink::{Message, timestamp};
 
 /// A logged packet.
@@ -34,12 +35,7 @@ impl LogPacket<'_> {
     /// The direction that the hook stands for; `None` before and after routing.
     #[must_use]
     pub const fn direction(&self) -> Option<Direction> {
-        match self.hook {
-            1 => Some(Direction::In),
-            2 => Some(Direction::Forward),
-            3 => Some(Direction::Out),
-            _ => None,
-        }
+        hook::direction(self.hook)
     }
 
     /// Length of the whole packet in bytes, as its IP header says; never below the payload's.

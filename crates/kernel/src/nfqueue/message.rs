@@ -3,6 +3,7 @@
 use policy::{Direction, Timestamp};
 
 use super::{PACKET, SUBSYSTEM};
+use crate::hook;
 use crate::netlink::{Attributes, Message};
 
 /// A packet that waits for its verdict.
@@ -40,12 +41,7 @@ impl QueuedPacket<'_> {
     /// The direction that the hook stands for; `None` before and after routing.
     #[must_use]
     pub const fn direction(&self) -> Option<Direction> {
-        match self.hook {
-            1 => Some(Direction::In),
-            2 => Some(Direction::Forward),
-            3 => Some(Direction::Out),
-            _ => None,
-        }
+        hook::direction(self.hook)
     }
 }
 

@@ -8,9 +8,8 @@
 
 use std::num::NonZeroU32;
 use std::rc::Rc;
-use std::time::Duration;
 
-use policy::{AddressSet, Direction, Plan, RateUnit, Response};
+use policy::{Direction, Measure, Plan, RateUnit, Response, SynFlood};
 
 use super::list::{Family, Side};
 use super::rate::meter;
@@ -34,80 +33,49 @@ pub(super) const METERS: [&str; 5] = [
 /// A detector that counts packets.
 #[derive(Clone, Copy)]
 struct Detector<'a> {
+    /// As sets and chains are named for it.
     name: &'static str,
     cause: Cause,
-    packets: u32,
-    window: Duration,
-    response: Response,
-    ban: Duration,
-    ignore: &'a AddressSet,
+    measure: Measure<'a>,
 }
 
 impl<'a> Detector<'a> {
-    fn rate(plan: &'a Plan) -> Option<Self> {
-        plan.detect.rate.as_ref().map(|set| Self {
-            name: "rate",
-            cause: Cause::Rate,
-            packets: set.packets,
-            window: set.window,
-            response: set.response,
-            ban: set.ban,
-            ignore: &set.ignore,
+    fn of(name: &'static str, cause: Cause, set: Option<impl Into<Measure<'a>>>) -> Option<Self> {
+        Some(Self {
+            name,
+            cause,
+            measure: set?.into(),
         })
+    }
+
+    fn rate(plan: &'a Plan) -> Option<Self> {
+        Self::of("rate", Cause::Rate, plan.detect.rate.as_ref())
     }
 
     fn syn(plan: &'a Plan) -> Option<Self> {
-        plan.detect.syn_flood.as_ref().map(|set| Self {
-            name: "syn_flood",
-            cause: Cause::SynFlood,
-            packets: set.half_open,
-            window: set.window,
-            response: set.response,
-            ban: set.ban,
-            ignore: &set.ignore,
-        })
+        Self::of("syn_flood", Cause::SynFlood, plan.detect.syn_flood.as_ref())
     }
 
-    /// Of all sources together: told, and nothing more. Nobody is banned for what anybody can forge, and to drop what is over
-    /// would shut out everyone who is new, which is what the flood is for; SYN cookies (`tcp_syncookies`) answer it.
     fn syn_of_all(plan: &'a Plan) -> Option<Self> {
-        let syn = Self::syn(plan)?;
-        Some(Self {
-            name: "syn_flood_of_all",
-            cause: Cause::SynFloodOfAll,
-            packets: plan.detect.syn_flood.as_ref()?.host_half_open,
-            response: Response::Alert,
-            ..syn
-        })
+        let set = plan.detect.syn_flood.as_ref().map(SynFlood::of_all);
+        Self::of("syn_flood", Cause::SynFloodOfAll, set)
     }
 
     fn icmp(plan: &'a Plan) -> Option<Self> {
-        plan.detect.icmp_flood.as_ref().map(|set| Self {
-            name: "icmp_flood",
-            cause: Cause::IcmpFlood,
-            packets: set.packets,
-            window: set.window,
-            response: set.response,
-            ban: set.ban,
-            ignore: &set.ignore,
-        })
+        Self::of(
+            "icmp_flood",
+            Cause::IcmpFlood,
+            plan.detect.icmp_flood.as_ref(),
+        )
     }
 
     fn udp(plan: &'a Plan) -> Option<Self> {
-        plan.detect.udp_flood.as_ref().map(|set| Self {
-            name: "udp_flood",
-            cause: Cause::UdpFlood,
-            packets: set.packets,
-            window: set.window,
-            response: set.response,
-            ban: set.ban,
-            ignore: &set.ignore,
-        })
+        Self::of("udp_flood", Cause::UdpFlood, plan.detect.udp_flood.as_ref())
     }
 
     fn bucket(&self) -> super::rate::Meter {
-        let packets = NonZeroU32::new(self.packets).unwrap_or(NonZeroU32::MIN);
-        meter(packets, self.window, packets, RateUnit::Packets)
+        let packets = NonZeroU32::new(self.measure.packets).unwrap_or(NonZeroU32::MIN);
+        meter(packets, self.measure.window, packets, RateUnit::Packets)
     }
 
     /// The set of its buckets.
@@ -126,11 +94,11 @@ impl<'a> Detector<'a> {
 
     /// The chain for packets over it.
     fn define_over(&self, writer: &mut Writer<'_>) {
-        let rules = match self.response {
+        let rules = match self.measure.response {
             Response::Alert => return,
             Response::Limit => writer.refusal(Outcome::Drop, self.cause),
             Response::Ban => {
-                let mut rules = writer.ban_source(self.ban);
+                let mut rules = writer.ban_source(self.measure.ban);
                 rules.extend(writer.refusal(Outcome::Ban, self.cause));
                 rules
             }
@@ -145,15 +113,15 @@ impl<'a> Detector<'a> {
         condition: impl Fn(Family) -> String,
         over: impl Fn(Family) -> String,
     ) -> Vec<String> {
-        let ignored = writer.lists.share(self.ignore);
-        let name = self.name.trim_end_matches("_of_all");
+        let ignored = writer.lists.share(self.measure.ignore);
+        let name = self.name;
         writer.lists.name(
             &ignored,
             format!("{name}_ignore"),
             Some(format!("sources that the {name} detector does not count")),
         );
         let protected = Rc::clone(&writer.protected);
-        let alerts = self.response == Response::Alert;
+        let alerts = self.measure.response == Response::Alert;
         let mut rules = Vec::new();
         for family in Family::BOTH {
             let mut outside = |list| {

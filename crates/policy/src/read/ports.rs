@@ -1,54 +1,27 @@
 //! Ports: `22`, `"80,443,8000-8100"`, `[22, "8000-8100"]`.
 
+use std::borrow::Cow;
+
 use crate::diagnostic::quoted;
 use crate::fields::parts;
 use crate::port::PortSet;
 use crate::protocol::{self, Protocols};
 use crate::report::Report;
+use crate::service;
 use crate::tree::{Node, Span};
 
 use super::{Reader, Reported};
 
 const EXPECTED: &str = "a port from 0 to 65535, a range such as 8000-8100, or a list of those";
 
-/// Services that users call by name. Only for the message: a name may mean another port on another machine.
-const SERVICES: &[(&str, u16)] = &[
-    ("ftp", 21),
-    ("ssh", 22),
-    ("telnet", 23),
-    ("smtp", 25),
-    ("dns", 53),
-    ("domain", 53),
-    ("dhcp", 67),
-    ("http", 80),
-    ("pop3", 110),
-    ("ntp", 123),
-    ("imap", 143),
-    ("snmp", 161),
-    ("ldap", 389),
-    ("https", 443),
-    ("smb", 445),
-    ("imaps", 993),
-    ("mysql", 3306),
-    ("rdp", 3389),
-    ("postgres", 5432),
-    ("postgresql", 5432),
-    ("redis", 6379),
-    ("wireguard", 51820),
-];
-
-/// Ports of a setting: as those of a rule, but `any` is none. Nothing when there are none, or they are wrong and reported.
+/// Ports of a setting: as those of a rule, but `any` is none. Nothing when it is not written, or wrong and reported.
 pub(super) fn listed(
     node: Option<&Node>,
     key: &'static str,
     report: &mut Report,
 ) -> Option<PortSet> {
     let parts = parts(node?, key, EXPECTED, report)?;
-    let ranges: Vec<_> = parts
-        .into_iter()
-        .filter_map(|(part, span)| range(&part, key, span, report))
-        .collect();
-    (!ranges.is_empty()).then(|| PortSet::from_ranges(ranges))
+    ranges(parts, key, report).map(PortSet::from_ranges)
 }
 
 impl Reader<'_> {
@@ -89,24 +62,30 @@ impl Reader<'_> {
 
 /// A list of ports and ranges, or `any`; `None` when something in it is wrong, which is reported.
 pub(super) fn read(node: &Node, key: &'static str, report: &mut Report) -> Option<PortSet> {
-    let parts = parts(node, key, EXPECTED, report)?;
-    let mut ranges = Vec::new();
-    let (mut any, mut is_whole) = (false, true);
-    for (part, span) in parts {
-        if part == "any" {
-            any = true;
-            continue;
-        }
-        match range(&part, key, span, report) {
-            Some(range) => ranges.push(range),
-            None => is_whole = false,
-        }
-    }
-    match (is_whole, any) {
-        (false, _) => None,
-        (true, true) => Some(PortSet::Any),
-        (true, false) => Some(PortSet::from_ranges(ranges)),
-    }
+    let mut parts = parts(node, key, EXPECTED, report)?;
+    let written = parts.len();
+    parts.retain(|(part, _)| part != "any");
+    let is_any = parts.len() < written;
+    let ranges = ranges(parts, key, report)?;
+    Some(if is_any {
+        PortSet::Any
+    } else {
+        PortSet::from_ranges(ranges)
+    })
+}
+
+/// Ports and ranges; `None` when one is wrong: then all that are have been reported.
+fn ranges(
+    parts: Vec<(Cow<'_, str>, Span)>,
+    key: &str,
+    report: &mut Report,
+) -> Option<Vec<(u16, u16)>> {
+    let written = parts.len();
+    let ranges: Vec<_> = parts
+        .into_iter()
+        .filter_map(|(part, span)| range(&part, key, span, report))
+        .collect();
+    (ranges.len() == written).then_some(ranges)
 }
 
 fn range(text: &str, key: &str, span: Span, report: &mut Report) -> Option<(u16, u16)> {
@@ -117,10 +96,7 @@ fn range(text: &str, key: &str, span: Span, report: &mut Report) -> Option<(u16,
         is_number.then(|| text.parse().unwrap_or(u64::MAX))
     };
     let (Some(from), Some(to)) = (number(first), number(last)) else {
-        let service = SERVICES
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(text))
-            .map(|(_, port)| port.to_string());
+        let service = service::named(text).map(|service| service.port.to_string());
         let colon = text
             .split_once(':')
             .filter(|(a, b)| number(a).is_some() && number(b).is_some())

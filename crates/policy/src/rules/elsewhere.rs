@@ -3,29 +3,8 @@
 use super::RULE_STATEMENTS;
 use crate::literal;
 use crate::report::Report;
+use crate::service;
 use crate::tree::Span;
-
-/// Services by the names that `/etc/services` has for them, of those that people open first.
-const SERVICES: &[(&str, &str, u16)] = &[
-    ("ftp", "tcp", 21),
-    ("ssh", "tcp", 22),
-    ("telnet", "tcp", 23),
-    ("smtp", "tcp", 25),
-    ("domain", "udp,tcp", 53),
-    ("http", "tcp", 80),
-    ("www", "tcp", 80),
-    ("pop3", "tcp", 110),
-    ("ntp", "udp", 123),
-    ("imap", "tcp", 143),
-    ("snmp", "udp", 161),
-    ("https", "tcp", 443),
-    ("submission", "tcp", 587),
-    ("imaps", "tcp", 993),
-    ("mysql", "tcp", 3306),
-    ("rdp", "tcp", 3389),
-    ("postgresql", "tcp", 5432),
-    ("wireguard", "udp", 51820),
-];
 
 /// A word in the place of the protocol that is none.
 pub(super) struct Foreign {
@@ -50,11 +29,10 @@ pub(super) fn protocol(action: &str, direction: Option<&str>, word: &str) -> Opt
             example: rule(protocol, &ports.replace(':', "-")),
         });
     }
-    let service = SERVICES.iter().find(|(name, _, _)| *name == word);
-    if let Some((_, protocol, port)) = service {
+    if let Some(service) = service::named(word) {
         return Some(Foreign {
             message: format!("{word:?} is no protocol: services are named by protocol and port"),
-            example: rule(protocol, &port.to_string()),
+            example: rule(service.protocol, &service.port.to_string()),
         });
     }
     // Above 255 it is no protocol either.
@@ -79,7 +57,7 @@ pub(super) fn number(action: &str, word: &str, span: Span, report: &mut Report) 
     let Ok(number) = word.parse::<u16>() else {
         return;
     };
-    if SERVICES.iter().any(|(_, _, port)| *port == number) && number < 256 {
+    if service::has_port(number) && number < 256 {
         let message = format!("{number} is taken for a protocol here, not for a port");
         report
             .warning(span, "protocol-number", message)

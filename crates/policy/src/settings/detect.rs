@@ -259,6 +259,71 @@ impl PacketFlood {
     }
 }
 
+/// What a detector measures a source's packets by, whichever it is: more than `packets` in a `window` are an offence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measure<'a> {
+    /// Packets in each `window` that are still no offence (at least 1).
+    pub packets: u32,
+    /// The window.
+    pub window: Duration,
+    /// What to do then.
+    pub response: Response,
+    /// How long a ban lasts.
+    pub ban: Duration,
+    /// Sources that are not counted.
+    pub ignore: &'a AddressSet,
+}
+
+impl<'a> From<&'a RateLimit> for Measure<'a> {
+    fn from(set: &'a RateLimit) -> Self {
+        Self {
+            packets: set.packets,
+            window: set.window,
+            response: set.response,
+            ban: set.ban,
+            ignore: &set.ignore,
+        }
+    }
+}
+
+impl<'a> From<&'a PacketFlood> for Measure<'a> {
+    fn from(set: &'a PacketFlood) -> Self {
+        Self {
+            packets: set.packets,
+            window: set.window,
+            response: set.response,
+            ban: set.ban,
+            ignore: &set.ignore,
+        }
+    }
+}
+
+impl<'a> From<&'a SynFlood> for Measure<'a> {
+    fn from(set: &'a SynFlood) -> Self {
+        Self {
+            packets: set.half_open,
+            window: set.window,
+            response: set.response,
+            ban: set.ban,
+            ignore: &set.ignore,
+        }
+    }
+}
+
+impl SynFlood {
+    /// Half-open connections of all sources together: told, and nothing more. Nobody is banned for what anybody can forge, and
+    /// to drop what is over would shut out everyone who is new, which is what the flood is for; SYN cookies (`tcp_syncookies`)
+    /// answer it.
+    #[must_use]
+    pub fn of_all(&self) -> Measure<'_> {
+        Measure {
+            packets: self.host_half_open,
+            response: Response::Alert,
+            ..Measure::from(self)
+        }
+    }
+}
+
 /// `[detect.brute]`: short connections of one source to one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Brute {

@@ -10,4 +10,5 @@ mod files;
 mod forty;
 mod kept;
 mod marks;
+mod mistakes;
 mod shared_lists;

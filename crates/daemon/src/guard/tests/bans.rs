@@ -268,3 +268,74 @@ fn what_comes_back_from_store_or_kernel_passes_the_gate_too() {
     assert!(stage.guard.bans()[1].expires.is_none());
     stage.guard.settle(now);
 }
+
+#[test]
+fn lifting_a_wide_ban_leaves_the_narrow_ones() {
+    let mut stage = started(ENFORCE);
+    for prefix in [
+        "203.0.113.0/24",
+        "203.0.113.128/25",
+        "203.0.0.0/16",
+        "203.0.113.7",
+        "198.51.100.0/24",
+    ] {
+        stage.guard.ban(&by_hand(prefix, 600)).unwrap();
+    }
+    let query = UnbanQuery {
+        prefix: Some("203.0.113.0/24".to_owned()),
+        all: false,
+    };
+    assert_eq!(stage.guard.unban(&query).unwrap().lifted.len(), 1);
+    // Both that overlap are put in anew; the single address and the stranger are not touched.
+    let operations = stage.kernel.operations();
+    assert_eq!(
+        operations[operations.len() - 2..],
+        ["unban 203.0.113.0/24", "bans_many 2"]
+    );
+    // A network is not let in for one of its addresses.
+    let query = UnbanQuery {
+        prefix: Some("203.0.113.200".to_owned()),
+        all: false,
+    };
+    let error = stage.guard.unban(&query).unwrap_err().to_string();
+    assert!(
+        error.contains("`portcullis unban 203.0.113.128/25`")
+            && error.contains("`portcullis allow 203.0.113.200`"),
+        "{error}"
+    );
+    let query = UnbanQuery {
+        prefix: None,
+        all: true,
+    };
+    assert_eq!(stage.guard.unban(&query).unwrap().lifted.len(), 4);
+    assert!(!stage.kernel.dump().contains("\nban "));
+    // An IPv6 address stands for what it is banned by.
+    stage.guard.ban(&by_hand("2001:db8:0:7::/64", 600)).unwrap();
+    let query = UnbanQuery {
+        prefix: Some("2001:db8:0:7::1".to_owned()),
+        all: false,
+    };
+    assert_eq!(stage.guard.unban(&query).unwrap().lifted.len(), 1);
+}
+
+#[test]
+fn a_set_clock_does_not_change_what_is_left_of_a_ban() {
+    let mut stage = started(ENFORCE);
+    stage.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();
+    stage.guard.ban(&by_hand("203.0.113.8", 0)).unwrap();
+    let now = clock::now();
+    let hour = Duration::from_secs(3_600);
+    stage.guard.shift_bans(Step::Forward(hour), now.after(hour));
+    let shifted: Vec<_> = stage
+        .guard
+        .engine
+        .bans()
+        .map(|ban| ban.remaining(now.after(hour)))
+        .collect();
+    assert!(shifted.contains(&None));
+    let left = shifted.iter().flatten().next().unwrap();
+    assert!(
+        (Duration::from_secs(598)..=Duration::from_secs(600)).contains(left),
+        "{left:?}"
+    );
+}

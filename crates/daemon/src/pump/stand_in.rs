@@ -11,7 +11,7 @@ use wire::{Frame, Link, Packet, Transport};
 
 /// What waits to be sent until its question has its verdict.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct StandIn {
     from: (IpAddr, u16),
     to: (IpAddr, u16),
     interface: u32,
@@ -24,7 +24,7 @@ enum What {
     Reset { sequence: u32 },
 }
 
-impl Answer {
+impl StandIn {
     /// To a packet that the kernel holds; nothing where the verdict says all.
     pub(super) fn to(
         question: &QueuedPacket<'_>,

@@ -1,11 +1,10 @@
-//! Answers about what is in force: rules, sets, flows, hypothetical packets.
+//! What is in force, for whoever asks: rules, sets, and what would become of a packet or a name.
 
 use engine::Probe;
 use ipnet::IpNet;
 use policy::{AddressMatch, Direction, HostField, Mode, NamedSet, Timestamp, protocol};
 
 use super::Guard;
-use super::apply::mode_name;
 use crate::api;
 use crate::record::explain::action_name;
 use crate::record::{ban, decided};
@@ -15,9 +14,9 @@ const PREFIXES: usize = 10_000;
 /// Addresses of a rule that are written out.
 const WRITTEN_OUT: usize = 8;
 
-/// Why a question has no answer.
+/// Why nothing can be said of what was asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum AnswerError {
+pub enum LookUpError {
     /// No such set.
     #[error("there is no set {name:?}; `portcullis sets` lists them")]
     NoSet {
@@ -105,7 +104,7 @@ impl Guard {
     /// # Errors
     ///
     /// When there is no such set.
-    pub fn set(&self, name: &str) -> Result<api::SetAddresses, AnswerError> {
+    pub fn set(&self, name: &str) -> Result<api::SetAddresses, LookUpError> {
         let wanted = name.strip_prefix('@').unwrap_or(name);
         let set = self
             .in_force
@@ -113,7 +112,7 @@ impl Guard {
             .sets
             .iter()
             .find(|set| set.name == wanted)
-            .ok_or_else(|| AnswerError::NoSet {
+            .ok_or_else(|| LookUpError::NoSet {
                 name: wanted.to_owned(),
             })?;
         Ok(api::SetAddresses {
@@ -133,7 +132,7 @@ impl Guard {
     /// # Errors
     ///
     /// When one of them makes no sense.
-    pub fn test(&self, request: &api::TestRequest) -> Result<Vec<api::TestResult>, AnswerError> {
+    pub fn test(&self, request: &api::TestRequest) -> Result<Vec<api::TestResult>, LookUpError> {
         let now = self.clock.now();
         request
             .packets
@@ -142,7 +141,7 @@ impl Guard {
                 let probe = probe(packet)?;
                 let decision = self.engine.test(now, &probe);
                 Ok(api::TestResult {
-                    mode: Some(mode_name(self.mode()).to_owned()),
+                    mode: Some(self.mode().name().to_owned()),
                     ..result(&self.in_force.plan, &probe, decision)
                 })
             })
@@ -157,7 +156,7 @@ impl Guard {
     pub fn dns_test(
         &self,
         request: &api::DnsTestRequest,
-    ) -> Result<Vec<api::DnsTestResult>, AnswerError> {
+    ) -> Result<Vec<api::DnsTestResult>, LookUpError> {
         let judge = |name: &String| Ok(crate::names::judge(&self.in_force.plan, name)?);
         request.names.iter().map(judge).collect()
     }
@@ -277,8 +276,8 @@ pub struct Standing {
 /// # Errors
 ///
 /// When it makes no sense.
-pub fn probe(packet: &api::TestPacket) -> Result<Probe, AnswerError> {
-    let wrong = |what: String| AnswerError::NoPacket { what };
+pub fn probe(packet: &api::TestPacket) -> Result<Probe, LookUpError> {
+    let wrong = |what: String| LookUpError::NoPacket { what };
     let direction = Direction::ALL
         .into_iter()
         .find(|direction| direction.name() == packet.direction)

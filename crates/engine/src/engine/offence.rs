@@ -67,7 +67,7 @@ impl Engine {
     }
 
     /// A packet is over a rate. `None` when the policy only wants to hear of it, or may not drop it.
-    pub(super) fn answer_flood(
+    pub(super) fn act_on_flood(
         &mut self,
         facts: &Facts<'_>,
         offence: Offence,
@@ -78,13 +78,13 @@ impl Engine {
             Response::Limit | Response::Ban => !self.protected.contains_key(facts.source),
         };
         if drops || offence.response == Response::Alert {
-            self.answer_offence(facts, offence, now);
+            self.act_on_offence(facts, offence, now);
         }
         drops.then(|| Decided::drop(Reason::Flood(offence.detector)))
     }
 
     /// Alert, and ban where the policy says so and nothing forbids it. Nothing when it was told already.
-    pub(super) fn answer_offence(&mut self, facts: &Facts<'_>, offence: Offence, now: Timestamp) {
+    pub(super) fn act_on_offence(&mut self, facts: &Facts<'_>, offence: Offence, now: Timestamp) {
         let Offence {
             detector,
             response,
@@ -184,7 +184,7 @@ impl Engine {
         let plan = Arc::clone(&self.plan);
         let floods = self.detectors.floods();
         if let Some(offence) = floods.over_in_kernel(&plan, over, &facts, now) {
-            self.answer_offence(&facts, offence, now);
+            self.act_on_offence(&facts, offence, now);
         }
     }
 
