@@ -149,7 +149,7 @@ impl Inspection {
     }
 }
 
-/// Bytes in order of each stream that are held in any case: most expressions match less.
+/// Bytes in order of each stream that are held in any case.
 const KEEP: usize = 256;
 
 /// A packet's place in its flow.
