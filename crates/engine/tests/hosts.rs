@@ -468,6 +468,42 @@ fn a_large_body_is_neither_held_nor_the_end_of_looking() {
     assert_eq!(client.at(end, &get("ads.example")).verdict, Drop);
 }
 
+/// A receiver may have discarded what was looked at, and take what is sent in its place.
+#[test]
+fn a_head_is_not_exchanged_behind_its_body() {
+    let plan = policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]);
+    let head = |host: &str| {
+        let head = format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100000\r\n\r\n");
+        [head.as_bytes(), b"body"].concat()
+    };
+    let (good, bad) = (head("abc.example"), head("ads.example"));
+    let mut client = Client::new(plan);
+    assert_eq!(client.send(&good), Allow);
+    let body = client.next;
+    for _ in 0..2 {
+        assert_eq!(client.at(100, &good).verdict, Allow, "the same again");
+        assert_eq!(client.at(body, &[b'x'; 1_000]).verdict, Allow);
+        assert_eq!(client.at(body + 1_000, &[b'y'; 1_000]).verdict, Allow);
+        assert_eq!(client.at(100, &bad).verdict, Drop);
+        assert_eq!(client.at(100, &bad[..60]).verdict, Drop);
+    }
+    // Nor behind the next requests.
+    let end = body + 100_000 - 4;
+    assert_eq!(client.at(end, &get("abc.example")).verdict, Allow);
+    let next = end + get("abc.example").len() as u32;
+    for at in 0..40 {
+        let request = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(977));
+        let decision = client.at(next + at * 1_000, request.as_bytes());
+        assert_eq!((request.len(), decision.verdict), (1_000, Allow));
+        if at < 4 {
+            assert_eq!(client.at(end, &get("abc.example")).verdict, Allow);
+            assert_eq!(client.at(body, &[b'x'; 1_000]).verdict, Allow, "late");
+        }
+    }
+    assert_eq!(client.at(end, &get("ads.example")).verdict, Drop);
+    assert_eq!(client.at(100, &bad).verdict, Drop);
+}
+
 #[test]
 fn who_sends_gaps_gains_nothing() {
     let plan = policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]);

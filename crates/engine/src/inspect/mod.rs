@@ -9,6 +9,7 @@ pub(crate) mod dns;
 mod hosts;
 mod matcher;
 mod memory;
+mod past;
 mod readings;
 mod sampler;
 mod signature;
