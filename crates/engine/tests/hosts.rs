@@ -638,3 +638,20 @@ fn each_cut_of_a_hello_and_of_a_request_shows_the_name() {
         }
     }
 }
+
+/// Each reading is asked about: so many that it would take long are none that an honest client sends.
+#[test]
+fn a_host_with_too_many_readings_does_not_pass() {
+    for (readings, verdict) in [(20, Allow), (8_000, Drop)] {
+        let mut client = Client::new(policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]));
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost : {}b\r\n\r\n",
+            (0..readings)
+                .map(|number| format!("a{number},"))
+                .collect::<String>()
+        );
+        for again in [head.as_bytes(), &head.as_bytes()[..10]] {
+            assert_eq!(client.at(100, again).verdict, verdict, "{readings}");
+        }
+    }
+}

@@ -23,6 +23,8 @@ const EARLY: usize = 64 * 1024;
 const KEPT: usize = 16 * 1024;
 /// Most bytes that one side may make us hold: a lost segment, and what was under way behind it.
 const HELD: usize = 1024 * 1024;
+/// Most readings that the hosts of one segment may have: each takes a look at the rules, and a client has one.
+const READINGS: usize = 64;
 /// The longest line between chunks or where requests cannot be told apart.
 const LINE: usize = 8 * 1024;
 /// The most of a body that is jumped at once: the sequence space is twice four times as large.
@@ -100,7 +102,7 @@ pub(crate) struct Requests {
 pub(crate) enum Unread {
     /// Its receiver may take it for other bytes.
     Ambiguous,
-    /// Too much waits for what is missing before it, or a hello has no end.
+    /// Too much waits for what is missing before it, a hello has no end, or a host too many readings.
     Waiting,
 }
 
@@ -140,7 +142,7 @@ impl Requests {
         if self.is_done() {
             return Ok(asked);
         }
-        if self.reader.is_endless && !segment.payload().is_empty() {
+        if self.reader.is_refused && !segment.payload().is_empty() {
             return Err(Unread::Waiting);
         }
         if self.memory() > HELD {
@@ -164,7 +166,7 @@ impl Requests {
             self.read += self.reader.read(rest, &mut asked);
             has_news = self.forget();
         }
-        if self.reader.is_endless {
+        if self.reader.is_refused {
             return Err(Unread::Waiting);
         }
         Ok(asked)
@@ -199,8 +201,8 @@ impl Requests {
 struct Reader {
     wanted: Wanted,
     phase: Phase,
-    /// A hello goes on for longer than any can be.
-    is_endless: bool,
+    /// A hello goes on for longer than any can be, or hosts have too many readings: nothing more passes.
+    is_refused: bool,
 }
 
 /// What comes next.
@@ -245,7 +247,7 @@ impl Reader {
         Self {
             wanted,
             phase: Phase::Begin,
-            is_endless: false,
+            is_refused: false,
         }
     }
 
@@ -306,7 +308,7 @@ impl Reader {
         let mut room = ServerName::new();
         let has_early_data = match sni(rest, &mut room) {
             Sni::Incomplete(missing) => {
-                self.is_endless = rest.len() >= HELLO_STREAM;
+                self.is_refused = rest.len() >= HELLO_STREAM;
                 self.phase = Phase::Hello {
                     needed: (rest.len() + missing).min(HELLO_STREAM),
                     is_second,
@@ -409,7 +411,7 @@ impl Reader {
             RequestHost::Absent => {}
             RequestHost::Ambiguous(_) => {
                 let head = rest.get(..request.head_len).unwrap_or(rest);
-                hosts_of_head(head, &mut |host| asked.push(doubtful(host)));
+                hosts_of_head(head, &mut |host| self.doubt(host, asked));
             }
         }
         self.phase = match request.body {
@@ -420,6 +422,24 @@ impl Reader {
             Body::Chunked => Phase::ChunkSize,
             Body::Ambiguous => Phase::Lines(Continues::default()),
         };
+    }
+
+    fn doubt(&mut self, host: &[u8], asked: &mut Vec<Asked>) {
+        if self.is_refused {
+            return;
+        }
+        let mut readings = 0;
+        for known in asked.iter().filter(|asked| asked.is_doubtful) {
+            if *known.host == *host {
+                return;
+            }
+            readings += 1;
+        }
+        if readings < READINGS {
+            asked.push(doubtful(host));
+        } else {
+            self.is_refused = true;
+        }
     }
 
     fn body(&mut self, rest: &[u8], left: u64, more: fn(u64) -> Phase, end: Phase) -> Step {
@@ -467,7 +487,7 @@ impl Reader {
         };
         let whole = rest.get(..end).unwrap_or(rest);
         hosts_of_lines(whole, &mut continues, &mut |host| {
-            asked.push(doubtful(host));
+            self.doubt(host, asked);
         });
         self.phase = Phase::Lines(continues);
         Step::Read(end)

@@ -2,7 +2,7 @@
 //! the fuzz targets.
 #![allow(dead_code, reason = "each test and fuzz target uses its part of these")]
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use engine::{Alert, Arrival, Engine, EventBody, Known, Setup, Verdict};
@@ -22,6 +22,9 @@ const SERVER: [u8; 4] = [192, 0, 2, 1];
 
 /// What rules and `[dns]` forbid to ask for, beside all that is below it.
 pub(crate) const FORBIDDEN: &str = "ads.example";
+
+static HOST_PLAN: LazyLock<Arc<Plan>> = LazyLock::new(host_plan);
+static DNS_PLAN: LazyLock<Arc<Plan>> = LazyLock::new(dns_plan);
 
 /// What became of a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -50,18 +53,18 @@ pub(crate) fn cuts_and_stream(input: &[u8]) -> (Vec<usize>, &[u8]) {
 
 /// The bytes as requests, hellos or anything: the same hosts are found however they are cut. What became of the whole is given.
 pub(crate) fn every_cut_of_requests(cuts: &[usize], stream: &[u8]) -> Outcome {
-    every_cut(&host_plan(), 80, Known::Established, cuts, stream)
+    every_cut(&HOST_PLAN, 80, Known::Established, cuts, stream)
 }
 
 /// The bytes as a stream to a name server: the same questions are found however they are cut.
 pub(crate) fn every_cut_of_questions(cuts: &[usize], stream: &[u8]) -> Outcome {
     let established = Known::Accepted { established: true };
-    every_cut(&dns_plan(), 53, established, cuts, stream)
+    every_cut(&DNS_PLAN, 53, established, cuts, stream)
 }
 
 /// Whether the bytes as a datagram to a name server pass.
 pub(crate) fn question_passes(message: &[u8]) -> bool {
-    let mut engine = engine(&dns_plan());
+    let mut engine = engine(&DNS_PLAN);
     let mut packet = ipv4(17, 8 + message.len());
     packet.extend(40_000_u16.to_be_bytes());
     packet.extend(53_u16.to_be_bytes());
