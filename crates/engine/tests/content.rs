@@ -387,3 +387,35 @@ fn an_expression_is_found_in_a_stream_of_single_bytes() {
     }
     assert_eq!(send(&mut bench, 65_000, b"b"), Drop);
 }
+
+/// However many rules there are: so few are asked one by one, so many are looked for together.
+#[test]
+fn a_rule_with_a_length_finds_what_a_shorter_segment_brought() {
+    for others in [0, 8] {
+        let rule = |text: &str, min_len| Rule {
+            content: Some(Content {
+                min_len,
+                ..content(contains(text), Scope::Stream { depth: 16_384 }).unwrap()
+            }),
+            ..tcp_port(Action::Deny, 4_000)
+        };
+        let others = (0..others).map(|number| rule(&format!("other{number}"), 1));
+        let mut rules = vec![rule("EVIL", 100)];
+        rules.extend(others);
+        rules.push(tcp_port(Action::Allow, 4_000));
+        let mut bench = Bench::new(plan(rules));
+        open(&mut bench, CLIENT, 5_000);
+        let short = tcp(
+            CLIENT,
+            5_000,
+            HOST,
+            4_000,
+            ACK,
+            100,
+            b"an EVIL word, and many more words behind it",
+        );
+        assert_eq!(bench.verdict(In, &short), Allow);
+        let long = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 143, &[b'x'; 100]);
+        assert_eq!(bench.packet(In, &long).reason, Reason::Rule(RuleId(0)));
+    }
+}

@@ -220,6 +220,35 @@ fn fill(bench: &mut Bench, known: Known, source: impl Fn(u16) -> String, gap: u3
     }
 }
 
+/// Who fills the memory has it give back the begin of a long match, which would be missed then.
+#[test]
+fn no_match_is_forgotten_half_way() {
+    for expression in ["BEGIN[^!]*END", "BEGIN.{600}END", "^BEGIN.*END"] {
+        let mut policy = no_evil();
+        policy.limits.stream_bytes = 1 << 20;
+        if let Some(content) = &mut policy.rules[0].content {
+            content.pattern = Some(Pattern::Regex(expression.to_owned()));
+        }
+        let mut bench = Bench::new(policy);
+        let syn = tcp(CLIENT, 500, HOST, PORT, SYN, 99, b"");
+        bench.asked(Known::New, &syn);
+        // Smaller than those who come, but for a few bytes; among equals the last ones give back first.
+        let begin = [&b"BEGIN"[..], &[b'.'; 600]].concat();
+        let data = tcp(CLIENT, 500, HOST, PORT, ACK, 100, &begin);
+        assert_eq!(bench.asked(Known::Established, &data).verdict, Allow);
+        for number in 0..4_000 {
+            let source = format!("223.51.{}.{}", number / 250, number % 250 + 1);
+            let syn = tcp(&source, 500, HOST, PORT, SYN, 99, b"");
+            bench.asked(Known::New, &syn);
+            let data = tcp(&source, 500, HOST, PORT, ACK, 100, &[b'.'; 600]);
+            bench.asked(Known::Established, &data);
+        }
+        let data = tcp(CLIENT, 500, HOST, PORT, ACK, 705, b"END");
+        let decision = bench.asked(Known::Established, &data);
+        assert_eq!(decision.verdict, Drop, "{expression} {:?}", decision.reason);
+    }
+}
+
 #[test]
 fn many_sources_do_not_use_up_the_memory_of_all() {
     let site = |number: u16| format!("2001:db8:77:{number:x}::1");

@@ -175,12 +175,83 @@ fn a_flow_is_settled_when_its_hello_was_read_and_the_next_record_is_none() {
 
 #[test]
 fn a_second_hello_is_read_too() {
-    for between in [&b""[..], b"\x14\x03\x03\0\x01\x01"] {
+    let good = SNI.first_bytes("good.example");
+    for (first, between) in [
+        (&good, &b""[..]),
+        (&good, b"\x14\x03\x03\0\x01\x01"),
+        (&good, b"\x15\x03\x03\0\x02\x01\x5a"),
+        (
+            &with_early_data("good.example"),
+            b"\x17\x03\x03\0\x05\x16\x03\x01\0\0",
+        ),
+    ] {
         let mut client = Client::new(policy(vec![hosts(Action::Deny, SNI, &["ads.example"])]));
-        assert_eq!(client.send(&SNI.first_bytes("good.example")), Allow);
+        assert_eq!(client.send(first), Allow);
         let second = [between, &SNI.first_bytes("ads.example")].concat();
         assert_eq!(client.send(&second), Drop);
     }
+}
+
+/// A hello that announces early data (RFC 8446 section 4.2.10).
+fn with_early_data(host: &str) -> Vec<u8> {
+    let mut hello = SNI.first_bytes(host);
+    hello.extend([0, 42, 0, 0]);
+    // The lengths of the record, of the message and of the extensions.
+    for at in [4, 8, 5 + 4 + 2 + 32 + 1 + 4 + 2 + 1] {
+        hello[at] += 4;
+    }
+    hello
+}
+
+/// OpenSSL takes each of these hellos.
+#[test]
+fn no_hello_hides_its_name() {
+    let hello = SNI.first_bytes("ads.example");
+    let empty = b"\x16\x03\x01\0\0";
+    let alert = b"\x15\x03\x01\0\x02\x01\x5a";
+    for stream in [
+        [&empty[..], &hello].concat(),
+        [&alert[..], &hello].concat(),
+        [&empty.repeat(32)[..], &hello].concat(),
+        [&hello[..5], &hello[5..], empty].concat(),
+    ] {
+        for at in 1..stream.len() {
+            let mut client = Client::new(policy(vec![hosts(Action::Deny, SNI, &["ads.example"])]));
+            let verdicts = [client.send(&stream[..at]), client.send(&stream[at..])];
+            assert!(verdicts.contains(&Drop), "{at} of {stream:?}");
+        }
+    }
+}
+
+/// A server that passes over what carries nothing may wait for a hello for longer than it is followed.
+#[test]
+fn a_hello_without_end_is_not_let_pass() {
+    let mut client = Client::new(policy(vec![hosts(Action::Deny, SNI, &["ads.example"])]));
+    let hello = SNI.first_bytes("ads.example");
+    let mut stream = Vec::new();
+    for byte in &hello[5..] {
+        stream.extend(b"\x16\x03\x01\0\0".repeat(32));
+        stream.extend([22, 3, 1, 0, 1, *byte]);
+    }
+    // So is a hello of any length, and this one is short.
+    let [before @ .., last] = &stream[..] else {
+        unreachable!()
+    };
+    for part in before.chunks(1_400) {
+        assert_eq!(client.send(part), Allow);
+    }
+    assert_eq!(client.send(&[*last]), Drop);
+    let mut client = Client::new(policy(vec![hosts(Action::Deny, SNI, &["ads.example"])]));
+    let begin = [22, 3, 1, 0, 4, 1, 1, 0xff, 0];
+    assert_eq!(client.send(&begin), Allow);
+    let more = [&b"\x16\x03\x01\0\0".repeat(32)[..], &[22, 3, 1, 0, 1, 0xff]]
+        .concat()
+        .repeat(10);
+    let passed = (0..2_000)
+        .take_while(|_| client.send(&more) == Allow)
+        .count();
+    assert!(passed * more.len() < 900_000, "{passed}");
+    assert_eq!(client.send(b"more"), Drop);
 }
 
 /// What HTTP lets a client do to name one host and mean another.
@@ -268,10 +339,71 @@ fn no_request_hides_its_host() {
         let mut client = Client::new(deny(&["ads.example"]));
         assert_eq!(client.send(head.as_bytes()), verdict, "{head:?}");
     }
+    for (head, verdict) in [
+        // nginx and Node pass over line ends, Python's server over more.
+        ("\rGET / HTTP/1.1\r\nHost: ads.example\r\n\r\n", Drop),
+        ("\r\r\nGET / HTTP/1.1\r\nHost: ads.example\r\n\r\n", Drop),
+        ("\x0bGET / HTTP/1.1\r\nHost: ads.example\r\n\r\n", Drop),
+        ("GET\x1f/\x1fHTTP/1.1\r\nHost: ads.example\r\n\r\n", Drop),
+        ("GET /\r\nHost: ads.example\r\n\r\n", Drop),
+        // nginx and Go end the host at the colon.
+        ("GET / HTTP/1.1\r\nHost: ads.example:x\r\n\r\n", Drop),
+        ("GET / HTTP/1.1\r\nHost: ads.example:80:81\r\n\r\n", Drop),
+        ("GET / HTTP/1.1\r\nHost: ads.example..\r\n\r\n", Allow),
+        // Who does not connect may read a body.
+        (
+            "CONNECT a:1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n\x16GET / HTTP/1.1\r\nHost: ads.example\r\n\r\n",
+            Drop,
+        ),
+        // What some servers take for the end of a body.
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: ads.example\r\n\r\n",
+            Drop,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n40;\nx\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: ads.example\r\n\r\n",
+            Drop,
+        ),
+    ] {
+        let mut client = Client::new(deny(&["ads.example"]));
+        assert_eq!(client.send(head.as_bytes()), verdict, "{head:?}");
+        // Nor does any cut of it.
+        for at in 1..head.len() {
+            let mut client = Client::new(deny(&["ads.example"]));
+            let (first, second) = head.as_bytes().split_at(at);
+            let verdicts = [client.send(first), client.send(second)];
+            assert_eq!(verdicts.contains(&Drop), verdict == Drop, "{head:?} {at}");
+        }
+    }
     let long = format!("GET / HTTP/1.1\r\nX: {}\r\n", "y".repeat(40_000));
     let mut client = Client::new(deny(&["ads.example"]));
     assert_eq!(client.send(long.as_bytes()), Allow);
     assert_eq!(client.send(b"Host: ads.example\r\n\r\n"), Drop);
+    let mut client = Client::new(deny(&["ads.example"]));
+    for (part, verdict) in [
+        (long.as_bytes(), Allow),
+        (b"Host:\r\n", Allow),
+        (b" ads.example\r\n\r\n", Drop),
+    ] {
+        assert_eq!(client.send(part), verdict, "a continued line by itself");
+    }
+}
+
+/// Below a name is whatever ends in it, as servers that answer for all below it see it.
+#[test]
+fn no_label_is_too_strange_to_be_below_a_name() {
+    let long = format!("{}.ads.example", "x".repeat(80));
+    for (field, asked) in [
+        (SNI, &*long),
+        (SNI, "a b.ads.example"),
+        (SNI, "\u{fc}.ads.example"),
+        (HTTP, &*long),
+        (HTTP, "a!b.ADS.example:80"),
+        (HTTP, "a..ads.example"),
+    ] {
+        let mut client = Client::new(policy(vec![hosts(Action::Deny, field, &["*.ads.example"])]));
+        assert_eq!(client.send(&field.first_bytes(asked)), Drop, "{asked}");
+    }
 }
 
 #[test]
@@ -334,6 +466,42 @@ fn a_large_body_is_neither_held_nor_the_end_of_looking() {
     assert_eq!(client.at(end, &get("good.example")).verdict, Allow);
     let end = end + get("good.example").len() as u32;
     assert_eq!(client.at(end, &get("ads.example")).verdict, Drop);
+}
+
+/// A receiver may have discarded what was looked at, and take what is sent in its place.
+#[test]
+fn a_head_is_not_exchanged_behind_its_body() {
+    let plan = policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]);
+    let head = |host: &str| {
+        let head = format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100000\r\n\r\n");
+        [head.as_bytes(), b"body"].concat()
+    };
+    let (good, bad) = (head("abc.example"), head("ads.example"));
+    let mut client = Client::new(plan);
+    assert_eq!(client.send(&good), Allow);
+    let body = client.next;
+    for _ in 0..2 {
+        assert_eq!(client.at(100, &good).verdict, Allow, "the same again");
+        assert_eq!(client.at(body, &[b'x'; 1_000]).verdict, Allow);
+        assert_eq!(client.at(body + 1_000, &[b'y'; 1_000]).verdict, Allow);
+        assert_eq!(client.at(100, &bad).verdict, Drop);
+        assert_eq!(client.at(100, &bad[..60]).verdict, Drop);
+    }
+    // Nor behind the next requests.
+    let end = body + 100_000 - 4;
+    assert_eq!(client.at(end, &get("abc.example")).verdict, Allow);
+    let next = end + get("abc.example").len() as u32;
+    for at in 0..40 {
+        let request = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(977));
+        let decision = client.at(next + at * 1_000, request.as_bytes());
+        assert_eq!((request.len(), decision.verdict), (1_000, Allow));
+        if at < 4 {
+            assert_eq!(client.at(end, &get("abc.example")).verdict, Allow);
+            assert_eq!(client.at(body, &[b'x'; 1_000]).verdict, Allow, "late");
+        }
+    }
+    assert_eq!(client.at(end, &get("ads.example")).verdict, Drop);
+    assert_eq!(client.at(100, &bad).verdict, Drop);
 }
 
 #[test]
@@ -467,6 +635,23 @@ fn each_cut_of_a_hello_and_of_a_request_shows_the_name() {
             let (first, second) = bytes.split_at(at);
             assert_eq!(client.send(first), Allow, "{field:?} {at}");
             assert_eq!(client.send(second), Drop, "{field:?} {at}");
+        }
+    }
+}
+
+/// Each reading is asked about: so many that it would take long are none that an honest client sends.
+#[test]
+fn a_host_with_too_many_readings_does_not_pass() {
+    for (readings, verdict) in [(20, Allow), (8_000, Drop)] {
+        let mut client = Client::new(policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]));
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost : {}b\r\n\r\n",
+            (0..readings)
+                .map(|number| format!("a{number},"))
+                .collect::<String>()
+        );
+        for again in [head.as_bytes(), &head.as_bytes()[..10]] {
+            assert_eq!(client.at(100, again).verdict, verdict, "{readings}");
         }
     }
 }

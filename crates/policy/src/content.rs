@@ -70,6 +70,11 @@ impl Content {
         }
     }
 
+    /// Whether it asks for the length of a packet's payload, beyond that there is one.
+    pub fn has_lengths(&self) -> bool {
+        self.min_len > 1 || self.max_len.is_some()
+    }
+
     /// The hosts that it asks for, and where.
     pub fn hosts(&self) -> Option<(HostField, &[HostPattern])> {
         match &self.pattern {

@@ -145,29 +145,29 @@ impl fmt::Display for HostPattern {
 /// A host that a client asks for, made comparable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AskedHost<'a> {
-    /// A domain name in lower case, without the dot at the end.
+    /// A name in lower case, without the dot at the end. It may be one that DNS could not hold.
     Name(std::borrow::Cow<'a, str>),
     /// An address.
     Address(IpAddr),
-    /// Neither: only `*` stands for it.
-    Other,
 }
 
 impl<'a> AskedHost<'a> {
     /// Tells what the text of a server name or of an authority without port is. Letters beyond ASCII are not made A-labels:
     /// clients send these (RFC 5890 §2.3.2.1), and servers compare bytes.
+    ///
+    /// Whatever stands before a known name is below it, also what DNS could not hold: servers that answer for all names below
+    /// one look at its end alone.
     pub fn new(text: &'a [u8]) -> Self {
-        let Some(text) = std::str::from_utf8(text)
-            .ok()
-            .filter(|text| text.is_ascii())
-        else {
-            return Self::Other;
-        };
-        match (address(text), Pattern::new(text, Reach::Itself)) {
-            (Some(address), _) => Self::Address(address),
-            (None, Ok(pattern)) => Self::Name(pattern.into_name()),
-            (None, Err(_)) => Self::Other,
+        let text = text.strip_suffix(b".").unwrap_or(text);
+        let text = String::from_utf8_lossy(text);
+        if let Some(address) = address(&text) {
+            return Self::Address(address);
         }
+        let is_lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
+        Self::Name(match is_lower {
+            true => text,
+            false => text.to_ascii_lowercase().into(),
+        })
     }
 }
 
@@ -245,6 +245,11 @@ mod tests {
             ("2001:db8::1", "[2001:DB8:0::1]", true),
             ("[2001:db8::1]", "[2001:db8::1]", true),
             ("a.example", "a.example:80", false),
+            (".a.example", "b c.a.example", true),
+            (".a.example", "..A.example", true),
+            (".a.example", "\u{fc}.a.example", true),
+            ("192.0.2.1", "192.0.2.1.", true),
+            ("*", "", true),
         ] {
             let asked = AskedHost::new(host.as_bytes());
             assert_eq!(

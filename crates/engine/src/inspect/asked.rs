@@ -6,19 +6,25 @@
 
 use policy::HostField;
 use wire::http::{Body, Http, Request, RequestHost, request_head};
-use wire::tls::{ServerName, Sni, sni};
+use wire::tls::{HELLO_MAX, ServerName, Sni, may_be_tls, sni};
 use wire::{Host, Tcp};
 
-use super::readings::{hosts_of_head, hosts_of_lines};
+use super::readings::{Continues, hosts_of_head, hosts_of_lines};
 use super::stream::Stream;
 use crate::event::AskedHost;
 
-/// Bytes of stream in which a ClientHello has to end: the longest that is read, in records of 6 bytes and more.
-const HELLO_STREAM: usize = 64 * 1024;
+/// Bytes of stream in which a ClientHello has to end: the longest that there is, in records of 6 bytes and more. What goes on behind
+/// them passes no more.
+const HELLO_STREAM: usize = 6 * (4 + HELLO_MAX);
+/// Bytes of records behind a hello that may be early data, which a server passes over when it asks for a second hello: four times
+/// what servers allow by default (OpenSSL).
+const EARLY: usize = 64 * 1024;
 /// Bytes that are kept after they were read, at least half of them, to compare what is sent again.
 const KEPT: usize = 16 * 1024;
 /// Most bytes that one side may make us hold: a lost segment, and what was under way behind it.
 const HELD: usize = 1024 * 1024;
+/// Most readings that the hosts of one segment may have: each takes a look at the rules, and a client has one.
+const READINGS: usize = 64;
 /// The longest line between chunks or where requests cannot be told apart.
 const LINE: usize = 8 * 1024;
 /// The most of a body that is jumped at once: the sequence space is twice four times as large.
@@ -96,7 +102,7 @@ pub(crate) struct Requests {
 pub(crate) enum Unread {
     /// Its receiver may take it for other bytes.
     Ambiguous,
-    /// Too much waits for what is missing before it.
+    /// Too much waits for what is missing before it, a hello has no end, or a host too many readings.
     Waiting,
 }
 
@@ -136,6 +142,9 @@ impl Requests {
         if self.is_done() {
             return Ok(asked);
         }
+        if self.reader.is_refused && !segment.payload().is_empty() {
+            return Err(Unread::Waiting);
+        }
         if self.memory() > HELD {
             if !is_asked {
                 self.give_up();
@@ -156,6 +165,9 @@ impl Requests {
             let rest = bytes.get(self.read..).unwrap_or_default();
             self.read += self.reader.read(rest, &mut asked);
             has_news = self.forget();
+        }
+        if self.reader.is_refused {
+            return Err(Unread::Waiting);
         }
         Ok(asked)
     }
@@ -189,6 +201,8 @@ impl Requests {
 struct Reader {
     wanted: Wanted,
     phase: Phase,
+    /// A hello goes on for longer than any can be, or hosts have too many readings: nothing more passes.
+    is_refused: bool,
 }
 
 /// What comes next.
@@ -201,8 +215,10 @@ enum Phase {
         needed: usize,
         is_second: bool,
     },
-    /// Behind the first ClientHello.
-    AfterHello,
+    /// Behind the first ClientHello, with so many bytes of early data that may still come.
+    AfterHello {
+        early: usize,
+    },
     /// A request, of which so many bytes were seen.
     Head {
         seen: usize,
@@ -215,7 +231,7 @@ enum Phase {
     ChunkEnd,
     Trailer,
     /// Lines of which nobody can say what they belong to.
-    Lines,
+    Lines(Continues),
     /// Nothing to be read any more.
     Done,
 }
@@ -231,6 +247,7 @@ impl Reader {
         Self {
             wanted,
             phase: Phase::Begin,
+            is_refused: false,
         }
     }
 
@@ -262,8 +279,7 @@ impl Reader {
     fn step(&mut self, rest: &[u8], asked: &mut Vec<Asked>) -> Step {
         match self.phase {
             Phase::Begin => {
-                let is_tls = rest.first() == Some(&HANDSHAKE);
-                self.phase = match is_tls {
+                self.phase = match may_be_tls(rest) {
                     true if self.wanted.sni => Phase::Hello {
                         needed: 0,
                         is_second: false,
@@ -278,46 +294,68 @@ impl Reader {
                 self.hello(rest, is_second, asked)
             }
             Phase::Hello { .. } => Step::More,
-            Phase::AfterHello => self.after_hello(rest),
+            Phase::AfterHello { early } => self.after_hello(rest, early),
             Phase::Head { seen } => self.head(rest, seen, asked),
             Phase::Body(left) => self.body(rest, left, Phase::Body, Phase::Head { seen: 0 }),
             Phase::Chunk(left) => self.body(rest, left, Phase::Chunk, Phase::ChunkEnd),
             Phase::ChunkSize | Phase::ChunkEnd | Phase::Trailer => self.chunk_line(rest),
-            Phase::Lines => lines(rest, asked),
+            Phase::Lines(continues) => self.lines(rest, continues, asked),
             Phase::Done => Step::More,
         }
     }
 
     fn hello(&mut self, rest: &[u8], is_second: bool, asked: &mut Vec<Asked>) -> Step {
         let mut room = ServerName::new();
-        match sni(rest, &mut room) {
-            Sni::Incomplete(missing) if rest.len() < HELLO_STREAM => {
+        let has_early_data = match sni(rest, &mut room) {
+            Sni::Incomplete(missing) => {
+                self.is_refused = rest.len() >= HELLO_STREAM;
                 self.phase = Phase::Hello {
-                    needed: rest.len() + missing,
+                    needed: (rest.len() + missing).min(HELLO_STREAM),
                     is_second,
                 };
                 return Step::More;
             }
-            Sni::Name { host, .. } => asked.push(certain(HostField::Sni, &host)),
-            Sni::Absent { .. } => {}
-            Sni::Incomplete(_) | Sni::NotTls | Sni::Malformed(_) => {
+            Sni::Name {
+                host, early_data, ..
+            } => {
+                asked.push(certain(HostField::Sni, &host));
+                early_data
+            }
+            Sni::Absent { early_data, .. } => early_data,
+            Sni::NotTls | Sni::Malformed(_) => {
                 self.phase = Phase::Done;
                 return Step::Read(0);
             }
-        }
+        };
         self.phase = if is_second {
             Phase::Done
         } else {
-            Phase::AfterHello
+            Phase::AfterHello {
+                early: if has_early_data { EARLY } else { 0 },
+            }
         };
         Step::Read(hello_end(rest))
     }
 
-    /// A server may ask for a second hello, and clients may send a record before it that says nothing (RFC 8446 §4.1.4, §D.4).
-    fn after_hello(&mut self, rest: &[u8]) -> Step {
+    /// A server may ask for a second hello, and clients may send records before it that say nothing (RFC 8446 §4.1.4, §D.4), warn
+    /// (OpenSSL passes over `user_canceled`), or hold early data, which the server passes over then (§4.2.10).
+    fn after_hello(&mut self, rest: &[u8], early: usize) -> Step {
         match rest {
             [CHANGE_CIPHER_SPEC, _, _, 0, 1, _, ..] => return Step::Read(6),
             [CHANGE_CIPHER_SPEC, ..] if rest.len() < 6 => return Step::More,
+            [ALERT, _, _, 0, 2, _, _, ..] => return Step::Read(7),
+            [ALERT, ..] if rest.len() < 7 => return Step::More,
+            [APPLICATION_DATA, ..] if early > 0 && rest.len() < 5 => return Step::More,
+            [APPLICATION_DATA, _, _, high, low, ..] if early > 0 => {
+                let len = 5 + usize::from(u16::from_be_bytes([*high, *low]));
+                if rest.len() < len {
+                    return Step::More;
+                }
+                self.phase = Phase::AfterHello {
+                    early: early.saturating_sub(len),
+                };
+                return Step::Read(len);
+            }
             [HANDSHAKE, _, _, _, _, CLIENT_HELLO, ..] => {
                 self.phase = Phase::Hello {
                     needed: 0,
@@ -353,7 +391,7 @@ impl Reader {
             }
             Http::TooLong => {
                 self.phase = if self.wanted.http {
-                    Phase::Lines
+                    Phase::Lines(Continues::default())
                 } else {
                     Phase::Done
                 };
@@ -373,15 +411,35 @@ impl Reader {
             RequestHost::Absent => {}
             RequestHost::Ambiguous(_) => {
                 let head = rest.get(..request.head_len).unwrap_or(rest);
-                hosts_of_head(head, &mut |host| asked.push(doubtful(host)));
+                hosts_of_head(head, &mut |host| self.doubt(host, asked));
             }
         }
         self.phase = match request.body {
-            _ if connects => Phase::Begin,
+            Body::Length(0) if connects => Phase::Begin,
+            // Who does not connect may take it for the body of a request like others (RFC 9110 section 9.3.6).
+            _ if connects => Phase::Lines(Continues::default()),
             Body::Length(length) => Phase::Body(length),
             Body::Chunked => Phase::ChunkSize,
-            Body::Ambiguous => Phase::Lines,
+            Body::Ambiguous => Phase::Lines(Continues::default()),
         };
+    }
+
+    fn doubt(&mut self, host: &[u8], asked: &mut Vec<Asked>) {
+        if self.is_refused {
+            return;
+        }
+        let mut readings = 0;
+        for known in asked.iter().filter(|asked| asked.is_doubtful) {
+            if *known.host == *host {
+                return;
+            }
+            readings += 1;
+        }
+        if readings < READINGS {
+            asked.push(doubtful(host));
+        } else {
+            self.is_refused = true;
+        }
     }
 
     fn body(&mut self, rest: &[u8], left: u64, more: fn(u64) -> Phase, end: Phase) -> Step {
@@ -397,38 +455,62 @@ impl Reader {
             if rest.len() < LINE {
                 return Step::More;
             }
-            self.phase = Phase::Lines;
+            self.phase = Phase::Lines(Continues::default());
             return Step::Read(0);
         };
         let line = rest.get(..end).unwrap_or_default();
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let next = match self.phase {
-            Phase::ChunkSize => match chunk_size(line) {
+        // Whether another end of line ends a chunk's, servers disagree on.
+        let whole = (line.strip_suffix(b"\r")).filter(|line| !line.contains(&b'\r'));
+        let next = match (self.phase, whole) {
+            (Phase::ChunkSize, Some(line)) => match chunk_size(line) {
                 Some(0) => Phase::Trailer,
                 Some(size) => Phase::Chunk(size),
-                None => Phase::Lines,
+                None => Phase::Lines(Continues::default()),
             },
-            Phase::ChunkEnd if line.is_empty() => Phase::ChunkSize,
-            Phase::Trailer if line.is_empty() => Phase::Head { seen: 0 },
-            Phase::Trailer => Phase::Trailer,
-            _ => Phase::Lines,
+            (Phase::ChunkEnd, Some([])) => Phase::ChunkSize,
+            (Phase::Trailer, Some([])) => Phase::Head { seen: 0 },
+            (Phase::Trailer, Some(_)) => Phase::Trailer,
+            _ => Phase::Lines(Continues::default()),
         };
         self.phase = next;
-        Step::Read(if next == Phase::Lines { 0 } else { end + 1 })
+        let is_read = !matches!(next, Phase::Lines(_));
+        Step::Read(if is_read { end + 1 } else { 0 })
+    }
+
+    /// Whole lines, and as much of one that does not end.
+    fn lines(&mut self, rest: &[u8], mut continues: Continues, asked: &mut Vec<Asked>) -> Step {
+        let end = rest.iter().rposition(|&byte| byte == b'\n');
+        let end = match end {
+            Some(end) => end + 1,
+            None if rest.len() < LINE => return Step::More,
+            None => rest.len(),
+        };
+        let whole = rest.get(..end).unwrap_or(rest);
+        hosts_of_lines(whole, &mut continues, &mut |host| {
+            self.doubt(host, asked);
+        });
+        self.phase = Phase::Lines(continues);
+        Step::Read(end)
     }
 }
 
 /// Types of records and messages (RFC 8446 §4, §5.1).
 const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
 const CLIENT_HELLO: u8 = 1;
 
 /// Where the records end that carry a whole hello.
 fn hello_end(stream: &[u8]) -> usize {
     let (mut at, mut carried) = (0, 0_usize);
     let (mut header, mut filled) = ([0_u8; 4], 0);
-    while let Some([_, _, _, high, low]) = stream.get(at..at + 5) {
+    while let Some([kind, _, _, high, low]) = stream.get(at..at + 5) {
         let len = usize::from(u16::from_be_bytes([*high, *low]));
+        if *kind != HANDSHAKE {
+            at += 5 + len;
+            continue;
+        }
         let part = stream.get(at + 5..).unwrap_or_default();
         for byte in part.iter().take(len.min(4 - filled)) {
             header[filled] = *byte;
@@ -450,19 +532,6 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(digits).ok()?;
     let is_number = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     u64::from_str_radix(digits, 16).ok().filter(|_| is_number)
-}
-
-/// Whole lines, and as much of one that does not end.
-fn lines(rest: &[u8], asked: &mut Vec<Asked>) -> Step {
-    let end = rest.iter().rposition(|&byte| byte == b'\n');
-    let end = match end {
-        Some(end) => end + 1,
-        None if rest.len() < LINE => return Step::More,
-        None => rest.len(),
-    };
-    let whole = rest.get(..end).unwrap_or(rest);
-    hosts_of_lines(whole, &mut |host| asked.push(doubtful(host)));
-    Step::Read(end)
 }
 
 fn certain(field: HostField, host: &Host<'_>) -> Asked {

@@ -112,8 +112,7 @@ impl Question<'_> {
                 let forgotten = stream.forgotten();
                 let bytes = stream.contiguous(depth.saturating_sub(forgotten));
                 // A rule that asks for lengths was not asked about the segments of others.
-                let has_lengths = content.min_len > 1 || content.max_len.is_some();
-                let asked = if has_lengths { 0 } else { known };
+                let asked = if content.has_lengths() { 0 } else { known };
                 known < bytes.len() && matchers.matches(rule.id, bytes, asked, forgotten as usize)
             }
             (Scope::Stream { .. }, None) | (Scope::Packet, _) => {

@@ -48,7 +48,6 @@ impl HostRules {
             AskedHost::Address(address) => {
                 found.extend(named.addresses.get(address).into_iter().flatten());
             }
-            AskedHost::Other => {}
         }
         found.sort_unstable();
         found.dedup();

@@ -1,7 +1,7 @@
 //! Patterns of content rules, compiled once for each plan.
 
 use aho_corasick::AhoCorasick;
-use policy::{Pattern, Plan, RuleId};
+use policy::{Pattern, Plan, RuleId, Scope};
 use regex::bytes::Regex;
 use regex_syntax::ParserBuilder;
 
@@ -11,13 +11,19 @@ pub(crate) struct Matchers {
     by_rule: Vec<Option<Matcher>>,
 }
 
-/// Bytes of the longest pattern whose length is known.
+/// How many bytes of a stream the longest match in it may have: all that its rule looks at where an expression has no end.
 pub(super) fn longest(plan: &Plan) -> usize {
     let patterns = plan.rules.iter().filter_map(|rule| {
         let content = rule.content.as_ref()?;
+        let Scope::Stream { depth } = content.scope else {
+            return None;
+        };
+        let depth = depth as usize;
         Some(match content.pattern.as_ref()? {
             Pattern::At { bytes, .. } | Pattern::Contains { bytes, .. } => bytes.len(),
-            Pattern::Regex(_) | Pattern::Host { .. } => 0,
+            // The byte behind a match may decide about it.
+            Pattern::Regex(text) => longest_match(text).map_or(depth, |longest| longest + 1),
+            Pattern::Host { .. } => 0,
         })
     });
     patterns.max().unwrap_or(0)

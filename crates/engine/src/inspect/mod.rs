@@ -9,6 +9,7 @@ pub(crate) mod dns;
 mod hosts;
 mod matcher;
 mod memory;
+mod past;
 mod readings;
 mod sampler;
 mod signature;
@@ -149,7 +150,7 @@ impl Inspection {
     }
 }
 
-/// Bytes in order of each stream that are held in any case: most expressions match less.
+/// Bytes in order of each stream that are held in any case.
 const KEEP: usize = 256;
 
 /// A packet's place in its flow.

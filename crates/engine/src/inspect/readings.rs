@@ -2,6 +2,12 @@
 //!
 //! It errs towards too many: what is given here stops a request and never lets one pass.
 
+use wire::http::is_space;
+
+/// Whether the line before is a Host field, which the next one may continue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Continues(bool);
+
 /// Of a head whose first line that is not empty is the request line.
 pub(super) fn hosts_of_head(head: &[u8], found: &mut dyn FnMut(&[u8])) {
     let (mut line, mut rest) = (&head[..0], head);
@@ -20,12 +26,15 @@ pub(super) fn hosts_of_head(head: &[u8], found: &mut dyn FnMut(&[u8])) {
             authority(after_scheme(target), found);
         }
     }
-    hosts_of_lines(rest, found);
+    hosts_of_lines(rest, &mut Continues::default(), found);
 }
 
-/// Of lines that may be fields, each whole.
-pub(super) fn hosts_of_lines(lines: &[u8], found: &mut dyn FnMut(&[u8])) {
-    let mut continues = false;
+/// Of lines that may be fields, each whole, behind those before them.
+pub(super) fn hosts_of_lines(
+    lines: &[u8],
+    Continues(continues): &mut Continues,
+    found: &mut dyn FnMut(&[u8]),
+) {
     for line in lines.split(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
         // Between CR and LF.
         if line.is_empty() {
@@ -35,11 +44,11 @@ pub(super) fn hosts_of_lines(lines: &[u8], found: &mut dyn FnMut(&[u8])) {
         let text = trim(line);
         if let Some(value) = host_value(text) {
             authority(value, found);
-            continues = true;
-        } else if is_folded && continues {
+            *continues = true;
+        } else if is_folded && *continues {
             authority(text, found);
         } else {
-            continues = false;
+            *continues = false;
             // A request line, where nobody knows whether one is here.
             let mut words = text.split(|&byte| is_space(byte));
             if let Some(target) = words.nth(1)
@@ -66,7 +75,8 @@ fn after_scheme(target: &[u8]) -> &[u8] {
     }
 }
 
-/// Both sides of each `@`, and of what some take for the end of the authority; without port; in a list each item.
+/// Both sides of each `@`, and of what some take for the end of the authority; without port, also where what stands in its place is none
+/// (nginx and Go cut at the colon whatever follows); in a list each item.
 fn authority(text: &[u8], found: &mut dyn FnMut(&[u8])) {
     let end = text
         .iter()
@@ -79,14 +89,19 @@ fn authority(text: &[u8], found: &mut dyn FnMut(&[u8])) {
             Some(host) if host.ends_with(b"]") || !host.contains(&b':') => host,
             _ => part,
         };
-        if !host.is_empty() {
-            found(host);
+        let (close, more) = if part.starts_with(b"[") {
+            (b']', 1)
+        } else {
+            (b':', 0)
+        };
+        let end = part.iter().position(|&byte| byte == close);
+        let cut = end.and_then(|end| part.get(..end + more));
+        for host in [Some(host), cut.filter(|cut| *cut != host)] {
+            if let Some(host) = host.filter(|host| !host.is_empty()) {
+                found(host);
+            }
         }
     }
-}
-
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c)
 }
 
 fn trim(mut text: &[u8]) -> &[u8] {
@@ -128,6 +143,9 @@ mod tests {
             ("GET / HTTP/1.1\r\nX: y\rHost: a\r\n\r\n", "a"),
             ("GET / HTTP/1.1\r\nHost: u@a@b:1\r\n\r\n", "u a b"),
             ("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", "[::1]"),
+            ("GET / HTTP/1.1\r\nHost: a:x\r\n\r\n", "a:x a"),
+            ("GET / HTTP/1.1\r\nHost: a:80:81\r\n\r\n", "a:80:81 a"),
+            ("GET / HTTP/1.1\r\nHost: [::1]a:1\r\n\r\n", "[::1]a:1 [::1]"),
             ("GET http://a\\b/c HTTP/1.1\r\nHost: d\r\n\r\n", "a b d"),
             (
                 "GET http://a:80/?http://z/ HTTP/1.1\r\nHost : d\r\n\r\n",

@@ -32,7 +32,8 @@ pub(super) struct Signatures {
     always: Vec<u64>,
     packet: Scanner,
     stream: Scanner,
-    /// Expressions whose begin may lie anywhere in a stream, and be older than its newest bytes.
+    /// What may be older than the newest bytes of a stream: expressions, whose begin may lie anywhere, and rules that ask for
+    /// lengths, as they were not asked about each segment.
     whole_stream: Scanner,
 }
 
@@ -97,7 +98,11 @@ impl Signatures {
         let [mut packet, mut stream, mut whole_stream] = [const { Texts::new() }; 3];
         for (place, content) in (0..).zip(contents) {
             let in_stream = matches!(content.scope, Scope::Stream { .. });
-            let texts = if in_stream { &mut stream } else { &mut packet };
+            let texts = match in_stream {
+                true if content.has_lengths() => &mut whole_stream,
+                true => &mut stream,
+                false => &mut packet,
+            };
             match &content.pattern {
                 Some(Pattern::Contains { bytes, .. }) => {
                     texts.add(place, &bytes[bytes.len().saturating_sub(TEXT)..]);

@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use wire::{Tcp, TcpFlags, TcpOption};
 
+use super::past::Past;
+
 /// What a segment that waits takes beside its bytes: an entry of the map, a vector and its allocation.
 const PIECE: usize = 96;
 
@@ -18,8 +20,8 @@ pub(crate) struct Stream {
     base: Option<u32>,
     /// A SYN said so: no honest byte lies before it.
     is_whole: bool,
-    /// Bytes before the base were left out unseen, and may still come.
-    has_jumped: bool,
+    /// What lies before the base since bytes were left out unseen, which may still come.
+    past: Past,
     /// Bytes before the base that were in order and are forgotten.
     forgotten: u32,
     bytes: Vec<u8>,
@@ -85,7 +87,11 @@ impl Stream {
     /// Forgets the first bytes in order: what is sent again of them cannot be compared any more.
     pub(crate) fn forget(&mut self, count: usize) {
         let count = count.min(self.bytes.len());
-        self.bytes.drain(..count);
+        let gone = self.bytes.drain(..count);
+        match self.base {
+            Some(base) if !self.past.is_empty() => self.past.add_bytes(base, gone.collect()),
+            _ => drop(gone),
+        }
         self.bytes.shrink_to(self.bytes.len());
         let moved = count as u32;
         self.forgotten = self.forgotten.saturating_add(moved);
@@ -98,11 +104,15 @@ impl Stream {
     }
 
     /// Leaves out the bytes in order, and so many behind them that need not be seen: at most 2³⁰. What waits behind those may be in
-    /// order then.
+    /// order then. Of the bytes in order some are kept to compare what is sent again.
     pub(crate) fn jump(&mut self, count: u32) {
         let gone = self.bytes.len() as u32 + count;
-        self.bytes = Vec::new();
-        self.has_jumped = true;
+        let bytes = std::mem::take(&mut self.bytes);
+        if let Some(base) = self.base {
+            let unseen = base.wrapping_add(bytes.len() as u32);
+            self.past.add_bytes(base, bytes);
+            self.past.add_unseen(unseen, count);
+        }
         self.base = self.base.map(|base| base.wrapping_add(gone));
         for (at, mut piece) in std::mem::take(&mut self.waiting) {
             let skip = (gone.saturating_sub(at) as usize).min(piece.len());
@@ -132,11 +142,17 @@ impl Stream {
         let offset = first_byte.wrapping_sub(base);
         // Half of the sequence space lies behind the base: segments from before the capture began.
         let (offset, payload) = if offset > u32::MAX / 2 {
-            if self.is_whole && !self.has_jumped {
+            let behind = base.wrapping_sub(first_byte) as usize;
+            let (before, rest) = payload.split_at(behind.min(payload.len()));
+            let agrees = if self.past.is_empty() {
+                !self.is_whole
+            } else {
+                self.past.agrees(first_byte, before)
+            };
+            if !agrees {
                 return None;
             }
-            let behind = base.wrapping_sub(first_byte) as usize;
-            (0, payload.get(behind..).unwrap_or_default())
+            (0, rest)
         } else {
             (offset, payload)
         };
@@ -193,7 +209,7 @@ impl Stream {
 
     /// Bytes held, with what keeping segments apart costs: one-byte segments are no way around the bound.
     pub(crate) fn memory(&self) -> usize {
-        self.bytes.capacity() + self.waiting_bytes + self.waiting.len() * PIECE
+        self.bytes.capacity() + self.waiting_bytes + self.waiting.len() * PIECE + self.past.memory()
     }
 
     fn put(&mut self, offset: u32, payload: &[u8]) {

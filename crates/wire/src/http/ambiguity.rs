@@ -13,6 +13,8 @@ pub enum Ambiguity {
     Target,
     /// A user name stands before the host, which hides it (RFC 9110 section 4.2.4).
     UserInfo,
+    /// What stands behind the host is no port (RFC 3986 section 3.2.3).
+    Port,
     /// Host fields differ (RFC 9112 section 3.2).
     HostFields,
     /// Space stands between a field's name and its colon (RFC 9112 section 5.1).
@@ -35,6 +37,7 @@ impl Ambiguity {
             Self::RequestLine => "http-request-line",
             Self::Target => "http-target",
             Self::UserInfo => "http-user-info",
+            Self::Port => "http-port",
             Self::HostFields => "http-host-fields",
             Self::SpaceBeforeColon => "http-space-before-colon",
             Self::FieldName => "http-field-name",
@@ -51,6 +54,7 @@ impl fmt::Display for Ambiguity {
             Self::RequestLine => "the HTTP request line is not method, target and version",
             Self::Target => "the HTTP request target is in no known form",
             Self::UserInfo => "a user name hides the host of the HTTP request",
+            Self::Port => "what follows the host of the HTTP request is no port",
             Self::HostFields => "the HTTP request has Host fields that differ",
             Self::SpaceBeforeColon => "space stands before the colon of an HTTP field",
             Self::FieldName => "the name of an HTTP field is malformed",

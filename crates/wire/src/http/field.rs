@@ -87,24 +87,30 @@ impl<'a> Fields<'a> {
         self.ambiguity.get_or_insert(ambiguity);
     }
 
+    /// What servers may take for a field, or not, may be one that says where the body ends.
+    fn doubt_line(&mut self, ambiguity: Ambiguity, line: &[u8]) {
+        self.doubt(ambiguity);
+        self.has_strange_body |= names_body(line);
+    }
+
     /// Takes a line, without its end, that is not empty.
     pub(super) fn handle_line(&mut self, line: &'a [u8]) {
         if line.iter().any(|byte| matches!(byte, 0 | b'\r')) {
-            self.doubt(Ambiguity::ControlCharacter);
+            self.doubt_line(Ambiguity::ControlCharacter, line);
         }
         if matches!(line.first(), Some(b' ' | b'\t')) {
             return self.handle_folding(line);
         }
         self.last = Last::Other;
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
-            return self.doubt(Ambiguity::FieldLine);
+            return self.doubt_line(Ambiguity::FieldLine, line);
         };
         let (name, value) = line.split_at(colon);
         let value = trim(value.get(1..).unwrap_or_default());
         if matches!(name.last(), Some(b' ' | b'\t')) {
-            self.doubt(Ambiguity::SpaceBeforeColon);
+            self.doubt_line(Ambiguity::SpaceBeforeColon, line);
         } else if name.is_empty() || !name.iter().copied().all(is_token) {
-            self.doubt(Ambiguity::FieldName);
+            self.doubt_line(Ambiguity::FieldName, line);
         } else if name.eq_ignore_ascii_case(b"host") {
             self.last = Last::Host;
             self.handle_host(value);
@@ -138,6 +144,7 @@ impl<'a> Fields<'a> {
             Last::Body => self.has_strange_body = true,
             Last::Other => {}
         }
+        self.has_strange_body |= names_body(line);
         if looks_like_host {
             self.doubt(Ambiguity::Folding);
         }
@@ -190,6 +197,16 @@ impl<'a> Fields<'a> {
             },
         );
     }
+}
+
+/// Whether a field that tells the end of the body is named anywhere in the line.
+fn names_body(line: &[u8]) -> bool {
+    [&b"content-length"[..], b"transfer-encoding"]
+        .iter()
+        .any(|name| {
+            let mut parts = line.windows(name.len());
+            parts.any(|part| part.eq_ignore_ascii_case(name))
+        })
 }
 
 /// Cuts off space and tabs on both sides (OWS, RFC 9110 section 5.6.3).
@@ -278,6 +295,20 @@ mod tests {
             (&["Content-Length:"], Body::Ambiguous),
             (&["Content-Length: 5, 5"], Body::Ambiguous),
             (&["Content-Length: 5", " 6"], Body::Ambiguous),
+            (
+                &["Content-Length: 5", "Transfer-Encoding : chunked"],
+                Body::Ambiguous,
+            ),
+            (
+                &["Content-Length: 5", "Transfer-Encoding\x0b: chunked"],
+                Body::Ambiguous,
+            ),
+            (
+                &["Content-Length: 5", "X: y\rTransfer-Encoding: chunked"],
+                Body::Ambiguous,
+            ),
+            (&["X: y", " Transfer-Encoding: chunked"], Body::Ambiguous),
+            (&[" Content-Length: 5"], Body::Ambiguous),
             (&["Content-Length: 5", "Content-Length: 6"], Body::Ambiguous),
             (
                 &["Content-Length: 5", "Transfer-Encoding: chunked"],

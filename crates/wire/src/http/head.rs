@@ -1,7 +1,7 @@
 //! The head as a whole, from the bytes of a stream.
 
 use super::field::{Fields, is_token};
-use super::request_line::{RequestLine, Version};
+use super::request_line::{RequestLine, Version, is_space};
 use super::{Ambiguity, Anomalies, Body};
 use crate::Host;
 
@@ -90,7 +90,10 @@ fn read(stream: &[u8]) -> Http<'_> {
         }
         match lines.next() {
             None => return Http::Incomplete,
-            Some([]) => anomalies.leading_blank_line = true,
+            // nginx and Node pass over line ends of any kind.
+            Some(line) if line.iter().all(|byte| *byte == b'\r') => {
+                anomalies.leading_blank_line = true;
+            }
             Some(line) => break line,
         }
     };
@@ -119,7 +122,11 @@ fn read(stream: &[u8]) -> Http<'_> {
         target: line.target,
         host,
         anomalies,
-        body: fields.body(line.version == Version::V1_1),
+        body: match line.version {
+            // Python's `http.server` reads fields behind it all the same.
+            Version::V0_9 => Body::Ambiguous,
+            version => fields.body(version == Version::V1_1),
+        },
         head_len: stream.len() - lines.rest.len(),
     })
 }
@@ -143,15 +150,14 @@ fn host<'a>(line: &RequestLine<'a>, fields: &mut Fields<'a>) -> RequestHost<'a> 
 /// Whether a request line or an empty line can begin so, told before the line is whole: a method and a space. Space before
 /// the method is ambiguous, not impossible: some servers pass over it.
 fn may_be_request(start: &[u8]) -> bool {
-    let blank = start.iter().take_while(|byte| b" \t".contains(byte));
-    let text = start.get(blank.count()..).unwrap_or_default();
+    let blank = start.iter().take_while(|byte| is_space(**byte));
+    let (blank, text) = start.split_at(blank.count());
     let method = text.iter().take_while(|byte| is_token(**byte)).count();
     match text.get(method..).unwrap_or_default() {
         [] => true,
-        [b' ' | b'\t', ..] => method > 0,
         // An empty line.
-        [b'\n', ..] | [b'\r'] | [b'\r', b'\n', ..] => method == 0 && text.len() == start.len(),
-        _ => false,
+        [b'\n', ..] => method == 0 && blank.iter().all(|byte| *byte == b'\r'),
+        [byte, ..] => method > 0 && is_space(*byte),
     }
 }
 
@@ -232,7 +238,12 @@ mod tests {
             ("\x16\x03\x01", "not http"),
             ("GET\r\n", "not http"),
             ("GE\0T / HTTP/1.1\r\n", "not http"),
-            ("\rGET / HTTP/1.1\r\n", "not http"),
+            (
+                "\rGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+                "http-request-line 28",
+            ),
+            ("\r\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "a 30"),
+            ("\x1fGET\x1c/ HTTP/1.1\r\n\r\n", "http-request-line 19"),
             ("  \r\n", "not http"),
             ("EHLO mail.example\r\n", "not http"),
             ("", "incomplete"),

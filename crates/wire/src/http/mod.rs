@@ -13,3 +13,4 @@ mod request_line;
 pub use ambiguity::Ambiguity;
 pub use field::{Anomalies, Body};
 pub use head::{HEAD_MAX, Http, Request, RequestHost, request_head};
+pub use request_line::is_space;

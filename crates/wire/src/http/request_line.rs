@@ -26,15 +26,13 @@ pub(super) enum Version {
 impl<'a> RequestLine<'a> {
     /// Reads a line without its end; `None` where it is no HTTP request.
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
-        // What servers may part words at (RFC 9112 section 3).
-        const SPACE: &[u8] = b" \t\r\x0b\x0c";
         let mut words = line
-            .split(|byte| SPACE.contains(byte))
+            .split(|byte| is_space(*byte))
             .filter(|word| !word.is_empty());
         let (method, target) = (words.next()?, words.next().unwrap_or_default());
         let last = words.next();
         let has_single_spaces = |len: usize| {
-            let is_strange = |byte: &u8| *byte != b' ' && SPACE.contains(byte);
+            let is_strange = |byte: &u8| *byte != b' ' && is_space(*byte);
             line.len() == len && !line.iter().any(is_strange)
         };
         if let Some(
@@ -111,6 +109,15 @@ impl<'a> RequestLine<'a> {
     }
 }
 
+/// What servers may part the words of a request line at (RFC 9112 section 3): besides what the RFC names, what Python's `http.server`
+/// does.
+pub fn is_space(byte: u8) -> bool {
+    matches!(
+        byte,
+        b' ' | b'\t' | b'\r' | 0x0b | 0x0c | 0x1c..=0x1f | 0x85 | 0xa0
+    )
+}
+
 /// The authority of a target in absolute form (RFC 3986 section 3): scheme, `://`, authority, and the rest from `/`, `?` or
 /// `#` on.
 fn absolute(target: &[u8]) -> Option<&[u8]> {
@@ -173,6 +180,7 @@ mod tests {
             ("GET  /x HTTP/1.1", "ambiguous"),
             ("GET /x\tHTTP/1.1", "ambiguous"),
             ("GET\x0b/x HTTP/1.1", "ambiguous"),
+            ("\x1fGET\x1c/x\x1eHTTP/1.1", "ambiguous"),
             ("GET /x\rHTTP/1.1", "ambiguous"),
             (" GET /x HTTP/1.1", "ambiguous"),
             ("GET /x HTTP/1.1 ", "ambiguous"),

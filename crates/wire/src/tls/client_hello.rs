@@ -8,6 +8,8 @@ use crate::Host;
 
 /// Extension server_name (RFC 6066 section 3).
 const SERVER_NAME: usize = 0;
+/// Extension early_data (RFC 8446 section 4.2.10).
+const EARLY_DATA: usize = 42;
 /// Extension encrypted_client_hello (RFC 9849 section 5).
 const ENCRYPTED_CLIENT_HELLO: usize = 0xfe0d;
 /// The one kind of name there is (RFC 6066 section 3).
@@ -29,11 +31,15 @@ pub enum Sni<'b> {
         /// The hello carries an encrypted one, so this may be the name of a front, and the one that is meant is hidden.
         /// Browsers send the extension also where nothing is hidden (RFC 9849 section 6.2).
         encrypted: bool,
+        /// The hello announces early data: records of it may stand before a second hello (RFC 8446 section 4.2.10).
+        early_data: bool,
     },
     /// A whole hello without a name.
     Absent {
         /// As above.
         encrypted: bool,
+        /// As above.
+        early_data: bool,
     },
     /// No ClientHello of SSL 3 or TLS begins here. One in SSL 2's form, which cannot carry a name, counts as none.
     NotTls,
@@ -76,14 +82,20 @@ pub fn sni<'b>(stream: &[u8], room: &'b mut ServerName) -> Sni<'b> {
         Ok(Hello {
             name_len: Some(len),
             encrypted,
+            early_data,
         }) => Sni::Name {
             host: Host::new(room.bytes.get(..len).unwrap_or_default()),
             encrypted,
+            early_data,
         },
         Ok(Hello {
             name_len: None,
             encrypted,
-        }) => Sni::Absent { encrypted },
+            early_data,
+        }) => Sni::Absent {
+            encrypted,
+            early_data,
+        },
         Err(Stop::Incomplete(missing)) => Sni::Incomplete(missing),
         Err(Stop::NotTls) => Sni::NotTls,
         Err(Stop::Defect(defect)) => Sni::Malformed(defect),
@@ -95,6 +107,7 @@ struct Hello {
     /// Length of the name that was put into the room.
     name_len: Option<usize>,
     encrypted: bool,
+    early_data: bool,
 }
 
 fn read(stream: &[u8], room: &mut [u8; NAME_MAX]) -> Result<Hello, Stop> {
@@ -131,6 +144,10 @@ fn read(stream: &[u8], room: &mut [u8; NAME_MAX]) -> Result<Hello, Stop> {
             ENCRYPTED_CLIENT_HELLO => {
                 hello.skip(len)?;
                 &mut found.encrypted
+            }
+            EARLY_DATA => {
+                hello.skip(len)?;
+                &mut found.early_data
             }
             _ => {
                 hello.skip(len)?;
@@ -242,7 +259,9 @@ mod tests {
     fn show(stream: &[u8]) -> String {
         match sni(stream, &mut ServerName::new()) {
             Sni::Incomplete(missing) => format!("incomplete {missing}"),
-            Sni::Name { host, encrypted } => {
+            Sni::Name {
+                host, encrypted, ..
+            } => {
                 let kind = match host.kind() {
                     HostKind::Name => "name",
                     _ => "raw",
@@ -250,7 +269,7 @@ mod tests {
                 let name = host.as_bytes().escape_ascii();
                 format!("{kind} {name}{}", if encrypted { " encrypted" } else { "" })
             }
-            Sni::Absent { encrypted } => format!("absent {encrypted}"),
+            Sni::Absent { encrypted, .. } => format!("absent {encrypted}"),
             Sni::NotTls => "not tls".to_owned(),
             Sni::Malformed(defect) => defect.name().to_owned(),
         }
@@ -309,6 +328,42 @@ mod tests {
         }
     }
 
+    /// OpenSSL 3.0 takes the empty records, GnuTLS the alerts.
+    #[test]
+    fn records_that_carry_nothing_hide_nothing() {
+        let message = usual();
+        for idle in [&b"\x16\x03\x01\0\0"[..], b"\x15\x03\x01\0\x02\x01\x5a"] {
+            for at in 0..message.len() {
+                let (first, second) = message.split_at(at);
+                let stream = [
+                    records(first, 1 << 14),
+                    idle.repeat(32),
+                    records(second, 1 << 14),
+                ]
+                .concat();
+                assert_eq!(show(&stream), "name www.Example.com", "{at}");
+                for cut in 0..stream.len() {
+                    let Sni::Incomplete(missing) = sni(&stream[..cut], &mut ServerName::new())
+                    else {
+                        panic!("{cut} bytes are enough");
+                    };
+                    assert!(missing >= 1 && cut + missing <= stream.len(), "{at} {cut}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn padding_hides_nothing() {
+        let padding: Vec<_> = (0..3).map(|_| extension(21, &[0; 20_000])).collect();
+        let message = hello(Some(
+            &[padding.concat(), server_name(&[(0, b"a.example")])].concat(),
+        ));
+        for size in [1, 1 << 14] {
+            assert_eq!(show(&records(&message, size)), "name a.example");
+        }
+    }
+
     #[test]
     fn what_is_missing_is_never_overstated() {
         let message = usual();
@@ -340,16 +395,15 @@ mod tests {
             (b"G".to_vec(), "not tls"),
             (b"GET / HTTP/1.1\r\n".to_vec(), "not tls"),
             (b"\x16\x02".to_vec(), "not tls"),
-            // SSL 2's form, and an alert.
+            // SSL 2's form.
             (b"\x80\x2e\x01\x03\x01".to_vec(), "not tls"),
-            (b"\x15\x03\x01\0\x02\x02\x28".to_vec(), "not tls"),
             // ServerHello.
             (record(b"\0\x30\x02"), "not tls"),
-            (record(b"\0\0"), "tls-record-length"),
+            (record(b"\0\0"), "incomplete 9"),
             (record(b"\x40\x01\x01"), "tls-record-length"),
-            (record(b"\0\x04\x01\0\x40\x01"), "tls-hello-too-long"),
+            (record(b"\0\x04\x01\x02\x01\x61"), "tls-hello-too-long"),
             (record(b"\0\x02\x01\0\x17\x03"), "tls-interleaved"),
-            (record(b"\0\x02\x01\0\x16\x03\x01\0\0"), "tls-record-length"),
+            (b"\x16\x03\x01\0\0".repeat(33), "tls-record-length"),
             (record(b"\0\x04\x01\0\0\x29"), "incomplete 46"),
         ];
         for (stream, expected) in table {

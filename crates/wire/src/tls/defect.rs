@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TlsDefect {
-    /// A record is empty or longer than 2^14 bytes (RFC 8446 section 5.1).
+    /// A record is longer than 2^14 bytes, or too many in a row are empty (RFC 8446 section 5.1).
     RecordLength,
     /// Another kind of record stands between the parts of the hello (RFC 8446 section 5.1).
     Interleaved,
@@ -40,9 +40,9 @@ impl TlsDefect {
 impl fmt::Display for TlsDefect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::RecordLength => "a TLS record is empty or too long",
+            Self::RecordLength => "a TLS record is too long, or too many are empty",
             Self::Interleaved => "another TLS record stands inside the ClientHello",
-            Self::TooLong => "the TLS ClientHello is longer than 16 KiB",
+            Self::TooLong => "the TLS ClientHello is longer than its fields can be",
             Self::FieldLength => "a field of the TLS ClientHello has an impossible length",
             Self::RepeatedExtension => "an extension of the TLS ClientHello is repeated",
             Self::NameList => "the TLS server name list does not hold exactly one host name",

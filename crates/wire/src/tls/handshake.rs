@@ -2,18 +2,22 @@
 
 use super::TlsDefect;
 
-/// The longest ClientHello that is read: 16 KiB, what common servers accept. A hello with post-quantum keys has 2 KiB.
+/// The longest ClientHello that is read: what its fields can hold, each at its longest (RFC 8446 section 4.1.2). OpenSSL accepts as
+/// much, other servers less. A hello with post-quantum keys has 2 KiB.
 ///
 /// In records of one byte each it takes six times as much of the stream, which is for the caller to bound.
-pub const HELLO_MAX: usize = 1 << 14;
+pub const HELLO_MAX: usize = 2 + 32 + (1 + 32) + (2 + 65_534) + (1 + 255) + (2 + 65_535);
 
 /// The longest record (RFC 8446 section 5.1).
 const RECORD_MAX: usize = 1 << 14;
 const RECORD_HEADER: usize = 5;
+const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 /// Type and length of a handshake message (RFC 8446 section 4).
 const MESSAGE_HEADER: usize = 4;
+/// Records in a row that carry nothing of the hello. OpenSSL passes over 32 empty ones, other servers over fewer.
+const IDLE_MAX: usize = 32;
 
 /// Why reading stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +49,9 @@ pub(super) struct Handshake<'a> {
 impl<'a> Handshake<'a> {
     /// Begins at the beginning of the stream.
     pub(super) fn begin(stream: &'a [u8]) -> Result<Self, Stop> {
-        // As soon as the first byte, or the third, is another protocol's, no more of it is awaited.
-        for (at, expected) in [(0, HANDSHAKE), (1, 3)] {
-            if stream.get(at).is_some_and(|byte| *byte != expected) {
-                return Err(Stop::NotTls);
-            }
+        // As soon as the first byte, or the second, is another protocol's, no more of it is awaited.
+        if !may_be_tls(stream) {
+            return Err(Stop::NotTls);
         }
         let mut handshake = Self {
             stream,
@@ -128,20 +130,40 @@ impl<'a> Handshake<'a> {
         Ok(())
     }
 
+    /// Goes to the next record that carries something. Servers pass over empty ones (OpenSSL) and over alerts that are no more
+    /// than warnings (GnuTLS), though RFC 8446 section 5.1 has them end the connection.
     fn enter_record(&mut self) -> Result<(), Stop> {
-        if self.stream.first().is_some_and(|kind| *kind != HANDSHAKE) {
-            return Err(TlsDefect::Interleaved.into());
+        for _ in 0..=IDLE_MAX {
+            let missing = |there: usize| Stop::Incomplete(RECORD_HEADER - there + self.left);
+            let kind = self.stream.first().ok_or(missing(0))?;
+            if !matches!(*kind, HANDSHAKE | ALERT) {
+                return Err(TlsDefect::Interleaved.into());
+            }
+            let Some(([_, _, _, high, low], rest)) = self.stream.split_first_chunk() else {
+                return Err(missing(self.stream.len()));
+            };
+            let len = usize::from(u16::from_be_bytes([*high, *low]));
+            if len > RECORD_MAX {
+                return Err(TlsDefect::RecordLength.into());
+            }
+            if *kind == HANDSHAKE && len > 0 {
+                (self.stream, self.record) = (rest, len);
+                return Ok(());
+            }
+            let Some(behind) = rest.get(len..) else {
+                let alert = len - rest.len();
+                return Err(Stop::Incomplete(alert + RECORD_HEADER + self.left));
+            };
+            self.stream = behind;
         }
-        let Some(([_, _, _, high, low], rest)) = self.stream.split_first_chunk() else {
-            return Err(Stop::Incomplete(
-                RECORD_HEADER - self.stream.len() + self.left,
-            ));
-        };
-        self.record = usize::from(u16::from_be_bytes([*high, *low]));
-        if !(1..=RECORD_MAX).contains(&self.record) {
-            return Err(TlsDefect::RecordLength.into());
-        }
-        self.stream = rest;
-        Ok(())
+        Err(TlsDefect::RecordLength.into())
     }
+}
+
+/// Whether a client of SSL 3 or TLS may begin so: with a handshake record, or an alert before it.
+pub fn may_be_tls(stream: &[u8]) -> bool {
+    let kind = stream.first();
+    let major = stream.get(1);
+    kind.is_none_or(|kind| matches!(*kind, HANDSHAKE | ALERT))
+        && major.is_none_or(|major| *major == 3)
 }

@@ -10,4 +10,4 @@ mod handshake;
 
 pub use client_hello::{ServerName, Sni, sni};
 pub use defect::TlsDefect;
-pub use handshake::HELLO_MAX;
+pub use handshake::{HELLO_MAX, may_be_tls};

@@ -1,0 +1,89 @@
+//! The seeds of the fuzz targets that drive the engine are read as they read them, each to what it is there for.
+#![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
+
+extern crate portcullis_engine as engine;
+
+mod every_cut;
+
+use std::path::Path;
+
+use every_cut::{cuts_and_stream, every_cut_of_questions, every_cut_of_requests, question_passes};
+use proptest::prelude::*;
+
+/// The seeds of a target, by file name.
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    std::fs::read_dir(corpus.join(target))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, std::fs::read(path).unwrap())
+        })
+        .filter(|(name, _)| name.starts_with("seed-"))
+        .collect()
+}
+
+#[test]
+fn every_seed_asks_for_a_forbidden_host() {
+    let seeds = seeds("asked_hosts");
+    assert!(seeds.len() >= 8, "{} seeds", seeds.len());
+    for (name, input) in seeds {
+        let (cuts, stream) = cuts_and_stream(&input);
+        let outcome = every_cut_of_requests(&cuts, stream);
+        assert!(outcome.is_stopped, "{name}: {outcome:?}");
+    }
+}
+
+#[test]
+fn every_seed_asks_for_a_forbidden_name() {
+    let seeds = seeds("asked_names");
+    assert!(seeds.len() >= 4, "{} seeds", seeds.len());
+    for (name, input) in seeds {
+        let (cuts, stream) = cuts_and_stream(&input);
+        let outcome = every_cut_of_questions(&cuts, stream);
+        assert!(outcome.is_stopped, "{name}: {outcome:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Parts of requests and hellos in any order.
+    #[test]
+    fn no_cut_of_requests_changes_what_is_found(
+        parts in prop::collection::vec(prop::sample::select(vec![
+            &b"GET / HTTP/1.1\r\n"[..], b"POST http://ads.example/ HTTP/1.0\n", b"CONNECT b:1 HTTP/1.1\r\n", b"Host: ads.example\r\n",
+            b"Host:\r\n", b" ads.example:x\r\n", b"Host : good.example\r\n", b"Content-Length: 3\r\n", b"Content-Length: 30\r\n",
+            b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding : x\n", b"\r\n", b"\r", b"\n", b"3\r\nabc\r\n", b"0\r\n", b"X: y\r\n z\r\n",
+            b"\x16\x03\x01\0\0", b"\x15\x03\x01\0\x02\x01\x5a", b"\x14\x03\x03\0\x01\x01", b"\x17\x03\x03\0\x01a", b"GET", b"\0", b"\x1f",
+        ]), 0..14),
+        hello in any::<bool>(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+    ) {
+        let mut stream = parts.concat();
+        if hello {
+            stream.extend(policy::HostField::Sni.first_bytes("www.ads.example"));
+        }
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+        cuts.sort_unstable();
+        every_cut_of_requests(&cuts, &stream);
+    }
+
+    /// Messages of all kinds, one after the other and broken off.
+    #[test]
+    fn no_cut_of_questions_changes_what_is_found(
+        parts in prop::collection::vec(prop::sample::select(vec![
+            &b"\0\x1d\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03ads\x07example\0\0\x01\0\x01"[..],
+            b"\0\x19\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07example\0\0\x01\0\x01",
+            b"\0\x0c\x12\x34\x80\0\0\x01\0\0\0\0\0\0", b"\x20\0\x12\x34\x28\0", b"\0\0", b"\xff", b"\0\x0c\0\0\x01\0\0\0\0\0\0\0\0\0",
+        ]), 0..6),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+    ) {
+        let stream = parts.concat();
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+        cuts.sort_unstable();
+        every_cut_of_questions(&cuts, &stream);
+        question_passes(&stream);
+    }
+}
