@@ -605,21 +605,6 @@ impl Guard {
         let default = self.in_force.plan.default;
         [default.inbound, default.outbound, default.forward]
     }
-
-    pub(super) fn save(&self, name: &str, value: &impl Serialize) {
-        if let Err(error) = self.state.write(name, value) {
-            self.notice(
-                NoticeKind::Daemon,
-                format!("{name} cannot be kept for the next start: {error}"),
-            );
-        }
-    }
-
-    pub(super) fn forget(&self, name: &str) {
-        if let Err(error) = self.state.remove(name) {
-            tracing::warn!("{name} cannot be removed: {error}");
-        }
-    }
 }
 
 /// Whether anything of ours is in the kernel. What cannot be asked may be there.

@@ -14,6 +14,7 @@ mod in_force;
 mod lists;
 mod packet;
 mod reconcile;
+mod record;
 mod rolled_back;
 mod seen;
 mod standing;
@@ -93,6 +94,8 @@ pub struct Guard {
     clock: Clock,
     drift: api::Drift,
     counts: status::Counts,
+    sinks: record::Sinks,
+    unsaved: record::Unsaved,
     seen: seen::Seen,
     /// Ends of flows whose begins were not seen yet, with when they ended and when they came.
     early: Vec<(Tracked, Timestamp, Instant)>,
@@ -292,6 +295,8 @@ impl Guard {
                 ..api::Drift::default()
             },
             counts: status::Counts::default(),
+            sinks: record::Sinks::default(),
+            unsaved: record::Unsaved::default(),
             seen: seen::Seen::default(),
             early: Vec::new(),
             bans_behind: false,
@@ -356,6 +361,8 @@ impl Guard {
             for warning in self.pump.revive(self.mode()) {
                 tracing::warn!("{warning}");
             }
+            self.watch_record();
+            self.save_again();
             if self.store.take_bans_wanted() {
                 self.store.replace(self.memory());
             }
