@@ -16,6 +16,7 @@ test=(
   iptables:iptables ping:iputils-ping conntrack:conntrack ethtool:ethtool
   nmap:nmap hping3:hping3 curl:curl nc:netcat-openbsd python3:python3 iperf3:iperf3
   tcpdump:tcpdump capinfos:tshark tshark:tshark dig:bind9-dnsutils dnsmasq:dnsmasq-base /usr/sbin/sshd:openssh-server
+  faketime:faketime
 )
 bench=(
   "${test[@]}"

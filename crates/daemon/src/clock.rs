@@ -7,6 +7,8 @@ use policy::Timestamp;
 
 /// A step smaller than this is drift, which the kernel slews anyway.
 const STEP: Duration = Duration::from_secs(2);
+/// No packet waits longer for us: one that seems to have was stamped before the clock was set.
+const WAIT: Duration = Duration::from_secs(60);
 
 /// The two clocks and their distance when last looked at.
 #[derive(Debug)]
@@ -63,6 +65,17 @@ impl Clock {
         Timestamp::from_nanos(u64::try_from(now.max(0)).unwrap_or(u64::MAX))
     }
 
+    /// When a packet came that the kernel stamped with `stamp`. Stamps are by the wall clock, which may have been set since: what
+    /// lies ahead, or further back than packets wait, is now.
+    pub fn arrival(&self, stamp: Timestamp) -> Timestamp {
+        let now = self.now();
+        if stamp > now || now.since(stamp) > WAIT {
+            now
+        } else {
+            stamp
+        }
+    }
+
     /// By which clock [`Clock::now`] is.
     pub fn stamp(&self) -> Stamp {
         Stamp {
@@ -81,13 +94,22 @@ impl Default for Clock {
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Forward(size) => write!(f, "forward by {} s", size.as_secs()),
-            Self::Back(size) => write!(f, "back by {} s", size.as_secs()),
+            Self::Forward(size) => write!(f, "forward by {:.0} s", size.as_secs_f64()),
+            Self::Back(size) => write!(f, "back by {:.0} s", size.as_secs_f64()),
         }
     }
 }
 
 impl Step {
+    /// Nanoseconds, negative when it went back.
+    pub(crate) fn nanos(self) -> i64 {
+        let nanos = |size: Duration| i64::try_from(size.as_nanos()).unwrap_or(i64::MAX);
+        match self {
+            Self::Forward(size) => nanos(size),
+            Self::Back(size) => -nanos(size),
+        }
+    }
+
     /// From a difference in nanoseconds; `None` for one that is drift.
     fn of(difference: i128) -> Option<Self> {
         let nanos = u64::try_from(difference.unsigned_abs()).unwrap_or(u64::MAX);
@@ -146,6 +168,10 @@ fn nanos(clock: ClockId) -> u64 {
 mod tests {
     use super::*;
 
+    fn before(at: Timestamp, seconds: u64) -> Timestamp {
+        Step::Back(Duration::from_secs(seconds)).shift(at)
+    }
+
     #[test]
     fn a_step_is_seen_once_and_shifts_both_ways() {
         let mut clock = Clock::new();
@@ -159,6 +185,17 @@ mod tests {
         assert_eq!(clock.step(), None);
         clock.offset += hour;
         assert!(matches!(clock.step(), Some(Step::Back(_))));
+
+        let now = clock.now();
+        for (stamp, arrived) in [
+            (now, now),
+            (before(now, 5), before(now, 5)),
+            (before(now, 86_400), now),
+            (now.after(Duration::from_secs(86_400)), now),
+        ] {
+            let off = clock.arrival(stamp).as_nanos().abs_diff(arrived.as_nanos());
+            assert!(off < 1_000_000_000, "{stamp}: {off}");
+        }
 
         let at = Timestamp::from_secs(100);
         assert_eq!(

@@ -36,9 +36,14 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .write(true)
         .mode(0o600)
         .open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    let written = (file.write_all(bytes))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
+        // On a full disk half a file is room that somebody else could use. An error says that it is gone already.
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
     // The rename itself has to reach the disk too.
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),

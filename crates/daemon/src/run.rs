@@ -16,12 +16,14 @@ use tokio::sync::watch;
 use crate::addresses::Discovered;
 use crate::api;
 use crate::candidate::{Candidate, Invalid, Source};
-use crate::guard::{self, ApplyError, Guard, Handle, Inbox, REJECTED, Revert, RolledBack, Saved};
+use crate::guard::{
+    self, ApplyError, Guard, Handle, Inbox, PendingFile, REJECTED, Revert, RolledBack, Saved,
+};
 use crate::pump::{self, Pump};
 use crate::record::{Recorder, recorder};
 use crate::server::{self, Listener, Service, SocketError};
 use crate::service_manager;
-use crate::state::{StateDir, StateError};
+use crate::state::{StateDir, StateError, is_the_disks};
 use crate::store::Store;
 use crate::watch::Watch;
 use crate::{clock, discovery, revert};
@@ -185,22 +187,25 @@ fn first_policy(options: &RunOptions, state: &StateDir) -> Result<First, RunErro
         Some(path) => Source::File(std::path::absolute(path)?),
         None => Source::BuiltIn,
     };
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = state.unlocked().map(str::to_owned).into_iter().collect();
+    let mut rejected: Option<RolledBack> = state.read(REJECTED);
+    let mut saved: Option<Saved> = state.read(guard::APPLIED);
     if let Some(pending) = guard::left_behind(state) {
-        if let Some(refused) = pending.refused() {
-            state.write(REJECTED, &refused)?;
+        rejected = pending.refused().or(rejected);
+        match write_back(state, &pending, rejected.as_ref()) {
+            Ok(()) => {}
+            // The next start finds it as this one did.
+            Err(error) if is_the_disks(&error) => {
+                warnings.push(format!("what went back cannot be written down: {error}"));
+            }
+            Err(error) => return Err(error.into()),
         }
-        state.write(guard::APPLIED, &pending.previous)?;
-        // Last, so that a crash in between leaves it to the next start; the reverting process sees that the file is gone, and
-        // leaves it to us.
-        guard::forget_pending(state)?;
         warnings.push(format!(
             "{} was not confirmed when the last daemon ended, and is not in force",
             pending.source
         ));
+        saved = Some(pending.previous);
     }
-    let rejected: Option<RolledBack> = state.read(REJECTED);
-    let saved: Option<Saved> = state.read(guard::APPLIED);
     let lists = state.lists();
     let fresh = Candidate::load_with(&source, now, &lists);
     let fresh_only = |candidate, warnings| First {
@@ -238,6 +243,21 @@ fn first_policy(options: &RunOptions, state: &StateDir) -> Result<First, RunErro
         }
         (Err(_), Err(invalid)) | (Err(invalid), Ok(_)) => Err(invalid.into()),
     }
+}
+
+/// Writes down that a policy that nobody confirmed has gone back.
+fn write_back(
+    state: &StateDir,
+    pending: &PendingFile,
+    rejected: Option<&RolledBack>,
+) -> std::io::Result<()> {
+    if let Some(refused) = rejected {
+        state.write(REJECTED, refused)?;
+    }
+    state.write(guard::APPLIED, &pending.previous)?;
+    // Last, so that a crash in between leaves it to the next start; the reverting process sees that the file is gone, and leaves
+    // it to us.
+    guard::forget_pending(state)
 }
 
 /// Says that another file was in force than the one that is taken now.

@@ -17,7 +17,9 @@ use crate::last_good::LastGood;
 pub struct StateDir {
     folder: PathBuf,
     lists: LastGood,
-    _lock: Flock<File>,
+    /// Why nothing can be locked: the disk is full, or cannot be written.
+    unlocked: Option<String>,
+    _lock: Option<Flock<File>>,
 }
 
 /// Why the state directory cannot be used.
@@ -40,7 +42,8 @@ pub enum StateError {
 }
 
 impl StateDir {
-    /// Makes the folder if need be, and locks it.
+    /// Makes the folder if need be, and locks it. A disk that is full or read-only keeps nobody from starting: a host without a
+    /// firewall is worse than a firewall without a memory.
     ///
     /// # Errors
     ///
@@ -50,32 +53,37 @@ impl StateDir {
             folder: folder.to_owned(),
             source,
         };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(folder)
-            .map_err(unusable)?;
-        let file = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(folder.join("lock"))
-            .map_err(unusable)?;
-        let lock =
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(
-                |(_, errno)| match errno {
+        let (lock, unlocked) = match lock_file(folder) {
+            Ok(file) => {
+                let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+                let lock = lock.map_err(|(_, errno)| match errno {
                     nix::errno::Errno::EWOULDBLOCK => StateError::InUse {
                         folder: folder.to_owned(),
                     },
                     errno => unusable(errno.into()),
-                },
-            )?;
+                })?;
+                (Some(lock), None)
+            }
+            Err(error) if is_the_disks(&error) => {
+                let why = format!(
+                    "the state directory {} cannot be used: {error}; another start does not know what this one bans",
+                    folder.display()
+                );
+                (None, Some(why))
+            }
+            Err(error) => return Err(unusable(error)),
+        };
         Ok(Self {
             folder: folder.to_owned(),
             lists: LastGood::open(folder),
+            unlocked,
             _lock: lock,
         })
+    }
+
+    /// Why it could not be locked, if so.
+    pub fn unlocked(&self) -> Option<&str> {
+        self.unlocked.as_deref()
     }
 
     /// The path of a file in it.
@@ -124,6 +132,38 @@ impl StateDir {
             Ok(()) => File::open(&self.folder)?.sync_all().map(|()| true),
         }
     }
+}
+
+/// The file that is locked, made if need be together with its folder.
+fn lock_file(folder: &Path) -> io::Result<File> {
+    let path = folder.join("lock");
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(folder)
+        .and_then(|()| {
+            fs::OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(&path)
+        });
+    match made {
+        // To lock it, it need not be written.
+        Err(error) if is_the_disks(&error) => File::open(&path).map_err(|_| error),
+        made => made,
+    }
+}
+
+/// Whether it is for the disk that something cannot be written, and not for the path or the user.
+pub(crate) fn is_the_disks(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+    ) || error.raw_os_error() == Some(nix::libc::EIO)
 }
 
 #[cfg(test)]

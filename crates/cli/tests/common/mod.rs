@@ -63,7 +63,19 @@ pub(crate) fn binary() -> &'static Path {
 
 /// The command with what would disturb a test taken out of its environment.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(binary());
+    command_through(&[])
+}
+
+/// The same, started through another program with its arguments.
+pub(crate) fn command_through(words: &[String]) -> Command {
+    let mut command = match words {
+        [] => Command::new(binary()),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(binary());
+            command
+        }
+    };
     command
         .env_remove("PORTCULLIS_SOCKET")
         .env_remove("RUST_LOG")

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::common::{Called, binary, call, command};
+use crate::common::{Called, binary, call, command_through};
 
 /// How long the daemon may take to begin, and to end.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -20,19 +20,42 @@ pub(crate) struct Firewall<'a> {
     netns: &'a Netns,
     directory: tempfile::TempDir,
     daemon: Option<Guard>,
+    /// Where `state` and `log` are; else in the directory.
+    record: Option<PathBuf>,
+    /// What daemon and client verbs are started through, such as `env` with what it sets.
+    through: Vec<String>,
 }
 
 impl<'a> Firewall<'a> {
     /// Writes the policy and starts the daemon; returns when it answers.
     pub(crate) fn start(netns: &'a Netns, policy: &str) -> Self {
-        let mut firewall = Self {
+        let mut firewall = Self::new(netns, policy);
+        firewall.run(&[]);
+        firewall
+    }
+
+    /// Writes the policy and starts nothing.
+    pub(crate) fn new(netns: &'a Netns, policy: &str) -> Self {
+        let firewall = Self {
             netns,
             directory: tempfile::tempdir().unwrap(),
             daemon: None,
+            record: None,
+            through: Vec::new(),
         };
         firewall.write(policy);
-        firewall.run(&[]);
         firewall
+    }
+
+    /// Has daemon and client verbs started through another program.
+    pub(crate) fn through(self, through: Vec<String>) -> Self {
+        Self { through, ..self }
+    }
+
+    /// Has state and log in another folder.
+    pub(crate) fn recording_in(self, folder: PathBuf) -> Self {
+        let record = Some(folder);
+        Self { record, ..self }
     }
 
     /// The policy file.
@@ -54,15 +77,20 @@ impl<'a> Firewall<'a> {
     /// Starts the daemon on what is in the directory, with further arguments.
     pub(crate) fn run(&mut self, more: &[&str]) {
         assert!(self.daemon.is_none(), "it runs already");
-        let place = |name: &str| self.directory.path().join(name).display().to_string();
-        let (config, state, log, socket) = (
-            place("policy.toml"),
-            place("state"),
-            place("log"),
-            place("api.sock"),
-        );
+        let folder = self.directory.path();
+        let record = self.record.as_deref().unwrap_or(folder);
+        let [config, state, log, socket] = [
+            folder.join("policy.toml"),
+            record.join("state"),
+            record.join("log"),
+            self.socket(),
+        ]
+        .map(|path| path.display().to_string());
+        let through: Vec<&str> = self.through.iter().map(String::as_str).collect();
         let arguments = [
+            through.as_slice(),
             &[
+                binary().to_str().unwrap(),
                 "run",
                 "--no-web",
                 "--config",
@@ -77,10 +105,7 @@ impl<'a> Firewall<'a> {
             more,
         ]
         .concat();
-        let daemon = self
-            .netns
-            .spawn(binary().to_str().unwrap(), &arguments)
-            .unwrap();
+        let daemon = self.netns.spawn(arguments[0], &arguments[1..]).unwrap();
         let deadline = Instant::now() + PATIENCE;
         while self.call(&["status"]).code != 0 {
             if !daemon.running() || Instant::now() > deadline {
@@ -146,7 +171,7 @@ impl<'a> Firewall<'a> {
 
     /// Calls a client verb. The socket is a file, so that the caller's namespace does not matter.
     pub(crate) fn call(&self, arguments: &[&str]) -> Called {
-        let mut command = command();
+        let mut command = command_through(&self.through);
         command.args(arguments).arg("--socket").arg(self.socket());
         call(command, b"")
     }

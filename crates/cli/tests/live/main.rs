@@ -6,7 +6,9 @@
 mod common;
 
 mod bans;
+mod clock;
 mod content;
+mod disk;
 mod failure;
 mod filtering;
 #[allow(dead_code, reason = "each test binary uses its own part of this")]

@@ -97,17 +97,9 @@ impl Guard {
     /// The plan, the engine, the kernel and the disk follow the list; returns the bans that it lifted.
     fn follow_allowed(&mut self) -> Vec<api::Ban> {
         let now = self.clock.now();
-        let kept: Vec<&api::Allowed> = self
-            .allowed
-            .values()
-            .filter(|entry| entry.persist)
-            .collect();
-        if let Err(error) = self.state.write(ALLOWED, &kept) {
-            self.notice(
-                NoticeKind::Daemon,
-                format!("the allow list cannot be kept for the next start: {error}"),
-            );
-        }
+        let kept = self.allowed.values().filter(|entry| entry.persist);
+        let kept: Vec<api::Allowed> = kept.cloned().collect();
+        self.save(ALLOWED, &kept);
         let list: AddressSet = self.allowed.keys().copied().collect();
         let contradicted: Vec<IpNet> = self
             .engine

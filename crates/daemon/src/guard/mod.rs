@@ -14,6 +14,7 @@ mod lists;
 mod look_up;
 mod packet;
 mod reconcile;
+mod record;
 mod rolled_back;
 mod saved;
 mod seen;
@@ -94,6 +95,8 @@ pub struct Guard {
     clock: Clock,
     drift: api::Drift,
     counts: status::Counts,
+    sinks: record::Sinks,
+    unsaved: record::Unsaved,
     seen: seen::Seen,
     /// Ends of flows whose begins were not seen yet, with when they ended and when they came.
     early: Vec<(Tracked, Timestamp, Instant)>,
@@ -293,6 +296,8 @@ impl Guard {
                 ..api::Drift::default()
             },
             counts: status::Counts::default(),
+            sinks: record::Sinks::default(),
+            unsaved: record::Unsaved::default(),
             seen: seen::Seen::default(),
             early: Vec::new(),
             bans_behind: false,
@@ -357,6 +362,8 @@ impl Guard {
             for warning in self.pump.revive(self.mode()) {
                 tracing::warn!("{warning}");
             }
+            self.watch_record();
+            self.save_again();
             if self.store.take_bans_wanted() {
                 self.store.replace(self.memory());
             }

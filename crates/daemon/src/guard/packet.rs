@@ -88,10 +88,8 @@ impl Batch {
 impl Guard {
     /// The packet line, from parse to record.
     pub(super) fn packets(&mut self, batch: &Batch) {
-        // Stamps are by the wall clock. One that was set back since is no reason for bans to end.
-        let latest = self.clock.now();
         for meta in &batch.packets {
-            let at = meta.at.min(latest);
+            let at = self.clock.arrival(meta.at);
             let arrival = Arrival {
                 now: at,
                 direction: meta.direction,

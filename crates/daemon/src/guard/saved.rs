@@ -2,11 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Guard;
 use crate::api::Format;
 use crate::candidate::{Candidate, Source};
 use crate::clock;
-use crate::record::NoticeKind;
 use crate::state::StateDir;
 
 /// The policy in force, in the state directory.
@@ -67,23 +65,6 @@ pub(super) fn before_start(state: &StateDir, begins: &Candidate) -> Option<Candi
         Err(invalid) => {
             tracing::warn!("the policy before this one is not there to go back to: {invalid}");
             None
-        }
-    }
-}
-
-impl Guard {
-    pub(super) fn save(&self, name: &str, value: &impl Serialize) {
-        if let Err(error) = self.state.write(name, value) {
-            self.notice(
-                NoticeKind::Daemon,
-                format!("{name} cannot be kept for the next start: {error}"),
-            );
-        }
-    }
-
-    pub(super) fn forget(&self, name: &str) {
-        if let Err(error) = self.state.remove(name) {
-            tracing::warn!("{name} cannot be removed: {error}");
         }
     }
 }

@@ -344,9 +344,17 @@ impl Guard {
             );
         }
         warnings.extend(self.state.lists().not_kept());
+        warnings.extend(self.state.unlocked().map(str::to_owned));
+        warnings.extend(self.unsaved());
         for sink in sinks {
             if let Some(error) = &sink.error {
-                warnings.push(format!("the record is incomplete: {error}"));
+                let path = &sink.path;
+                let place = if error.contains(path.as_str()) {
+                    String::new()
+                } else {
+                    format!("{path}: ")
+                };
+                warnings.push(format!("the record is incomplete: {place}{error}"));
             }
         }
         warnings

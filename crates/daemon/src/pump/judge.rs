@@ -44,9 +44,8 @@ impl Judge {
 
     /// Decides about a packet. By the queue's `socket` interfaces are called by name.
     pub fn judge(&mut self, queued: &QueuedPacket<'_>, socket: BorrowedFd<'_>) -> Decision {
-        // Stamps are by the wall clock, which may have been set since [`Judge::notice_step`].
         let latest = self.clock.now();
-        let now = queued.timestamp.map_or(latest, |at| at.min(latest));
+        let now = (queued.timestamp).map_or(latest, |stamp| self.clock.arrival(stamp));
         let frame = wire::parse(Link::RawIp, queued.payload, queued.full_len);
         let interface = match queued.direction() {
             Some(Direction::Out) => queued.interface_out,

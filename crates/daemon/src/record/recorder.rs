@@ -14,7 +14,7 @@ use policy::{LogSettings, Plan, Timestamp};
 use tokio::sync::broadcast;
 
 use super::escape::write_json;
-use super::writer::LogFile;
+use super::writer::{LogFile, RETRY};
 use super::{Context, Eve, Notice, Sums, text};
 use crate::api;
 use crate::store::{Entry, Store};
@@ -217,6 +217,7 @@ impl Thread {
         loop {
             let wait = match dirty_since {
                 Some(since) => LINGER.saturating_sub(since.elapsed()),
+                None if self.eve.is_stopped() || self.text.is_stopped() => RETRY,
                 None => Duration::from_secs(3_600),
             };
             let now = Instant::now();
@@ -225,6 +226,7 @@ impl Thread {
                 Err(RecvTimeoutError::Timeout) => {
                     self.write_out();
                     dirty_since = None;
+                    self.retry();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return self.write_out(),
@@ -320,6 +322,13 @@ impl Thread {
         let now = Instant::now();
         self.eve.flush(now);
         self.text.flush(now);
+        self.show();
+    }
+
+    fn retry(&mut self) {
+        let now = Instant::now();
+        self.eve.retry(now);
+        self.text.retry(now);
         self.show();
     }
 

@@ -7,10 +7,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FallocateFlags, fallocate};
+
 use crate::api;
 
 /// How long a stopped file stays alone before it is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// Bytes held back before they go out without being asked.
 const BUFFER: usize = 64 * 1024;
 
@@ -103,6 +105,36 @@ impl LogFile {
         }
     }
 
+    /// Whether nothing is written now.
+    pub const fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    /// Looks whether a stopped file has room again, without a line to write.
+    pub fn retry(&mut self, now: Instant) {
+        if matches!(self.stopped, Some((_, since)) if now.duration_since(since) >= RETRY) {
+            match self.reach().and_then(|()| self.has_room()) {
+                Ok(()) => self.stopped = None,
+                Err(error) => self.stop(&error, now),
+            }
+        }
+    }
+
+    /// Takes room behind the last line, and gives it back. An error for want of room, and where the file system cannot say.
+    fn has_room(&self) -> io::Result<()> {
+        let Some(file) = &self.file else {
+            return Err(io::Error::other("the log file is not open"));
+        };
+        let length = self.length as i64;
+        fallocate(
+            file,
+            FallocateFlags::FALLOC_FL_KEEP_SIZE,
+            length,
+            BUFFER as i64,
+        )?;
+        file.set_len(self.length)
+    }
+
     /// How it does.
     pub fn state(&self) -> api::Sink {
         api::Sink {
@@ -180,11 +212,7 @@ impl LogFile {
 
     fn stop(&mut self, error: &io::Error, now: Instant) {
         let text = format!("{}: {error}", self.path.display());
-        if self.stopped.is_none() {
-            tracing::warn!(
-                "the record stops: {text}; free space or mend the path, it resumes by itself"
-            );
-        }
+        // The guard tells of it.
         self.stopped = Some((text, now));
         self.file = None;
     }

@@ -135,6 +135,7 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
         "ban_history",
         "offenders",
         "clock",
+        "clock_steps",
         "minutes",
         "policies",
     ] {
@@ -146,6 +147,46 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
         .map_err(sqlite())?;
     }
     Ok(file)
+}
+
+/// Opens a file that [`open_or_replace`] could not open for want of room or of permission to write, to read what is in it.
+///
+/// SQLite reads a file with a write-ahead log by an index beside it, for which there is no room; who has the file alone keeps that in
+/// memory. Where nothing can be written at all, the log cannot be read either: what was not yet taken out of it is missing.
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
+    let alone = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let as_it_lies = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = |path: &Path, flags| {
+        let file = Connection::open_with_flags(path, flags)?;
+        file.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA temp_store = MEMORY;")?;
+        file.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        Ok(file)
+    };
+    open(path, alone)
+        .or_else(|_: rusqlite::Error| open(&uri(path), as_it_lies))
+        .map_err(StoreError::sqlite(path))
+}
+
+/// A path as SQLite takes it with options, of a file that nobody changes.
+fn uri(path: &Path) -> PathBuf {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => {
+                uri.push(char::from(*byte))
+            }
+            byte => {
+                // Writing to a string cannot fail.
+                let _ = write!(uri, "%{byte:02x}");
+            }
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri.into()
 }
 
 /// Renames the file and what SQLite keeps beside it; returns the new name.
@@ -198,6 +239,7 @@ CREATE TABLE IF NOT EXISTS offenders (
     prefix TEXT PRIMARY KEY, times INTEGER NOT NULL, last INTEGER NOT NULL, offences INTEGER NOT NULL, offended INTEGER,
     lifted INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY, boot TEXT NOT NULL, offset INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS clock_steps (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, size INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS minutes (
     at INTEGER PRIMARY KEY, packets INTEGER NOT NULL, bytes INTEGER NOT NULL, allowed INTEGER NOT NULL,
     dropped INTEGER NOT NULL, rejected INTEGER NOT NULL, anomalies INTEGER NOT NULL, flows INTEGER NOT NULL,

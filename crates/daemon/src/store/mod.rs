@@ -29,10 +29,12 @@ use ipnet::IpNet;
 use policy::{LogSettings, Timestamp};
 
 use crate::api;
-use crate::clock::{Clock, Stamp};
+use crate::clock::{self, Clock, Stamp, Step};
 
 /// What the channel to the writing thread holds at most.
 const CHANNEL: usize = 8_192;
+/// By how much a clock that runs may be behind itself.
+const DRIFT: Duration = Duration::from_secs(2);
 
 /// A handle on the writing thread. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -141,7 +143,12 @@ impl Store {
         };
         let (mut bans, mut offenders) = (Vec::new(), Vec::new());
         let mut last_event = 0;
-        if let Some(file) = &file {
+        // A disk that is full or cannot be written gives all the same what is on it.
+        let unwritable = (file.is_none() && path.exists()).then(|| file::open_to_read(path));
+        if let Some(file) = file
+            .as_ref()
+            .or(unwritable.as_ref().and_then(|file| file.as_ref().ok()))
+        {
             match recall(file, &mut warnings) {
                 Ok(recalled) => (bans, offenders) = recalled,
                 Err(error) => warnings.push(format!("bans of the last run are forgotten: {error}")),
@@ -151,6 +158,10 @@ impl Store {
                 Err(error) => warnings.push(format!("events are numbered anew: {error}")),
             }
         }
+        if let Some(Err(error)) = &unwritable {
+            warnings.push(format!("bans of the last run are forgotten: {error}"));
+        }
+        drop(unwritable);
         let (sender, receiver) = sync_channel(CHANNEL);
         let shared = Arc::new(Shared {
             path: path.to_owned(),
@@ -305,16 +316,26 @@ fn recall(
             "the clock was set while nothing ran: {step}; bans keep the time they had left"
         ));
     }
+    let ahead = bound(&mut bans, &mut offenders, clock::now());
+    if ahead {
+        warnings.push(
+            "the clock is behind what is on record; bans that seem to begin later begin now"
+                .to_owned(),
+        );
+    }
     // All of it or nothing: times in the file are by the clock that the file names.
     let written = (|| {
         let transaction = file.unchecked_transaction()?;
-        if step.is_some() {
+        if step.is_some() || ahead {
             for ban in &bans {
                 ban::put(&transaction, ban)?;
             }
             for offender in &offenders {
                 offender::put(&transaction, offender)?;
             }
+        }
+        if let Some(step) = step {
+            uptime::note_step(&transaction, step.nanos())?;
         }
         uptime::put(&transaction, &stamp)?;
         transaction.commit()
@@ -323,6 +344,24 @@ fn recall(
         warnings.push(format!("the store cannot be written: {error}"));
     }
     Ok((bans, offenders))
+}
+
+/// Nothing was before now. A machine without a clock that runs on begins anywhere, and when its clock is set right later, what is
+/// left of a ban is kept: more than it was made for must never be left. Returns whether anything seemed to be later.
+fn bound(bans: &mut [engine::Ban], offenders: &mut [engine::Offender], now: Timestamp) -> bool {
+    let mut found = false;
+    let is_ahead = |at: Timestamp| at > now.after(DRIFT);
+    for ban in bans.iter_mut().filter(|ban| is_ahead(ban.since)) {
+        let back = Step::Back(ban.since.since(now));
+        (ban.since, ban.expires) = (now, back.shift(ban.expires));
+        found = true;
+    }
+    for offender in offenders {
+        let bounded = offender.shifted(|at| if is_ahead(at) { now } else { at });
+        found |= bounded != *offender;
+        *offender = bounded;
+    }
+    found
 }
 
 fn spawn(

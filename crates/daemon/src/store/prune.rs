@@ -1,11 +1,10 @@
 //! Keeping the file within its bounds: what is too old goes, and when that is not enough, what is oldest.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use policy::LogSettings;
 use rusqlite::{Connection, params};
 
-use super::{offender, timestamp};
+use super::{nanos, offender, timestamp, uptime};
+use crate::clock::Clock;
 
 /// Rows deleted in one statement: small transactions keep the write-ahead log small.
 const CHUNK: i64 = 4_000;
@@ -20,13 +19,39 @@ const OFFENDERS: i64 = 365 * 86_400 * 1_000_000_000;
 /// The part of the file that offenders may take, with what one takes, in bytes.
 const OFFENDERS_PART: (u64, u64) = (8, 128);
 
+/// The clock by which what is on record grows old: by time that passes, not by what the clock is set by.
+#[derive(Debug, Default)]
+pub(super) struct Age {
+    clock: Clock,
+    /// By how many nanoseconds the clock was set since the file was told.
+    untold: i64,
+}
+
+impl Age {
+    /// The present; no setting of the clock shows here that the file does not know of.
+    fn now(&mut self, file: &Connection) -> rusqlite::Result<i64> {
+        if let Some(step) = self.clock.step() {
+            self.untold = self.untold.saturating_add(step.nanos());
+        }
+        if self.untold != 0 {
+            uptime::note_step(file, self.untold)?;
+            self.untold = 0;
+        }
+        Ok(nanos(self.clock.now()))
+    }
+}
+
 /// Deletes what is past its bounds; returns how many bytes the file has now.
-pub(super) fn prune(file: &Connection, settings: &LogSettings) -> rusqlite::Result<u64> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as i64);
+pub(super) fn prune(
+    file: &Connection,
+    settings: &LogSettings,
+    clock: &mut Age,
+) -> rusqlite::Result<u64> {
+    let now = clock.now(file)?;
     let age = i64::try_from(settings.store_age.as_nanos()).unwrap_or(i64::MAX);
     let oldest = now.saturating_sub(age);
+    let set = uptime::seems_older(file, oldest)?;
+    let (now, oldest) = (now.saturating_sub(set), oldest.saturating_sub(set));
     for _ in 0..CHUNKS {
         let gone = file
             .prepare_cached(

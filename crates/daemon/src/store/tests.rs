@@ -1,6 +1,8 @@
 //! The store on real files: what goes in comes out, bounds hold, bad files do not matter.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clock;
+
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -454,60 +456,4 @@ fn the_story_of_a_source_is_not_buried_by_its_ban() {
     let since = Timestamp::from_secs(0);
     assert_eq!(reader.denied_ports(since).unwrap(), (5, 5));
     assert_eq!(reader.top_ports(since).unwrap().len(), 5);
-}
-
-/// Written by a clock that was set since, into a file that nobody can write to any more.
-#[test]
-fn what_cannot_be_written_is_no_reason_to_forget_what_was_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store.db");
-    let day = Duration::from_secs(86_400);
-    let earlier = Timestamp::from_nanos(now().as_nanos() - day.as_nanos() as u64);
-    let prefix: IpNet = "203.0.113.7/32".parse().unwrap();
-    let opened = Store::open(&path, &LogSettings::default()).unwrap();
-    let ban = engine::Ban {
-        prefix,
-        origin: engine::BanOrigin::Manual,
-        reason: "by hand".to_owned(),
-        since: earlier,
-        expires: earlier.after(Duration::from_secs(600)),
-        times_banned: 2,
-        offences: 2,
-        grew_from: Vec::new(),
-        evidence: None,
-    };
-    let offender = engine::Offender {
-        prefix,
-        times: 2,
-        last: earlier,
-        offences: 2,
-        offended: Some(earlier),
-        lifted: None,
-    };
-    let mut clock = Clock::new();
-    clock.offset -= i128::try_from(day.as_nanos()).unwrap();
-    opened.store.replace(Memory {
-        bans: vec![ban],
-        offenders: vec![offender],
-        clock: clock.stamp(),
-    });
-    assert!(opened.store.flush(PATIENCE));
-    opened.store.stop();
-    opened.thread.join().unwrap();
-    let file = rusqlite::Connection::open(&path).unwrap();
-    file.pragma_update(None, "query_only", true).unwrap();
-    let mut warnings = Vec::new();
-    let (bans, offenders) = recall(&file, &mut warnings).unwrap();
-    let left = bans[0].remaining(now()).unwrap().as_secs();
-    assert!((590..=600).contains(&left), "{left}");
-    let near = |at: Timestamp| now().since(at) < Duration::from_secs(60);
-    assert!(near(offenders[0].last) && near(offenders[0].offended.unwrap()));
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings[1].contains("cannot be written"), "{warnings:?}");
-    // Where it can be, the file is by the new clock from now on, all of it.
-    file.pragma_update(None, "query_only", false).unwrap();
-    let (bans, _) = recall(&file, &mut warnings).unwrap();
-    let (again, offenders) = recall(&file, &mut Vec::new()).unwrap();
-    assert_eq!(again, bans);
-    assert!(near(offenders[0].last));
 }

@@ -10,7 +10,8 @@ use policy::LogSettings;
 use rusqlite::{Connection, params};
 
 use super::entry::{Entry, Range};
-use super::{Message, PolicyEntry, Shared, ban, file, lock, nanos, offender, prune, uptime};
+use super::prune::{Age, prune};
+use super::{Message, PolicyEntry, Shared, ban, file, lock, nanos, offender, uptime};
 use crate::api::{Decided, Totals};
 
 /// Messages in one transaction at most.
@@ -38,6 +39,7 @@ pub(super) fn run(
     // Bans that a full disk kept out of the file are not in it when there is room again.
     let mut behind: Option<Instant> = None;
     let mut batch = Vec::new();
+    let mut age = Age::default();
     loop {
         let (waiters, stop) = gather(receiver, shared, &mut batch, &mut settings);
         if open.is_none() && failed_at.is_none_or(|at| at.elapsed() >= RETRY) {
@@ -54,9 +56,12 @@ pub(super) fn run(
             None => {
                 shared.lost.fetch_add(lost, Ordering::Relaxed);
             }
+            // Nothing says whether there is room again but trying.
+            Some(_) if batch.is_empty() && failed_at.is_none_or(|at| at.elapsed() < RETRY) => {}
             Some(connection) => match write(connection, &batch, &mut decisions) {
                 Ok(events) => {
                     shared.written.fetch_add(events, Ordering::Relaxed);
+                    failed_at = None;
                     *lock(&shared.error) = None;
                 }
                 Err(error) => {
@@ -65,7 +70,7 @@ pub(super) fn run(
                     if lost_bans {
                         behind.get_or_insert_with(Instant::now);
                     }
-                    tracing::warn!("the store stops: {error}; it is tried again by itself");
+                    // The guard tells of it.
                     *lock(&shared.error) = Some(error.to_string());
                     if file::is_files_fault(&error) {
                         open = None;
@@ -79,7 +84,7 @@ pub(super) fn run(
             && (pruned_at.elapsed() >= PRUNE_EACH || !waiters.is_empty())
         {
             pruned_at = Instant::now();
-            match prune::prune(connection, &settings) {
+            match prune(connection, &settings, &mut age) {
                 Ok(bytes) => shared.bytes.store(bytes, Ordering::Relaxed),
                 Err(error) => tracing::warn!("old events cannot be deleted: {error}"),
             }
@@ -169,10 +174,10 @@ fn write(
     decisions: &mut HashMap<Decided, i64>,
 ) -> rusqlite::Result<u64> {
     let mut events = 0;
-    if batch.is_empty() {
-        return Ok(events);
-    }
     let transaction = connection.transaction()?;
+    if batch.is_empty() {
+        uptime::touch(&transaction)?;
+    }
     for message in batch {
         match message {
             Message::Event(entry) => {

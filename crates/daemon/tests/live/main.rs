@@ -11,6 +11,7 @@ mod detect;
 mod feed;
 mod flood;
 mod guess;
+mod odd;
 mod policy;
 mod record;
 mod scan;
@@ -36,6 +37,8 @@ all! {
     scan::nmap_is_banned_by_the_fifth_port_where_all_is_denied,
     scan::nmap_is_banned_by_the_fifth_port_where_all_is_allowed,
     scan::among_decoys_the_scanner_is_banned_and_nobody_that_is_needed,
+    odd::unusual_scans_are_banned_where_all_is_denied,
+    odd::unusual_scans_are_banned_where_all_is_allowed,
     scan::a_capture_of_a_scan_replays_to_the_same_ban,
     flood::a_flood_of_syns_from_one_source_is_limited_and_the_service_answers,
     flood::a_flood_of_datagrams_from_one_source_is_limited_and_the_service_answers,

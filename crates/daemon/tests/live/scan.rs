@@ -31,7 +31,7 @@ const AT_ONCE: usize = 12;
 /// For one scan: "polite" takes up to six seconds for what is needed.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-const DENY: &str = r#"mode = "enforce"
+pub(crate) const DENY: &str = r#"mode = "enforce"
 [default]
 inbound = "deny"
 outbound = "allow"
@@ -43,7 +43,8 @@ direction = "in"
 protocol = "tcp"
 port = "8080"
 "#;
-const ALLOW: &str = "mode = \"enforce\"\n[default]\ninbound = \"allow\"\noutbound = \"allow\"\n";
+pub(crate) const ALLOW: &str =
+    "mode = \"enforce\"\n[default]\ninbound = \"allow\"\noutbound = \"allow\"\n";
 
 /// One scan.
 #[derive(Clone, Copy, Debug)]
@@ -159,7 +160,7 @@ impl Crowd {
 }
 
 /// The ban of a prefix, as soon as there is one.
-fn ban_of(scene: &Scene, prefix: &str) -> Option<Value> {
+pub(crate) fn ban_of(scene: &Scene, prefix: &str) -> Option<Value> {
     let bans = scene.get("bans");
     let found = bans
         .as_array()
