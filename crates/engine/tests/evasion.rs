@@ -78,6 +78,19 @@ impl Connection {
     }
 }
 
+/// Its sender may begin anew at once, with another number: nobody has taken the first.
+#[test]
+fn a_first_packet_that_is_dropped_begins_no_stream() {
+    let mut connection = Connection {
+        bench: Bench::new(no_evil()),
+        port: 40_000,
+    };
+    let bad = tcp(CLIENT, 40_000, HOST, PORT, SYN, 99, b"EVIL");
+    let decision = connection.bench.asked(Known::New, &bad);
+    assert_eq!(decision.reason, Reason::Rule(RuleId(0)));
+    assert_eq!(connection.again(5_000), Reason::Rule(RuleId(1)));
+}
+
 #[test]
 fn repetition_does_not_use_up_the_depth() {
     let mut connection = Connection::open();

@@ -116,9 +116,8 @@ impl Engine {
             State::New { flow } => {
                 let decided = self.decide_new(case, flow);
                 let decided = self.judge_segment(case, decided, true, false);
-                let is_first = flow.is_none() && case.arrival.known.is_none();
-                if is_first && decided.verdict != Verdict::Allow {
-                    // A packet that does not arrive begins nothing (`nf_confirm`). What the kernel hands up it tracks itself.
+                if flow.is_none() && decided.verdict != Verdict::Allow {
+                    // A packet that does not arrive begins nothing (`nf_confirm`), here as in the kernel that hands it up.
                     self.take_back(&case.located);
                     return Decided {
                         flow: None,

@@ -266,10 +266,18 @@ impl Engine {
             }
             (false, flow) => Ok(flow),
         };
-        match entered {
+        let decided = match entered {
             Ok(flow) => self.judge_segment(case, Decided { flow, ..pass }, is_new, is_reply),
             Err(invalid) => Decided::drop(Reason::Invalid(invalid)),
+        };
+        if flow.is_none() && decided.verdict != Verdict::Allow {
+            self.take_back(located);
+            return Decided {
+                flow: None,
+                ..decided
+            };
         }
+        decided
     }
 }
 
