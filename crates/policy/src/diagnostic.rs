@@ -123,7 +123,7 @@ pub fn nearest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Op
         .filter_map(|option| {
             let candidate = plain(option);
             let distance = strsim::osa_distance(&wanted, &candidate);
-            let abbreviates = length >= 3 && candidate.starts_with(&wanted);
+            let abbreviates = length >= 2 && candidate.starts_with(&wanted);
             let extends = candidate.len() >= 3 && wanted.starts_with(&candidate);
             // A word of one letter resembles every other word of one letter.
             let resembles = length > 1 && distance <= ((length + 1) / 3).max(1);
