@@ -31,7 +31,7 @@ pub mod verdict;
 
 pub use ban::{Ban, BanOrigin, BanRefused, Detector, Evidence, NoSource};
 pub use detect::Over;
-pub use engine::{Arrival, Decision, Engine, Inspect, Known, Setup, TrackedEnd};
+pub use engine::{Arrival, Decision, Engine, Inspect, Known, Setup, Tracked, TrackedEnd};
 pub use event::{
     Alert, AskedHost, DnsListed, DnsQuestion, Event, EventBody, FlowEnd, FlowRecord, PacketFacts,
     Totals,

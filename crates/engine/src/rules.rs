@@ -18,6 +18,8 @@ pub(crate) struct Rules {
     /// before them.
     metered: [Index; 3],
     any_metered: bool,
+    /// What lets flows pass before a content rule.
+    passing: [Index; 3],
     /// What is asked of a rule each time that it matches, close together.
     briefs: Vec<Brief>,
     buckets: Vec<Option<Buckets>>,
@@ -39,6 +41,8 @@ impl Rules {
         });
         let last_meter = plan.rules.iter().rfind(|rule| rule.measures_every_packet());
         let last_meter = last_meter.map(|rule| rule.id);
+        let last_content = plan.rules.iter().rfind(|rule| rule.content.is_some());
+        let last_content = last_content.map(|rule| rule.id);
         Self {
             indexes: Direction::ALL
                 .map(|direction| Index::build(plan, direction, |rule| rule.content.is_none())),
@@ -48,6 +52,11 @@ impl Rules {
                 })
             }),
             any_metered: last_meter.is_some(),
+            passing: Direction::ALL.map(|direction| {
+                Index::build(plan, direction, |rule| {
+                    rule.lets_pass() && last_content.is_some_and(|last| rule.id < last)
+                })
+            }),
             briefs: plan
                 .rules
                 .iter()
@@ -94,6 +103,19 @@ impl Rules {
             Action::Limit if self.take(id, facts, now) => (Verdict::Allow, Reason::Rule(id)),
             Action::Limit => (Verdict::Drop, Reason::Limited(id)),
         }
+    }
+
+    /// The rule that would let in the flow that this packet began, of those with a content rule behind them.
+    pub(crate) fn let_in_by(
+        &self,
+        plan: &Plan,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> Option<RuleId> {
+        self.passing[facts.direction as usize].first(facts, |id| {
+            let rule = &plan.rules[id.0 as usize];
+            header_matches(rule, facts, plan) && rule.expires.is_none_or(|expires| now < expires)
+        })
     }
 
     /// The rule that let this packet's flow pass, when it measures every packet and this one is over its rate. It is the first

@@ -56,7 +56,10 @@ fn open(bench: &mut Bench, client: &str, sport: u16) {
         Allow
     );
     assert_eq!(
-        bench.verdict(Out, &tcp(HOST, 4_000, client, sport, SYN_ACK, 499, b"")),
+        bench.verdict(
+            Out,
+            &acknowledging(100, tcp(HOST, 4_000, client, sport, SYN_ACK, 499, b""))
+        ),
         Allow
     );
     assert_eq!(

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use Verdict::{Allow, Drop, Reject};
 use common::*;
-use engine::{Arrival, Decision, DnsRefusal, EventBody, Known, Reason, Verdict};
+use engine::{Arrival, Decision, DnsRefusal, EventBody, Known, Reason, Tracked, Verdict};
 use policy::names::{NameFilterBuilder, Pattern, Source};
 use policy::{Direction, DnsAnswer, DnsFilter, DnsLog, Plan, PortSet};
 use wire::Link;
@@ -301,15 +301,18 @@ impl Stream {
 }
 
 fn by_rules(established: bool) -> Known {
-    if established {
-        Known::Established
+    Known::again(if established {
+        Tracked::Established
     } else {
-        Known::New
-    }
+        Tracked::New
+    })
 }
 
 fn by_kernel(established: bool) -> Known {
-    Known::Accepted { established }
+    Known {
+        is_accepted: true,
+        ..by_rules(established)
+    }
 }
 
 const WAYS: [fn(bool) -> Known; 2] = [by_rules, by_kernel];

@@ -7,7 +7,7 @@ mod common;
 
 use Verdict::{Allow, Drop};
 use common::*;
-use engine::{Decision, Invalid, Known, Reason, Verdict};
+use engine::{Decision, Invalid, Known, Reason, Tracked, Verdict};
 use policy::{Action, Content, Pattern, Plan, Rule, RuleId, Scope};
 
 const PORT: u16 = 80;
@@ -51,13 +51,18 @@ impl Connection {
 
     fn syn(&mut self, sequence: u32, payload: &[u8]) {
         let packet = tcp(CLIENT, self.port, HOST, PORT, SYN, sequence, payload);
-        assert_eq!(self.bench.asked(Known::New, &packet).verdict, Allow);
+        assert_eq!(
+            self.bench
+                .asked(Known::again(Tracked::New), &packet)
+                .verdict,
+            Allow
+        );
     }
 
     /// Another SYN, of a connection that the kernel calls new.
     fn again(&mut self, sequence: u32) -> Reason {
         let packet = tcp(CLIENT, self.port, HOST, PORT, SYN, sequence, b"");
-        self.bench.asked(Known::New, &packet).reason
+        self.bench.asked(Known::again(Tracked::New), &packet).reason
     }
 
     fn flags(&mut self, flags: u8, offset: u32, payload: &[u8]) -> Decision {
@@ -70,7 +75,8 @@ impl Connection {
             100_u32.wrapping_add(offset),
             payload,
         );
-        self.bench.asked(Known::Established, &packet)
+        self.bench
+            .asked(Known::again(Tracked::Established), &packet)
     }
 
     fn send(&mut self, offset: u32, payload: &[u8]) -> Decision {
@@ -86,9 +92,65 @@ fn a_first_packet_that_is_dropped_begins_no_stream() {
         port: 40_000,
     };
     let bad = tcp(CLIENT, 40_000, HOST, PORT, SYN, 99, b"EVIL");
-    let decision = connection.bench.asked(Known::New, &bad);
+    let decision = connection.bench.asked(Known::again(Tracked::New), &bad);
     assert_eq!(decision.reason, Reason::Rule(RuleId(0)));
     assert_eq!(connection.again(5_000), Reason::Rule(RuleId(1)));
+}
+
+/// A RST that only connection tracking believes lets another SYN follow: what the server has taken, its answer says.
+#[test]
+fn an_answer_to_another_begin_does_not_pass() {
+    let new = |is_first| Known {
+        is_first,
+        ..Known::again(Tracked::New)
+    };
+    let syn = |sequence| tcp(CLIENT, 5, HOST, PORT, SYN, sequence, b"");
+    let answer = |number| acknowledging(number, tcp(HOST, PORT, CLIENT, 5, SYN_ACK, 7, b""));
+    let reply = Known::again(Tracked::Reply { is_open: false });
+    let mut bench = Bench::new(no_evil());
+    let begun = Reason::Rule(RuleId(1));
+    for (known, packet, reason) in [
+        (new(true), syn(99), begun),
+        (new(false), syn(99), begun),
+        (new(false), syn(5_099), AMBIGUOUS),
+        // The kernel has forgotten the one before.
+        (new(true), syn(5_099), begun),
+        (reply, answer(100), AMBIGUOUS),
+        (reply, answer(5_100), Reason::Established),
+    ] {
+        assert_eq!(bench.asked(known, &packet).reason, reason, "{known:?}");
+    }
+}
+
+/// Of a rule about answers user space sees the answers alone: which connection they are of, the kernel says.
+#[test]
+fn answers_under_ports_that_were_used_before_begin_anew() {
+    let mut policy = no_evil();
+    policy.rules[0] = Rule {
+        source_port: policy::PortSet::from_ranges([(PORT, PORT)]),
+        port: policy::PortSet::default(),
+        ..policy.rules[0].clone()
+    };
+    let evil = Reason::Rule(RuleId(0));
+    for (is_told, expected) in [(true, evil), (false, Reason::Established)] {
+        let mut bench = Bench::new(policy.clone());
+        let mut reasons = Vec::new();
+        for (begin, rest) in [(1_000, b"xx"), (9_000_000, b"IL")] {
+            for (flags, offset, payload) in [
+                (SYN_ACK, 0, &b""[..]),
+                (ACK, 1, b"....EV"),
+                (ACK, 7, &rest[..]),
+            ] {
+                let known = Known {
+                    is_first: is_told && flags == SYN_ACK,
+                    ..Known::again(Tracked::Reply { is_open: true })
+                };
+                let packet = tcp(HOST, PORT, CLIENT, 5, flags, begin + offset, payload);
+                reasons.push(bench.asked(known, &packet).reason);
+            }
+        }
+        assert_eq!(reasons[5], expected, "{reasons:?}");
+    }
 }
 
 #[test]
@@ -172,7 +234,11 @@ fn an_old_clock_and_a_signature_are_dropped() {
         bytes
     };
     let mut connection = Connection::open();
-    let mut asked = |packet: &[u8]| connection.bench.asked(Known::Established, packet);
+    let mut asked = |packet: &[u8]| {
+        connection
+            .bench
+            .asked(Known::again(Tracked::Established), packet)
+    };
     assert_eq!(asked(&signed(b"xxxx")).reason, AMBIGUOUS);
     assert_eq!(asked(&segment(0, 5_000, b"abcd")).verdict, Allow);
     assert_eq!(asked(&segment(4, 4_000, b"xxxx")).reason, AMBIGUOUS);
@@ -194,8 +260,8 @@ fn one_source_does_not_use_up_the_memory_of_all() {
     let mut verdicts = Vec::new();
     for port in 1..=100 {
         for (known, flags, sequence, payload) in [
-            (Known::New, SYN, 99, &b""[..]),
-            (Known::Established, ACK, 100, &filling),
+            (Known::again(Tracked::New), SYN, 99, &b""[..]),
+            (Known::again(Tracked::Established), ACK, 100, &filling),
         ] {
             let packet = tcp(CLIENT, port, HOST, PORT, flags, sequence, payload);
             verdicts.push(bench.asked(known, &packet).reason);
@@ -206,12 +272,12 @@ fn one_source_does_not_use_up_the_memory_of_all() {
     // Its own next flow is no way through, and everybody else's is looked at.
     for (source, expected) in [(CLIENT, refused), ("198.51.100.7", Reason::Rule(RuleId(0)))] {
         let syn = tcp(source, 500, HOST, PORT, SYN, 99, b"");
-        bench.asked(Known::New, &syn);
+        bench.asked(Known::again(Tracked::New), &syn);
         let begin = tcp(source, 500, HOST, PORT, ACK, 100, &filling);
         let bad = tcp(source, 500, HOST, PORT, ACK, 100 + DEPTH - 16, b"EVIL");
-        bench.asked(Known::Established, &begin);
+        bench.asked(Known::again(Tracked::Established), &begin);
         assert_eq!(
-            bench.asked(Known::Established, &bad).reason,
+            bench.asked(Known::again(Tracked::Established), &bad).reason,
             expected,
             "{source}"
         );
@@ -226,7 +292,7 @@ fn fill(bench: &mut Bench, known: Known, source: impl Fn(u16) -> String, gap: u3
         let target = if source.contains(':') { HOST6 } else { HOST };
         for port in 1..=7 {
             let syn = tcp(&source, port, target, PORT, SYN, 99, b"");
-            bench.asked(Known::New, &syn);
+            bench.asked(Known::again(Tracked::New), &syn);
             let data = tcp(&source, port, target, PORT, ACK, 100 + gap, &filling);
             bench.asked(known, &data);
         }
@@ -244,20 +310,25 @@ fn no_match_is_forgotten_half_way() {
         }
         let mut bench = Bench::new(policy);
         let syn = tcp(CLIENT, 500, HOST, PORT, SYN, 99, b"");
-        bench.asked(Known::New, &syn);
+        bench.asked(Known::again(Tracked::New), &syn);
         // Smaller than those who come, but for a few bytes; among equals the last ones give back first.
         let begin = [&b"BEGIN"[..], &[b'.'; 600]].concat();
         let data = tcp(CLIENT, 500, HOST, PORT, ACK, 100, &begin);
-        assert_eq!(bench.asked(Known::Established, &data).verdict, Allow);
+        assert_eq!(
+            bench
+                .asked(Known::again(Tracked::Established), &data)
+                .verdict,
+            Allow
+        );
         for number in 0..4_000 {
             let source = format!("223.51.{}.{}", number / 250, number % 250 + 1);
             let syn = tcp(&source, 500, HOST, PORT, SYN, 99, b"");
-            bench.asked(Known::New, &syn);
+            bench.asked(Known::again(Tracked::New), &syn);
             let data = tcp(&source, 500, HOST, PORT, ACK, 100, &[b'.'; 600]);
-            bench.asked(Known::Established, &data);
+            bench.asked(Known::again(Tracked::Established), &data);
         }
         let data = tcp(CLIENT, 500, HOST, PORT, ACK, 705, b"END");
-        let decision = bench.asked(Known::Established, &data);
+        let decision = bench.asked(Known::again(Tracked::Established), &data);
         assert_eq!(decision.verdict, Drop, "{expression} {:?}", decision.reason);
     }
 }
@@ -268,9 +339,12 @@ fn many_sources_do_not_use_up_the_memory_of_all() {
     let host = |number: u16| format!("198.51.100.{number}");
     for gap in [0, 8] {
         for (known, source) in [
-            (Known::Established, &host as &dyn Fn(u16) -> String),
-            (Known::Established, &site),
-            (Known::New, &host),
+            (
+                Known::again(Tracked::Established),
+                &host as &dyn Fn(u16) -> String,
+            ),
+            (Known::again(Tracked::Established), &site),
+            (Known::again(Tracked::New), &host),
         ] {
             let mut policy = no_evil();
             policy.limits.stream_bytes = 1 << 20;
@@ -281,13 +355,13 @@ fn many_sources_do_not_use_up_the_memory_of_all() {
             // One that was there before, and one that comes after.
             let begin = |bench: &mut Bench, source| {
                 let syn = tcp(source, 500, HOST, PORT, SYN, 99, b"");
-                bench.asked(Known::New, &syn);
+                bench.asked(Known::again(Tracked::New), &syn);
                 let begin = vec![b'x'; 2_000];
                 let data = ours(source, 0, &begin);
-                let decision = bench.asked(Known::Established, &data);
+                let decision = bench.asked(Known::again(Tracked::Established), &data);
                 assert_eq!(decision.verdict, Allow, "{source} {gap}");
                 let data = ours(source, 2_000, b"EV");
-                let decision = bench.asked(Known::Established, &data);
+                let decision = bench.asked(Known::again(Tracked::Established), &data);
                 assert_eq!(decision.verdict, Allow, "{source} {gap}");
             };
             begin(&mut bench, CLIENT);
@@ -296,7 +370,7 @@ fn many_sources_do_not_use_up_the_memory_of_all() {
             fill(&mut bench, known, source, gap);
             for source in [CLIENT, "192.0.2.77"] {
                 let data = ours(source, 2_002, b"IL, and more");
-                let decision = bench.asked(Known::Established, &data);
+                let decision = bench.asked(Known::again(Tracked::Established), &data);
                 let expected = Reason::Rule(RuleId(0));
                 assert_eq!(decision.reason, expected, "{source} {gap}");
             }
@@ -314,7 +388,9 @@ fn another_connection_from_the_same_port_is_looked_at_too() {
         }
         connection.syn(70_000, b"");
         let bad = tcp(CLIENT, connection.port, HOST, PORT, ACK, 70_001, b"EVIL");
-        let decision = connection.bench.asked(Known::Established, &bad);
+        let decision = connection
+            .bench
+            .asked(Known::again(Tracked::Established), &bad);
         assert_eq!(decision.reason, Reason::Rule(RuleId(0)), "{filling}");
     }
 }
@@ -350,7 +426,7 @@ fn a_second_begin_in_a_capture_moves_nothing() {
         let bytes = tcp(CLIENT, 5, HOST, PORT, flags, sequence, payload);
         (policy::Direction::In, bytes)
     };
-    let server = tcp(HOST, PORT, CLIENT, 5, SYN_ACK, 7, b"");
+    let server = acknowledging(50_001, tcp(HOST, PORT, CLIENT, 5, SYN_ACK, 7, b""));
     let expected = Reason::Rule(RuleId(0));
     for ((direction, packet), reason) in [
         (client(SYN, 50_000, b""), Reason::Rule(RuleId(1))),
@@ -378,11 +454,18 @@ fn a_signature_ends_and_begins_nothing() {
     let mut connection = Connection::open();
     let bench = &mut connection.bench;
     assert_eq!(
-        bench.asked(Known::Established, &signed(true)).reason,
+        bench
+            .asked(Known::again(Tracked::Established), &signed(true))
+            .reason,
         AMBIGUOUS
     );
     let mut bench = Bench::new(no_evil());
-    assert_eq!(bench.asked(Known::New, &signed(false)).reason, AMBIGUOUS);
+    assert_eq!(
+        bench
+            .asked(Known::again(Tracked::New), &signed(false))
+            .reason,
+        AMBIGUOUS
+    );
 }
 
 #[test]
@@ -391,8 +474,13 @@ fn a_connection_that_is_picked_up_under_way_is_one_stream() {
     // The kernel forgot it, and has seen no answer yet: every segment is new.
     let segment =
         |offset: u32, payload: &[u8]| tcp(CLIENT, 5, HOST, PORT, ACK, 100 + offset, payload);
-    assert_eq!(bench.asked(Known::New, &segment(0, b"EV")).verdict, Allow);
-    let decision = bench.asked(Known::New, &segment(2, b"IL"));
+    assert_eq!(
+        bench
+            .asked(Known::again(Tracked::New), &segment(0, b"EV"))
+            .verdict,
+        Allow
+    );
+    let decision = bench.asked(Known::again(Tracked::New), &segment(2, b"IL"));
     assert_eq!(decision.reason, Reason::Rule(RuleId(0)));
 }
 
@@ -421,7 +509,7 @@ fn what_the_kernel_cut_off_is_not_passed_on() {
         direction: Some(policy::Direction::In),
         interface: None,
         wire_len: whole.len() as u32,
-        known: Some(Known::Established),
+        known: Some(Known::again(Tracked::Established)),
     };
     let cut = wire::parse(wire::Link::RawIp, &whole[..whole.len() - 4], whole.len());
     let decision = connection.bench.engine.handle(&arrival, cut);
@@ -435,12 +523,20 @@ fn nobody_is_banned_by_a_packet_that_anybody_can_send() {
     policy.rules[0].action = Action::Ban(std::time::Duration::from_secs(60));
     let mut bench = Bench::new(policy);
     let forged = tcp("198.51.100.99", 5, HOST, PORT, SYN, 1, b"EVIL");
-    assert_eq!(bench.asked(Known::New, &forged).verdict, Drop);
+    assert_eq!(
+        bench.asked(Known::again(Tracked::New), &forged).verdict,
+        Drop
+    );
     assert_eq!(bench.engine.bans().count(), 0);
     let syn = tcp(CLIENT, 5, HOST, PORT, SYN, 1, b"");
-    assert_eq!(bench.asked(Known::New, &syn).verdict, Allow);
+    assert_eq!(bench.asked(Known::again(Tracked::New), &syn).verdict, Allow);
     let bad = tcp(CLIENT, 5, HOST, PORT, ACK, 2, b"EVIL");
-    assert_eq!(bench.asked(Known::Established, &bad).verdict, Drop);
+    assert_eq!(
+        bench
+            .asked(Known::again(Tracked::Established), &bad)
+            .verdict,
+        Drop
+    );
     assert_eq!(bench.engine.bans().count(), 1);
 }
 
@@ -458,7 +554,7 @@ fn who_guesses_at_a_handshake_proves_nothing() {
             ),
             (
                 policy::Direction::Out,
-                tcp(HOST, PORT, CLIENT, 5, SYN_ACK, secret, b""),
+                acknowledging(100, tcp(HOST, PORT, CLIENT, 5, SYN_ACK, secret, b"")),
             ),
             (
                 policy::Direction::In,

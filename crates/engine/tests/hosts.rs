@@ -8,7 +8,7 @@ mod common;
 use Direction::{In, Out};
 use Verdict::{Allow, Drop};
 use common::*;
-use engine::{Alert, EventBody, Inspect, Known, Probe, Reason, Verdict};
+use engine::{Alert, EventBody, Inspect, Known, Probe, Reason, Tracked, Verdict};
 use policy::{
     Action, Content, Direction, HostField, HostPattern, Plan, Rate, RateUnit, Rule, RuleId,
 };
@@ -67,7 +67,10 @@ impl Client {
         self.next = 100;
         for (direction, packet) in [
             (In, tcp(address, 5_000, host, 443, SYN, 99, b"")),
-            (Out, tcp(host, 443, address, 5_000, SYN_ACK, 499, b"")),
+            (
+                Out,
+                acknowledging(100, tcp(host, 443, address, 5_000, SYN_ACK, 499, b"")),
+            ),
             (In, tcp(address, 5_000, host, 443, ACK, 100, b"")),
         ] {
             assert_eq!(self.bench.verdict(direction, &packet), Allow);
@@ -510,7 +513,9 @@ fn who_sends_gaps_gains_nothing() {
     let mut bench = Bench::new(plan);
     let asked = |bench: &mut Bench, sequence: u32, payload: &[u8]| {
         let packet = tcp(CLIENT, 5_000, HOST, 443, ACK, sequence, payload);
-        bench.asked(Known::Established, &packet).verdict
+        bench
+            .asked(Known::again(Tracked::Established), &packet)
+            .verdict
     };
     let _ = asked(&mut bench, 99, b"");
     let _ = asked(&mut bench, 100, b"GET ");
@@ -546,7 +551,7 @@ fn what_is_over_the_rate_does_not_pass_when_it_comes_again() {
         client.bench.verdict(In, &packet)
     };
     assert_eq!(second(&mut client, SYN, 99, b""), Allow);
-    let answer = tcp(HOST, 443, CLIENT, 5_001, SYN_ACK, 499, b"");
+    let answer = acknowledging(100, tcp(HOST, 443, CLIENT, 5_001, SYN_ACK, 499, b""));
     assert_eq!(client.bench.verdict(Out, &answer), Allow);
     for _ in 0..3 {
         assert_eq!(second(&mut client, ACK, 100, &hello), Drop);

@@ -264,14 +264,20 @@ pub mod mark {
     pub const SETTLED: u32 = 0x0400_0000;
     /// From user space with an accepting verdict: reject the packet.
     pub const REJECT: u32 = 0x0200_0000;
-    /// From the kernel to user space with a packet that is handed up: its flow has been answered (`ct state established`).
-    /// Without it the packet is the first of its flow, or the flow was not answered yet.
+    /// From the kernel to user space with a packet that is handed up: its flow has been answered (`ct state established`). With
+    /// [`REPLY`]: and the side that began it has gone on (`ct status assured`). Without either the packet is the first of its
+    /// flow, or the flow was not answered yet.
     pub const ESTABLISHED: u32 = 0x0100_0000;
+    /// From the kernel to user space with a packet that is handed up: it goes to the side that began its flow.
+    pub const REPLY: u32 = 0x4000_0000;
+    /// From the kernel to user space with a packet that is handed up: none of its flow was before. Back from user space with an
+    /// accepting verdict: a connection begins with it. Kept as the same bit of the flow's connection mark, which is not settled then.
+    pub const FIRST: u32 = 0x8000_0000;
     /// From the kernel to user space with a packet that is handed up: the rules have accepted it, and it is a question to a name
     /// server. Without it a content rule handed it up, and the rules behind that one are still to be asked.
     pub const ACCEPTED: u32 = 0x1000_0000;
     /// All of them. User space leaves the other bits as it found them.
-    pub const ALL: u32 = HAND_UP | SETTLED | REJECT | ESTABLISHED | ACCEPTED;
+    pub const ALL: u32 = HAND_UP | SETTLED | REJECT | ESTABLISHED | ACCEPTED | REPLY | FIRST;
     /// On packets that user space sends, alone among [`OURS`]: an answer in the place of a name server's. No rule is asked and no flow
     /// tracked.
     pub const ANSWER: u32 = 0x2000_0000;

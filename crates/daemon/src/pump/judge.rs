@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use engine::{Arrival, Decision, Engine, Inspect, Known, Setup};
+use engine::{Arrival, Decision, Engine, Inspect, Known, Setup, Tracked};
 use kernel::datapath::mark;
 use kernel::interfaces::Names;
 use kernel::nfqueue::{QueuedPacket, Verdict};
@@ -64,33 +64,43 @@ impl Judge {
 
 /// What the kernel says of a packet by its mark.
 fn known(present: u32) -> Known {
-    let established = present & mark::ESTABLISHED != 0;
-    match (present & mark::ACCEPTED != 0, established) {
-        (true, established) => Known::Accepted { established },
-        (false, true) => Known::Established,
-        (false, false) => Known::New,
+    let has = |bit| present & bit != 0;
+    let is_open = has(mark::ESTABLISHED);
+    Known {
+        flow: match (has(mark::REPLY), is_open) {
+            (true, is_open) => Tracked::Reply { is_open },
+            (false, true) => Tracked::Established,
+            (false, false) => Tracked::New,
+        },
+        is_first: has(mark::FIRST),
+        is_accepted: has(mark::ACCEPTED),
     }
 }
 
 /// The decision as the kernel takes it, by the mark that is `present` on the packet. Marks that are not ours stay as they were.
 pub fn for_kernel(present: u32, verdict: engine::Verdict, inspect: Inspect) -> Verdict {
     let others = present & !mark::ALL;
+    // That it was seen is kept with its flow.
+    let passed = others | present & mark::FIRST;
     match (verdict, inspect) {
         (engine::Verdict::Drop, _) => Verdict::Drop,
         (engine::Verdict::Reject, _) => Verdict::Accept {
             mark: Some(others | mark::REJECT),
         },
         (engine::Verdict::Allow, Inspect::Settled) => Verdict::Accept {
-            mark: Some(others | mark::SETTLED),
+            mark: Some(passed | mark::SETTLED),
         },
         // Nothing was ever to be seen of an established flow: no need to ask again.
         (engine::Verdict::Allow, Inspect::None) if present & mark::ESTABLISHED != 0 => {
             Verdict::Accept {
-                mark: Some(others | mark::SETTLED),
+                mark: Some(passed | mark::SETTLED),
             }
         }
+        (engine::Verdict::Allow, Inspect::Anew) => Verdict::Accept {
+            mark: Some(others | mark::FIRST),
+        },
         (engine::Verdict::Allow, Inspect::More | Inspect::None) => {
-            Verdict::Accept { mark: Some(others) }
+            Verdict::Accept { mark: Some(passed) }
         }
     }
 }
@@ -101,9 +111,10 @@ mod tests {
 
     #[test]
     fn verdicts_keep_other_marks_and_clear_ours() {
-        let present = 0x0900_ca6c;
+        let present = 0x4900_ca6c;
         for (verdict, inspect, expected) in [
             (engine::Verdict::Allow, Inspect::More, Some(0xca6c)),
+            (engine::Verdict::Allow, Inspect::Anew, Some(0x8000_ca6c)),
             (engine::Verdict::Allow, Inspect::Settled, Some(0x0400_ca6c)),
             (engine::Verdict::Reject, Inspect::None, Some(0x0200_ca6c)),
             (engine::Verdict::Allow, Inspect::None, Some(0x0400_ca6c)),
@@ -119,5 +130,8 @@ mod tests {
                 "{verdict} {inspect:?}"
             );
         }
+        let mark = Some(0x8000_ca6c);
+        let first = for_kernel(present | mark::FIRST, engine::Verdict::Allow, Inspect::More);
+        assert_eq!(first, Verdict::Accept { mark }, "kept with the flow");
     }
 }

@@ -7,7 +7,7 @@ use policy::{Action, DefaultAction, Direction, Plan, RuleId, Timestamp};
 use wire::Packet;
 
 use super::offence::Sender;
-use super::{Arrival, Decision, Engine, Inspect, Known, facts_of};
+use super::{Arrival, Decision, Engine, Inspect, Known, Tracked};
 use crate::detect::Over;
 use crate::essential::essential;
 use crate::event::{Alert, AskedHost, EventBody};
@@ -95,8 +95,10 @@ impl Engine {
         {
             return decided;
         }
-        if let Some(Known::Accepted { established }) = case.arrival.known {
-            return self.decide_accepted(case, established);
+        if let Some(known) = case.arrival.known
+            && known.is_accepted
+        {
+            return self.decide_accepted(case, known);
         }
         let state = self.state(case);
         self.take_news(case.arrival.now);
@@ -116,6 +118,11 @@ impl Engine {
             State::New { flow } => {
                 let decided = self.decide_new(case, flow);
                 let decided = self.judge_segment(case, decided, true, false);
+                if let Some(flow) = flow
+                    && decided.verdict != Verdict::Allow
+                {
+                    self.flows.stay(flow);
+                }
                 if flow.is_none() && decided.verdict != Verdict::Allow {
                     // A packet that does not arrive begins nothing (`nf_confirm`), here as in the kernel that hands it up.
                     self.take_back(&case.located);
@@ -162,10 +169,7 @@ impl Engine {
         let (now, ended) = (arrival.now, &mut self.ended);
         match arrival.known {
             None => self.flows.track(packet, facts, located, now, ended),
-            Some(known) => {
-                self.flows
-                    .track_known(facts, located, known.is_established(), now, ended)
-            }
+            Some(known) => (self.flows).track_known(facts, located, known, now, ended),
         }
     }
 
@@ -196,31 +200,33 @@ impl Engine {
         let Some(state) = self.flows.get_mut(flow) else {
             return Decided::allow(Reason::Established, None);
         };
-        // That the kernel has seen an answer proves nothing yet: it takes any ACK for one, and any number in a wide window.
-        let is_proven_by_kernel =
-            arrival.known.is_some_and(Known::is_established) && state.began_in_order(reply);
-        // Nor does a connection that was picked up under way.
-        let has_opened = state.handshake && state.by_syn;
-        let handshake = has_opened || is_proven_by_kernel || facts.tcp_flags.is_none();
-        // Of what the kernel tracks one side may not be seen: it is the gate's affair who is doubted.
-        let is_proven = is_proven_by_kernel || state.is_proven || reply;
+        // Of what the kernel tracks one side may not be seen.
+        let has_opened = match arrival.known {
+            None => state.handshake,
+            Some(known) => known.has_opened(),
+        };
+        // A connection that was picked up under way proves nothing.
+        let handshake = has_opened && state.by_syn || facts.tcp_flags.is_none();
+        // Nor does a handshake: connection tracking takes any ACK for its end, and any number in a wide window.
+        let is_proven = state.is_proven || reply;
         let sender = match (handshake, facts.tcp_flags) {
             (false, _) => Sender::Doubtful,
             (true, Some(_)) if is_proven => Sender::Proven,
             (true, _) => Sender::Claimed,
         };
+        // Where the flow's begin was not seen under this plan, the rule that lets such flows in, as the kernel finds it.
+        let let_in = match reply {
+            true => None,
+            false => (state.rule()).or_else(|| self.rules.let_in_by(&plan, facts, now)),
+        };
         let is_asked = arrival.known.is_some();
-        if !state.inspection_begun {
-            state.inspection_begun = true;
-            // As the flow's first packet had it: this one may be an answer.
-            let first = facts_of(state.tuple, state.direction);
-            state.inspection = self.inspector.begin(&first, &plan, None);
-        }
+        let begins_anew = self.inspector.begin_due(state, &plan);
         if state.inspection.is_none() {
             return Decided::allow(Reason::Established, Some(flow));
         }
         let standing = Standing {
             reply,
+            let_in,
             is_proven: handshake,
             is_asked,
         };
@@ -254,6 +260,7 @@ impl Engine {
                 Finding::Ambiguous => {
                     return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
                 }
+                Finding::Nothing if begins_anew => Inspect::Anew,
                 Finding::Nothing => Inspect::More,
                 Finding::Settled => Inspect::Settled,
             };
@@ -296,7 +303,9 @@ impl Engine {
         if let Some(slot) = slot
             && let Some(state) = self.flows.get_mut(slot)
         {
-            if !known {
+            if known {
+                self.inspector.begin_due(state, &plan);
+            } else {
                 state.inspection_begun = true;
                 state.inspection = self.inspector.begin(facts, &plan, decided.reason.rule());
             }
@@ -304,6 +313,7 @@ impl Engine {
                 // Its own payload was asked already; this puts it at the begin of the stream.
                 let standing = Standing {
                     reply: false,
+                    let_in: state.rule(),
                     is_proven: facts.tcp_flags.is_none(),
                     is_asked: arrival.known.is_some(),
                 };
@@ -514,6 +524,16 @@ impl Engine {
             return (verdict, Reason::Rule(id));
         }
         self.after_rules(facts)
+    }
+}
+
+impl Known {
+    /// TCP only: whether the side that began the connection has acknowledged an answer.
+    const fn has_opened(self) -> bool {
+        matches!(
+            self.flow,
+            Tracked::Established | Tracked::Reply { is_open: true }
+        )
     }
 }
 

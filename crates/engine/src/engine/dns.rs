@@ -238,7 +238,7 @@ impl Engine {
     }
 
     /// A packet that the kernel's rules have accepted: only `[dns]` is still to be asked.
-    pub(super) fn decide_accepted(&mut self, case: &Case<'_>, established: bool) -> Decided {
+    pub(super) fn decide_accepted(&mut self, case: &Case<'_>, known: Known) -> Decided {
         use crate::flow::State;
         let now = case.arrival.now;
         let pass = Decided {
@@ -249,9 +249,7 @@ impl Engine {
             return self.judge_datagram(&case.facts, None, now).unwrap_or(pass);
         }
         let (located, ended) = (&case.located, &mut self.ended);
-        let state = self
-            .flows
-            .track_known(&case.facts, located, established, now, ended);
+        let state = (self.flows).track_known(&case.facts, located, known, now, ended);
         let (flow, is_new, is_reply) = match state {
             State::Invalid(invalid) => return Decided::drop(Reason::Invalid(invalid)),
             State::New { flow } => (flow, true, false),
@@ -278,16 +276,5 @@ impl Engine {
             };
         }
         decided
-    }
-}
-
-impl Known {
-    /// Whether the flow was answered.
-    pub(crate) const fn is_established(self) -> bool {
-        match self {
-            Self::New => false,
-            Self::Established => true,
-            Self::Accepted { established } => established,
-        }
     }
 }

@@ -63,18 +63,41 @@ pub struct Arrival<'a> {
     pub known: Option<Known>,
 }
 
-/// What the kernel's connection tracking said of a packet.
+/// What the kernel said of a packet that it hands up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
-    /// It begins a flow, or its flow was not answered yet.
+pub struct Known {
+    /// What connection tracking says of its flow.
+    pub flow: Tracked,
+    /// No packet of its flow was handed up before, so whatever is known of its ports is about another flow.
+    pub is_first: bool,
+    /// The rules have accepted it, and it goes to a port of name servers: only `[dns]` is still to be asked.
+    pub is_accepted: bool,
+}
+
+/// What connection tracking says of a packet's flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracked {
+    /// The packet begins it, or nobody has answered it yet.
     New,
-    /// Its flow was answered.
+    /// It was answered, and the packet comes from the side that began it.
     Established,
-    /// The kernel's rules have accepted it, and it goes to a port of name servers: only `[dns]` is still to be asked.
-    Accepted {
-        /// Whether its flow was answered.
-        established: bool,
+    /// The packet comes from the other side.
+    Reply {
+        /// TCP only: the handshake is over, as the side that began it has acknowledged an answer.
+        is_open: bool,
     },
+}
+
+impl Known {
+    /// Not the first packet that is handed up of its flow, and one that a content rule has to see.
+    #[must_use]
+    pub const fn again(flow: Tracked) -> Self {
+        Self {
+            flow,
+            is_first: false,
+            is_accepted: false,
+        }
+    }
 }
 
 /// What to do with a packet.
@@ -99,6 +122,8 @@ pub enum Inspect {
     None,
     /// There is more to see.
     More,
+    /// There is more to see, as another connection begins with this packet in the same flow: whatever was settled, is not.
+    Anew,
     /// What was to be seen was seen: the kernel may have the flow for good.
     Settled,
 }
@@ -377,7 +402,7 @@ impl Engine {
 }
 
 /// The header fields of a flow's first packet.
-pub(super) fn facts_of(tuple: FiveTuple, direction: Direction) -> Facts<'static> {
+pub(crate) fn facts_of(tuple: FiveTuple, direction: Direction) -> Facts<'static> {
     Facts {
         direction,
         interface: None,

@@ -2,82 +2,143 @@
 
 use policy::Timestamp;
 
-use super::{Ended, FlowSlot, FlowTable, Located, State, count};
+use super::{Ended, Flow, FlowSlot, FlowTable, Located, State, count};
+use crate::engine::{Known, Tracked};
 use crate::event::FlowEnd;
 use crate::facts::Facts;
 use crate::verdict::{Invalid, Reason};
 
+impl Flow {
+    /// Whether a packet that the kernel hands up is of another flow under the same ports. Packets that wait together may each be called
+    /// the first; once one was not, none of the same flow is any more.
+    fn is_another(&self, facts: &Facts<'_>, known: Known, is_turned: bool) -> bool {
+        if self.is_gone || is_turned || known.is_first && self.is_kept {
+            return true;
+        }
+        let next = facts.sequence.map(|sequence| sequence.wrapping_add(1));
+        let opens = facts.tcp_flags.is_some_and(|flags| flags.syn());
+        match known.flow {
+            // A SYN under a known 5-tuple is another connection, with other bytes. What else is new and does not follow on a SYN was
+            // picked up under way, and not answered yet: more of the same bytes.
+            Tracked::New if opens => self.answered || self.syn != facts.sequence,
+            Tracked::New => known.is_first && self.by_syn,
+            Tracked::Established => false,
+            Tracked::Reply { .. } => known.is_first && opens && self.secret != next,
+        }
+    }
+}
+
 impl FlowTable {
     /// As [`FlowTable::track`], for packets whose state the kernel has told: one side of a flow may never be seen here, so
-    /// the TCP state is the kernel's affair.
+    /// the TCP state is the kernel's affair, and so is where one flow ends and the next begins.
     pub(crate) fn track_known(
         &mut self,
         facts: &Facts<'_>,
         located: &Located,
-        established: bool,
+        known: Known,
         now: Timestamp,
         ended: &mut Ended,
     ) -> State {
         if located.oriented.is_none() {
             return State::Untracked;
         }
-        let Some((slot, reply)) = located.found else {
-            if !established {
-                return State::New { flow: None };
-            }
-            // Its begin was not seen here.
-            return match self.enter(facts, located, None, Reason::Established, now, ended) {
-                Ok(Some(slot)) => {
-                    self.follow_kernel(slot, facts);
-                    State::Established {
-                        flow: slot,
-                        reply: false,
-                    }
-                }
-                Ok(None) => State::Untracked,
-                Err(invalid) => State::Invalid(invalid),
-            };
-        };
-        if located.quoted {
+        if let Some((slot, _)) = located.found
+            && located.quoted
+        {
             return State::Related { flow: slot };
         }
-        if !established {
-            // A SYN under a known 5-tuple is another connection, with other bytes; so is what comes when the one before was
-            // reset unanswered. What else is new was picked up under way, and not answered yet: more of the same bytes.
-            let begins = facts.tcp_flags.is_some_and(|flags| flags.syn());
-            let flow = self.get(slot);
-            if flow.is_some_and(|flow| flow.is_contradicted_by(facts, now)) {
+        let told = match known.flow {
+            Tracked::New => None,
+            Tracked::Established => Some(false),
+            Tracked::Reply { .. } => Some(true),
+        };
+        let mut found = located.found;
+        if let Some((slot, reply)) = found
+            && let Some(flow) = self.get(slot)
+        {
+            if told.is_none() && !known.is_first && flow.is_contradicted_by(facts, now) {
                 return State::Invalid(Invalid::StreamAmbiguous);
             }
-            let is_again = flow.is_some_and(|flow| !flow.answered && flow.syn == facts.sequence);
-            if (begins && !is_again) || self.is_gone(slot) {
+            if flow.is_another(facts, known, reply != told.unwrap_or(reply)) {
                 self.remove(slot, FlowEnd::Closed, ended);
-                return State::New { flow: None };
+                found = None;
+            } else if let Some(flow) = self.get_mut(slot) {
+                flow.is_kept |= !known.is_first;
             }
-            if let Some(flow) = self.get_mut(slot) {
-                flow.is_gone = facts.tcp_flags.is_some_and(|flags| flags.rst());
+        }
+        match (told, found) {
+            (None, None) => State::New { flow: None },
+            (None, Some((slot, _))) => {
+                if let Some(flow) = self.get_mut(slot) {
+                    flow.is_gone = facts.tcp_flags.is_some_and(|flags| flags.rst());
+                }
+                State::New { flow: Some(slot) }
             }
-            return State::New { flow: Some(slot) };
+            (Some(reply), Some((slot, _))) => {
+                if let Some(flow) = self.get(slot)
+                    && let Some(segment) = located.segment
+                    && reply
+                    && flow.answers_another(segment)
+                {
+                    return State::Invalid(Invalid::StreamAmbiguous);
+                }
+                if let Err(invalid) = self.follow_kernel(slot, located, known, reply) {
+                    return State::Invalid(invalid);
+                }
+                if let Some(flow) = self.get_mut(slot) {
+                    // Where nothing is seen of the side that began it, this answers its SYN.
+                    let is_opening = known.flow == Tracked::Reply { is_open: false };
+                    let answers = located.segment.is_some_and(|segment| segment.is_syn_ack());
+                    flow.by_syn |= is_opening && answers && flow.packets[0] == 0;
+                    count(flow, facts, reply, now);
+                }
+                State::Established { flow: slot, reply }
+            }
+            // Its begin was not seen here.
+            (Some(reply), None) => {
+                match self.enter(facts, located, None, Reason::Established, now, ended) {
+                    Ok(Some(slot)) => {
+                        if reply && let Some(flow) = self.get_mut(slot) {
+                            flow.turn_round();
+                        }
+                        match self.follow_kernel(slot, located, known, reply) {
+                            Ok(()) => State::Established { flow: slot, reply },
+                            Err(invalid) => State::Invalid(invalid),
+                        }
+                    }
+                    Ok(None) => State::Untracked,
+                    Err(invalid) => State::Invalid(invalid),
+                }
+            }
         }
-        self.follow_kernel(slot, facts);
-        if let Some(flow) = self.get_mut(slot) {
-            flow.answered = true;
-            flow.by_syn_ack |= reply && facts.tcp_flags.is_some_and(|flags| flags.syn());
-            count(flow, facts, reply, now);
-        }
-        State::Established { flow: slot, reply }
     }
 
     /// The kernel says that the connection is established.
-    fn follow_kernel(&mut self, slot: FlowSlot, facts: &Facts<'_>) {
-        if let Some(flow) = self.get_mut(slot) {
-            flow.by_kernel = true;
-            let ends = facts
-                .tcp_flags
-                .is_some_and(|flags| flags.fin() || flags.rst());
-            if let Some(connection) = &mut flow.tcp {
-                connection.follow_kernel(ends);
-            }
+    fn follow_kernel(
+        &mut self,
+        slot: FlowSlot,
+        located: &Located,
+        known: Known,
+        reply: bool,
+    ) -> Result<(), Invalid> {
+        let is_opening = known.flow == Tracked::Reply { is_open: false };
+        let Some(flow) = self.get_mut(slot) else {
+            return Ok(());
+        };
+        flow.by_kernel = true;
+        flow.answered = true;
+        let (Some(segment), Some(connection)) = (located.segment, &mut flow.tcp) else {
+            return Ok(());
+        };
+        let mut begins_anew = connection.follow_kernel(segment, reply);
+        // Until the handshake is over, whichever SYN is answered is the one that counts.
+        let is_answer = is_opening && segment.is_syn_ack();
+        let asked = flow.opening.map(|(_, end)| end);
+        begins_anew |= is_answer && asked == Some(segment.acknowledgement());
+        flow.note_proof(segment, reply);
+        if begins_anew && reply {
+            return flow.begin_anew();
         }
+        Ok(())
     }
 }

@@ -53,6 +53,8 @@ pub(super) enum Turn {
     Reopens,
     /// It passes, and the connection is in this state.
     To(TcpState),
+    /// It answers a SYN that was not believed: another connection begins, and nothing from before counts.
+    BeginsAnew,
 }
 
 /// Whether a sequence number lies before another (RFC 9293 §3.4: modulo 2³²).
@@ -72,6 +74,28 @@ impl Segment {
             // Modulo 2³², as sequence numbers are.
             end: sequence.wrapping_add((payload + marks) as u32),
         }
+    }
+
+    pub(super) fn acknowledgement(&self) -> u32 {
+        self.acknowledgement
+    }
+
+    pub(super) fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
+    pub(super) fn acknowledges(&self) -> bool {
+        self.flags.ack()
+    }
+
+    /// Where a SYN has the stream begin, and where what it carries ends.
+    pub(super) fn opening(&self) -> Option<(u32, u32)> {
+        let opens = self.flags.syn() && !self.flags.ack();
+        opens.then(|| (self.sequence.wrapping_add(1), self.end))
+    }
+
+    pub(super) fn is_syn_ack(&self) -> bool {
+        self.flags.syn() && self.flags.ack()
     }
 
     pub(super) fn is_reset(&self) -> bool {
@@ -112,22 +136,28 @@ impl Connection {
         self.state
     }
 
-    /// The kernel says that the connection is established, or is about to end.
-    pub(super) fn follow_kernel(&mut self, ends: bool) {
-        self.state = if ends {
+    /// The kernel says that the connection is established, or is about to end. Whether another begins with this segment.
+    pub(super) fn follow_kernel(&mut self, segment: Segment, reply: bool) -> bool {
+        let begins_anew = self.answers_ignored_syn(segment, reply);
+        let (row, end) = (Row::of(segment.flags), segment.end);
+        self.last = Last { row, reply, end };
+        self.state = if segment.flags.fin() || segment.flags.rst() {
             TcpState::FinWait
         } else {
             TcpState::Established
         };
+        begins_anew
     }
 
     /// Takes note of a segment. `reply`: it goes to the side that began the connection; `was_answered`: one did before.
     pub(super) fn follow(&mut self, segment: Segment, reply: bool, was_answered: bool) -> Turn {
         let (row, was) = (Row::of(segment.flags), self.state);
+        let mut begins_anew = false;
         let next = match step(was, segment.flags, reply) {
             Step::Invalid => return Turn::Invalid,
             Step::Ignore if self.answers_ignored_syn(segment, reply) => {
-                // The ends are in step, and we are again: nothing from before counts.
+                // The ends are in step, and we are again.
+                begins_anew = true;
                 self.acknowledged = [None; 2];
                 self.was_closed = false;
                 TcpState::SynReceived
@@ -169,6 +199,9 @@ impl Connection {
             && matches!(was, TcpState::SynReceived | TcpState::Established)
             && next == TcpState::Established;
         self.state = next;
+        if begins_anew {
+            return Turn::BeginsAnew;
+        }
         Turn::To(next)
     }
 
@@ -291,7 +324,7 @@ mod tests {
                     (SYN_ACK, true, 8_000, 7_001),
                 ],
                 SynReceived,
-                Turn::To(SynReceived),
+                Turn::BeginsAnew,
             ),
             (
                 "an answer to another SYN is none",

@@ -59,18 +59,23 @@ pub(crate) struct Flow {
     pub(crate) questions: Option<Box<crate::inspect::dns::Questions>>,
     /// Whether it was asked what is to be inspected.
     pub(crate) inspection_begun: bool,
+    /// The kernel keeps that a packet of it was handed up.
+    is_kept: bool,
     /// The kernel tracks it, and shows only the packets that a content rule has to see.
     by_kernel: bool,
     /// TCP only: its first packet here was a SYN. Else it was picked up under way.
     pub(crate) by_syn: bool,
     /// TCP only: the number of the SYN that was its first packet here.
     pub(crate) syn: Option<u32>,
+    /// TCP only: where the last SYN of the side that began it has its stream begin, and where what that carries ends.
+    opening: Option<(u32, u32)>,
+    /// TCP only: another connection has begun within this flow, with this as the first byte of the side that began it, and it was not
+    /// asked yet what is to be inspected of it.
+    pub(crate) begins_at: Option<u32>,
     /// TCP only: what acknowledges the SYN-ACK, which only its receiver knows.
     secret: Option<u32>,
     /// TCP only: the side that began it has acknowledged exactly the SYN-ACK, and so has its address.
     pub(crate) is_proven: bool,
-    /// TCP only, of flows that the kernel tracks: a SYN+ACK was seen to answer it.
-    by_syn_ack: bool,
     /// ICMP only: type and code of its first packet.
     pub(crate) icmp: Option<(u8, u8)>,
     /// Whether it was told that it was refused, or that nobody answers.
@@ -104,11 +109,6 @@ impl Flow {
         self.reason.rule()
     }
 
-    /// TCP only: whether the side that sends was seen to begin as the protocol says, with a SYN or a SYN+ACK.
-    pub(crate) fn began_in_order(&self, reply: bool) -> bool {
-        self.by_syn && (!reply || self.by_syn_ack)
-    }
-
     pub(crate) fn start(&self) -> Timestamp {
         self.start
     }
@@ -119,15 +119,86 @@ impl Flow {
         self.may_begin_anew(facts) && now.since(self.last) < ANSWER_UNDER_WAY
     }
 
-    /// Whether a segment is a SYN with another number than the one that began this flow, unanswered and looked at.
+    /// Whether the bytes of the side that began it are put together.
+    fn is_followed(&self) -> bool {
+        let inspection = self.inspection.as_ref();
+        inspection.is_some_and(|inspection| inspection.follows(false))
+    }
+
+    /// Whether a segment is a SYN with another number than the one that began this flow, unanswered and followed.
     fn may_begin_anew(&self, facts: &Facts<'_>) -> bool {
-        let is_looked_at = self.inspection.is_some() || self.questions.is_some();
+        let is_followed = self.is_followed() || self.questions.is_some();
         let is_begin = |flags: TcpFlags| flags.syn() && !flags.ack();
-        is_looked_at
+        is_followed
             && self.syn.is_some()
             && !self.answered
             && facts.tcp_flags.is_some_and(is_begin)
             && facts.sequence != self.syn
+    }
+
+    /// Whether a SYN+ACK answers another SYN than the one that began the stream that is put together here: its sender may go on with
+    /// that one.
+    fn answers_another(&self, segment: connection::Segment) -> bool {
+        let Some(begin) = (self.syn).filter(|_| self.is_followed() && self.secret.is_none()) else {
+            return false;
+        };
+        // What the SYN carried may be acknowledged with it (RFC 7413).
+        let within = segment
+            .acknowledgement()
+            .wrapping_sub(begin)
+            .wrapping_sub(1);
+        segment.is_syn_ack() && within > MOST_IN_SYN
+    }
+
+    /// Takes note of what proves that the side which began the connection has its address.
+    fn note_proof(&mut self, segment: connection::Segment, reply: bool) {
+        if !reply && let Some(opening) = segment.opening() {
+            self.opening = Some(opening);
+        }
+        if reply && segment.is_syn_ack() {
+            self.secret = Some(segment.sequence().wrapping_add(1));
+        } else if !reply && segment.acknowledges() {
+            self.is_proven |= self.secret == Some(segment.acknowledgement());
+        }
+    }
+
+    /// Another connection begins, as the last SYN was answered that nobody had believed. `Err` where that SYN carried something,
+    /// which was not put in its place.
+    fn begin_anew(&mut self) -> Result<(), Invalid> {
+        let Some((first_byte, end)) = self.opening else {
+            return Ok(());
+        };
+        self.by_syn = true;
+        let begin = first_byte.wrapping_sub(1);
+        if self.syn.replace(begin) == Some(begin) {
+            // The same SYN again.
+            return Ok(());
+        }
+        self.is_proven = false;
+        self.begins_at = Some(first_byte);
+        if first_byte != end && self.is_followed() {
+            return Err(Invalid::StreamAmbiguous);
+        }
+        Ok(())
+    }
+
+    /// What was seen of it goes against the way in which it began.
+    fn turn_round(&mut self) {
+        let tuple = self.tuple;
+        self.tuple = FiveTuple {
+            source: tuple.destination,
+            destination: tuple.source,
+            source_port: tuple.destination_port,
+            destination_port: tuple.source_port,
+            ..tuple
+        };
+        self.direction = opposite(self.direction);
+        self.from_low = !self.from_low;
+        self.packets.reverse();
+        self.bytes.reverse();
+        // A SYN was the other side's.
+        self.syn = None;
+        self.opening = None;
     }
 
     fn tcp_state(&self) -> Option<TcpState> {
@@ -211,6 +282,8 @@ pub(crate) struct FlowTable {
 /// How long a server that took a SYN tries to answer it, at least: with the SYN-ACK sent five times (RFC 6298: after 1, 3, 7 and
 /// 15 s again). Whoever begins anew with another number waits so long, unless the first SYN was answered.
 const ANSWER_UNDER_WAY: Duration = Duration::from_secs(20);
+/// What a SYN can carry at most, in bytes: an IP packet.
+const MOST_IN_SYN: u32 = 65_535;
 impl FlowTable {
     pub(crate) fn new(ceiling: u32, seed: u64) -> Self {
         Self {
@@ -374,7 +447,9 @@ impl FlowTable {
                 Err(invalid) => State::Invalid(invalid),
             };
         }
-        if let Transport::Tcp(segment) = packet.transport()
+        // What is refused for this is refused behind connection tracking, which has followed it.
+        let mut is_ambiguous = false;
+        if let Some(segment) = located.segment
             && let Some(flow) = self.get_mut(slot)
         {
             if !reply && flow.is_contradicted_by(facts, now) {
@@ -384,11 +459,9 @@ impl FlowTable {
                 self.remove(slot, FlowEnd::TimedOut, ended);
                 return State::New { flow: None };
             }
-            let flags = segment.flags();
-            if reply && flags.syn() && flags.ack() {
-                flow.secret = Some(segment.sequence().wrapping_add(1));
-            } else if !reply && flags.ack() {
-                flow.is_proven |= flow.secret == Some(segment.acknowledgement());
+            is_ambiguous = reply && flow.answers_another(segment);
+            if !is_ambiguous {
+                flow.note_proof(segment, reply);
             }
         }
         if let Some(segment) = located.segment
@@ -403,6 +476,11 @@ impl FlowTable {
                     self.remove(slot, FlowEnd::Closed, ended);
                     return State::New { flow: None };
                 }
+                connection::Turn::BeginsAnew => {
+                    if reply && let Err(invalid) = flow.begin_anew() {
+                        return State::Invalid(invalid);
+                    }
+                }
                 connection::Turn::To(_) if is_reset && !flow.answered => {
                     // There never was a connection.
                     flow.is_gone = true;
@@ -413,6 +491,15 @@ impl FlowTable {
                     }
                 }
                 connection::Turn::To(next) => {
+                    let is_answer = reply && segment.is_syn_ack() && next == TcpState::SynReceived;
+                    if is_answer && let Err(invalid) = flow.begin_anew() {
+                        return State::Invalid(invalid);
+                    }
+                    if !flow.answered && !reply && flow.syn.is_none() {
+                        // It was picked up under way, and begins now.
+                        flow.syn = segment.opening().map(|(begin, _)| begin.wrapping_sub(1));
+                        flow.begins_at = segment.opening().map(|(begin, _)| begin);
+                    }
                     let opens = next == TcpState::Established && flow.answered && !flow.handshake;
                     let ends = flow.handshake && next.is_ending() && !was.is_ending();
                     flow.handshake |= opens;
@@ -436,6 +523,9 @@ impl FlowTable {
                 flow: slot,
                 what: Turn::Served,
             });
+        }
+        if is_ambiguous {
+            return State::Invalid(Invalid::StreamAmbiguous);
         }
         let Some(flow) = self.get_mut(slot) else {
             return State::New { flow: None };
@@ -493,12 +583,14 @@ impl FlowTable {
             inspection: None,
             questions: None,
             inspection_begun: false,
+            is_kept: false,
             by_kernel: false,
             syn: (facts.sequence)
                 .filter(|_| (facts.tcp_flags).is_some_and(|flags| flags.syn() && !flags.ack())),
+            opening: (located.segment).and_then(|segment| segment.opening()),
+            begins_at: None,
             secret: None,
             is_proven: false,
-            by_syn_ack: false,
             by_syn: facts.tcp_flags.is_some_and(|flags| flags.syn()),
             icmp: facts.icmp,
             failure_told: false,
@@ -519,6 +611,15 @@ impl FlowTable {
             slab[place as usize].as_ref().map_or(0, |flow| flow.hash)
         });
         Ok(Some(FlowSlot(place)))
+    }
+
+    /// The SYN that would have begun this flow anew was refused: nothing has begun.
+    pub(crate) fn stay(&mut self, slot: FlowSlot) {
+        if let Some(flow) = self.get_mut(slot)
+            && flow.begins_at.take().is_some()
+        {
+            flow.syn = None;
+        }
     }
 
     fn is_gone(&self, slot: FlowSlot) -> bool {

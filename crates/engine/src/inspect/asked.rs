@@ -115,6 +115,11 @@ impl Requests {
         }
     }
 
+    /// The first byte has this number.
+    pub(crate) fn begin_at(&mut self, first_byte: u32) {
+        self.stream = Stream::beginning_at(first_byte);
+    }
+
     pub(crate) fn memory(&self) -> usize {
         self.stream.memory()
     }

@@ -202,9 +202,13 @@ impl Candidates {
                 }
                 let rule = &plan.rules[id.0 as usize];
                 // Which interface the other side's packets will come by is not known yet.
+                let may_match = match facts.interface {
+                    Some(_) => header_matches(rule, facts, plan),
+                    None => header_matches_anywhere(rule, facts, plan),
+                };
                 if before.is_none_or(|before| id < before)
                     && let Some(content) = &rule.content
-                    && header_matches_anywhere(rule, facts, plan)
+                    && may_match
                 {
                     need = need.max(Need::of(content));
                 }

@@ -18,6 +18,7 @@ mod stream;
 use policy::{Content, Plan, RuleId, Scope, Timestamp};
 use wire::{Packet, Transport};
 
+use crate::engine::facts_of;
 use crate::event::AskedHost;
 use crate::facts::Facts;
 use crate::flow::{Flow, FlowSlot, opposite};
@@ -67,6 +68,22 @@ impl Inspection {
             && self.streams[side]
                 .as_ref()
                 .is_none_or(|stream| stream.contiguous(depth).len() >= rest(depth, stream) as usize)
+    }
+
+    /// The first byte of the side that began the flow has this number.
+    pub(crate) fn begin_at(&mut self, first_byte: u32) {
+        if self.depth[0] > 0 {
+            self.streams[0] = Some(Stream::beginning_at(first_byte));
+        }
+        if let Some(requests) = &mut self.requests[0] {
+            requests.begin_at(first_byte);
+        }
+    }
+
+    /// Whether the stream of a side is put together.
+    pub(crate) fn follows(&self, reply: bool) -> bool {
+        let side = usize::from(reply);
+        self.depth[side] > 0 || self.requests[side].is_some()
     }
 
     /// Gives back some of what it holds: of bytes in order the old half, but not the last `keep`. If there is nothing of the kind, or
@@ -158,6 +175,8 @@ const KEEP: usize = 256;
 pub(crate) struct Standing {
     /// It goes to the side that began the flow.
     pub(crate) reply: bool,
+    /// The rule that let the flow in: those behind it are not asked. Of answers every rule is asked.
+    pub(crate) let_in: Option<RuleId>,
     /// A handshake showed that the side which began it has its address.
     pub(crate) is_proven: bool,
     /// The kernel holds it and asks.
@@ -244,6 +263,7 @@ impl Inspector {
     ) -> Option<Box<Inspection>> {
         let back = Facts {
             direction: opposite(facts.direction),
+            interface: None,
             source: facts.destination,
             destination: facts.source,
             source_port: facts.port,
@@ -266,6 +286,25 @@ impl Inspector {
         })
     }
 
+    /// Asks what of a flow has to be inspected, where that was not asked yet, or another connection has begun in it; whether one has.
+    pub(crate) fn begin_due(&mut self, flow: &mut Flow, plan: &Plan) -> bool {
+        let begins_at = flow.begins_at.take();
+        if flow.inspection_begun && begins_at.is_none() {
+            return false;
+        }
+        flow.inspection_begun = true;
+        if let Some(before) = flow.inspection.take() {
+            self.forget(&before);
+        }
+        // As the flow's first packet had it: this one may be an answer.
+        let first = facts_of(flow.tuple, flow.direction);
+        flow.inspection = self.begin(&first, plan, None);
+        if let (Some(inspection), Some(first_byte)) = (&mut flow.inspection, begins_at) {
+            inspection.begin_at(first_byte);
+        }
+        begins_at.is_some()
+    }
+
     /// Looks at a packet of a flow that is not settled.
     pub(crate) fn inspect(
         &mut self,
@@ -274,13 +313,13 @@ impl Inspector {
         facts: &Facts<'_>,
         Standing {
             reply,
+            let_in,
             is_proven,
             is_asked,
         }: Standing,
         plan: &Plan,
         now: Timestamp,
     ) -> Finding {
-        let decided_by = if reply { None } else { flow.rule() };
         let Some(inspection) = flow.inspection.as_mut() else {
             return Finding::Settled;
         };
@@ -322,7 +361,7 @@ impl Inspector {
         let question = Question {
             facts,
             stream: stream.map(|stream| (stream, grown.start)),
-            before: decided_by,
+            before: let_in,
             now,
         };
         let candidates = &self.candidates[facts.direction as usize];

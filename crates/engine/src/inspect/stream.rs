@@ -33,6 +33,15 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// A stream whose first byte has this number, as a SYN said.
+    pub(crate) fn beginning_at(first_byte: u32) -> Self {
+        Self {
+            base: Some(first_byte),
+            is_whole: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes in a segment, up to `depth` bytes of stream; gives the range by which the bytes in order grew, and nothing when
     /// its receiver may take it for other bytes than these.
     pub(crate) fn take(&mut self, segment: &Tcp<'_>, depth: u32) -> Option<Range<usize>> {

@@ -72,6 +72,16 @@ pub fn tcp(
     bytes
 }
 
+/// The segment with another acknowledgement, and without a valid checksum, which nobody looks at.
+pub fn acknowledging(number: u32, mut segment: Vec<u8>) -> Vec<u8> {
+    let header = match segment[0] >> 4 {
+        4 => usize::from(segment[0] & 15) * 4,
+        _ => 40,
+    };
+    segment[header + 8..header + 12].copy_from_slice(&number.to_be_bytes());
+    segment
+}
+
 pub fn udp(source: &str, sport: u16, destination: &str, dport: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     ip(source, destination)

@@ -5,7 +5,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use engine::{Alert, Arrival, Engine, EventBody, Known, Setup, Verdict};
+use engine::{Alert, Arrival, Engine, EventBody, Known, Setup, Tracked, Verdict};
 use policy::names::{NameFilterBuilder, Pattern, Source};
 use policy::{
     Action, AddressMatch, AddressSet, Content, Direction, Directions, DnsAnswer, DnsFilter, DnsLog,
@@ -53,13 +53,12 @@ pub(crate) fn cuts_and_stream(input: &[u8]) -> (Vec<usize>, &[u8]) {
 
 /// The bytes as requests, hellos or anything: the same hosts are found however they are cut. What became of the whole is given.
 pub(crate) fn every_cut_of_requests(cuts: &[usize], stream: &[u8]) -> Outcome {
-    every_cut(&HOST_PLAN, 80, Known::Established, cuts, stream)
+    every_cut(&HOST_PLAN, 80, false, cuts, stream)
 }
 
 /// The bytes as a stream to a name server: the same questions are found however they are cut.
 pub(crate) fn every_cut_of_questions(cuts: &[usize], stream: &[u8]) -> Outcome {
-    let established = Known::Accepted { established: true };
-    every_cut(&DNS_PLAN, 53, established, cuts, stream)
+    every_cut(&DNS_PLAN, 53, true, cuts, stream)
 }
 
 /// Whether the bytes as a datagram to a name server pass.
@@ -71,40 +70,57 @@ pub(crate) fn question_passes(message: &[u8]) -> bool {
     packet.extend((8 + message.len() as u16).to_be_bytes());
     packet.extend([0, 0]);
     packet.extend(message);
-    let known = Known::Accepted { established: false };
-    ask(&mut engine, known, &packet) == Verdict::Allow
+    ask(&mut engine, known(true, true), &packet) == Verdict::Allow
 }
 
-fn every_cut(plan: &Arc<Plan>, port: u16, known: Known, cuts: &[usize], stream: &[u8]) -> Outcome {
+fn every_cut(
+    plan: &Arc<Plan>,
+    port: u16,
+    is_accepted: bool,
+    cuts: &[usize],
+    stream: &[u8],
+) -> Outcome {
     let whole: Vec<&[u8]> = stream.chunks(WHOLE).collect();
-    let whole = send(plan, port, known, &whole);
+    let whole = send(plan, port, is_accepted, &whole);
     let mut pieces = Vec::new();
     let mut at = 0;
     for &cut in cuts.iter().chain([&stream.len()]) {
         pieces.extend(stream[at..cut].chunks(WHOLE));
         at = cut;
     }
-    assert_eq!(send(plan, port, known, &pieces), whole, "cut at {cuts:?}");
+    assert_eq!(
+        send(plan, port, is_accepted, &pieces),
+        whole,
+        "cut at {cuts:?}"
+    );
     if stream.len() < 512 {
         let single: Vec<&[u8]> = stream.chunks(1).collect();
-        assert_eq!(send(plan, port, known, &single), whole, "single bytes");
+        assert_eq!(
+            send(plan, port, is_accepted, &single),
+            whole,
+            "single bytes"
+        );
     }
     whole
 }
 
 /// Sends the pieces, until one does not pass.
-fn send(plan: &Arc<Plan>, port: u16, known: Known, pieces: &[&[u8]]) -> Outcome {
+fn send(plan: &Arc<Plan>, port: u16, is_accepted: bool, pieces: &[&[u8]]) -> Outcome {
     let mut engine = engine(plan);
-    let first = match known {
-        Known::Accepted { .. } => Known::Accepted { established: false },
-        _ => Known::New,
-    };
     let mut outcome = Outcome::default();
-    let syn = ask(&mut engine, first, &segment(port, SYN, 99, b""));
+    let syn = ask(
+        &mut engine,
+        known(is_accepted, true),
+        &segment(port, SYN, 99, b""),
+    );
     assert_eq!(syn, Verdict::Allow);
     let mut sequence = 100_u32;
     for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-        let verdict = ask(&mut engine, known, &segment(port, ACK, sequence, piece));
+        let verdict = ask(
+            &mut engine,
+            known(is_accepted, false),
+            &segment(port, ACK, sequence, piece),
+        );
         if verdict != Verdict::Allow {
             outcome.is_stopped = true;
             break;
@@ -121,6 +137,20 @@ fn send(plan: &Arc<Plan>, port: u16, known: Known, pieces: &[&[u8]]) -> Outcome 
         }
     }
     outcome
+}
+
+/// What the kernel says of the first packet of a flow, or of another from the side that began it.
+fn known(is_accepted: bool, is_first: bool) -> Known {
+    let flow = if is_first {
+        Tracked::New
+    } else {
+        Tracked::Established
+    };
+    Known {
+        flow,
+        is_first,
+        is_accepted,
+    }
 }
 
 fn engine(plan: &Arc<Plan>) -> Engine {

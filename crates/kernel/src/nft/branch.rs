@@ -29,6 +29,7 @@ fn verdict(target: Target) -> String {
         Target::RuleOut(rule) => format!("goto rule_{}_out", rule.0),
         Target::Meter(rule) => format!("goto meter_{}", rule.0),
         Target::Unmeasured => "return".to_owned(),
+        Target::Passed => "accept".to_owned(),
     }
 }
 

@@ -22,7 +22,8 @@ const RULE_CUTS: usize = 6;
 /// Cuts on the way through what established packets pass: two such trees stand one behind the other.
 const ESTABLISHED_CUTS: usize = 3;
 
-/// Up to so many rules that measure packets, rules that no packet can share with them are left out of what packets pass.
+/// Up to so many rules that measure packets or look into them, rules that no packet can share with them are left out of what packets
+/// pass.
 const COMPARED: usize = 64;
 
 struct Hook {
@@ -217,89 +218,19 @@ fn branch(
 
 /// Writes what packets of established flows pass; gives the verdict that leads there.
 fn established(writer: &mut Writer<'_>, direction: Direction, content: Content) -> String {
-    let (mut metered, mut last_meter) = (Vec::new(), 0);
-    let meters: Vec<&Rule> = (writer.plan.rules.iter())
-        .filter(|rule| rule.directions.contains(direction) && rule.measures_every_packet())
-        .collect();
-    let stands_before_a_meter = |rule: &Rule| {
-        meters.len() > COMPARED
-            || (meters.iter()).any(|meter| rule.id < meter.id && rule.may_meet(meter))
-    };
-    let (mut watched, mut unsettled) = (Vec::new(), Vec::new());
-    for rule in writer
-        .plan
-        .rules
-        .iter()
-        .filter(|rule| rule.directions.contains(direction))
-    {
-        let Some(header) = Header::of(rule, &mut writer.lists) else {
-            continue;
-        };
-        let entry = |target| Entry {
-            header: header.clone(),
-            target,
-            remark: rule.name.clone(),
-        };
-        if rule.measures_every_packet() {
-            metered.push(entry(Target::Meter(rule.id)));
-            last_meter = metered.len();
-        } else if rule.lets_pass() && stands_before_a_meter(rule) {
-            metered.push(entry(Target::Unmeasured));
-        }
-        if let Some(wanted) = rule.content.as_ref().filter(|_| content != Content::Skip) {
-            unsettled.push(entry(Target::Rule(rule.id)));
-            if wanted.every_packet {
-                watched.push(entry(Target::Rule(rule.id)));
-            }
-        }
-    }
-    metered.truncate(last_meter);
-    let mut next = "accept".to_owned();
-    if !unsettled.is_empty() {
-        let mut settled = "accept".to_owned();
-        if !watched.is_empty() {
-            let name = format!("watched_{direction}");
-            branch(
-                writer,
-                &name,
-                &watched,
-                direction,
-                ESTABLISHED_CUTS,
-                "accept",
-            );
-            settled = format!("goto {name}");
-        }
-        let name = format!("unsettled_{direction}");
-        branch(
-            writer,
-            &name,
-            &unsettled,
-            direction,
-            ESTABLISHED_CUTS,
-            "accept",
-        );
-        let rules = vec![
-            format!("{} {settled}", inspect::IS_SETTLED),
-            format!("goto {name}"),
-        ];
-        next = format!("content_{direction}");
-        writer.table.chain(next.clone(), rules);
-        next = format!("goto {next}");
-    }
     let mut rules = flood::of_established(writer, direction);
+    let metered = first_of(writer, direction, Target::Unmeasured, |rule| {
+        (rule.measures_every_packet()).then_some(Target::Meter(rule.id))
+    });
     if !metered.is_empty() {
         // The first rule that matches is the one that let the flow pass, and measures it or does not.
         let name = format!("metered_{direction}");
-        branch(
-            writer,
-            &name,
-            &metered,
-            direction,
-            ESTABLISHED_CUTS,
-            "return",
-        );
+        let end = "return";
+        branch(writer, &name, &metered, direction, ESTABLISHED_CUTS, end);
         rules.push(format!("jump {name}"));
     }
+    rules.extend(inspect::openings(writer));
+    let next = looked_at(writer, direction, content);
     if rules.is_empty() {
         return next;
     }
@@ -307,6 +238,99 @@ fn established(writer: &mut Writer<'_>, direction: Direction, content: Content) 
     let name = format!("established_{direction}");
     writer.table.chain(name.clone(), rules);
     format!("goto {name}")
+}
+
+/// Writes which packets of established flows a content rule has to see; gives the verdict that leads there.
+fn looked_at(writer: &mut Writer<'_>, direction: Direction, content: Content) -> String {
+    if content == Content::Skip {
+        return "accept".to_owned();
+    }
+    let asks = |rule: &Rule| rule.content.is_some().then_some(Target::Rule(rule.id));
+    let asks_always = |rule: &Rule| {
+        let content = rule.content.as_ref();
+        asks(rule).filter(|_| content.is_some_and(|content| content.every_packet))
+    };
+    let unsettled = asked(writer, direction, "unsettled", asks);
+    if unsettled.is_empty() {
+        return "accept".to_owned();
+    }
+    let watched = asked(writer, direction, "watched", asks_always);
+    let mut rules = Vec::new();
+    if watched.is_empty() {
+        rules.push(format!("{} accept", inspect::IS_SETTLED));
+    }
+    rules.extend((watched.iter()).map(|way| format!("{} {way}", inspect::IS_SETTLED)));
+    rules.extend(unsettled);
+    let name = format!("content_{direction}");
+    writer.table.chain(name.clone(), rules);
+    format!("goto {name}")
+}
+
+/// Writes the list of content rules that are to be asked; gives the rules that lead there, none where there is nothing to ask. Of what
+/// the side sends that began the flow, those behind the rule that let it pass are not asked; of answers all are.
+fn asked(
+    writer: &mut Writer<'_>,
+    direction: Direction,
+    name: &str,
+    asks: impl Fn(&Rule) -> Option<Target>,
+) -> Vec<String> {
+    let first = first_of(writer, direction, Target::Passed, asks);
+    let mut all = first.clone();
+    all.retain(|entry| entry.target != Target::Passed);
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let mut write = |name: &str, entries: &[Entry]| {
+        branch(writer, name, entries, direction, ESTABLISHED_CUTS, "accept");
+        format!("goto {name}")
+    };
+    let name = format!("{name}_{direction}");
+    let mut ways = Vec::new();
+    if all.len() < first.len() {
+        let answers = write(&format!("{name}_answers"), &all);
+        ways.push(format!("ct direction reply {answers}"));
+    }
+    ways.push(write(&name, &first));
+    ways
+}
+
+/// The rules for which `wanted` gives a target, and between them those that let flows pass before one of them is reached, with the
+/// target `passed`.
+fn first_of(
+    writer: &mut Writer<'_>,
+    direction: Direction,
+    passed: Target,
+    wanted: impl Fn(&Rule) -> Option<Target>,
+) -> Vec<Entry> {
+    let of_direction = |rule: &&Rule| rule.directions.contains(direction);
+    let sought = |rule: &&Rule| of_direction(rule) && wanted(rule).is_some();
+    let plan = writer.plan;
+    let sought: Vec<&Rule> = plan.rules.iter().filter(sought).collect();
+    let stands_before = |rule: &Rule| {
+        sought.len() > COMPARED
+            || (sought.iter()).any(|later| rule.id < later.id && rule.may_meet(later))
+    };
+    let (mut entries, mut last) = (Vec::new(), 0);
+    for rule in plan.rules.iter().filter(of_direction) {
+        let target = match wanted(rule) {
+            Some(target) => target,
+            None if rule.lets_pass() && stands_before(rule) => passed,
+            None => continue,
+        };
+        let Some(header) = Header::of(rule, &mut writer.lists) else {
+            continue;
+        };
+        entries.push(Entry {
+            header,
+            target,
+            remark: rule.name.clone(),
+        });
+        if target != passed {
+            last = entries.len();
+        }
+    }
+    entries.truncate(last);
+    entries
 }
 
 /// What a network needs under any default (see [`Essential`]).

@@ -19,6 +19,8 @@ pub(super) enum Target {
     Meter(RuleId),
     /// Back, unmeasured: the rule that let the flow pass measures no packets.
     Unmeasured,
+    /// Out, not looked at: the rule that let the flow pass stands before those that look.
+    Passed,
 }
 
 /// One line of a list in first-match order.

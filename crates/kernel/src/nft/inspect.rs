@@ -3,6 +3,8 @@
 //! Packet marks carry what cannot be said otherwise: "hand this up" to the NFQUEUE rule of kernels without `nft_queue`,
 //! "settled" and "reject" from user space back to the `late` chains, which stand after it. See [`crate::datapath::mark`].
 
+use policy::protocol::TCP;
+
 use super::HandUp;
 use super::rule::Content;
 use super::writer::Writer;
@@ -13,13 +15,20 @@ const LATE: i32 = 300;
 
 /// Marks that others set on the packet are not ours.
 pub(super) const FORGET_MARKS: &str =
-    "meta mark & 0x1f000000 != 0 meta mark set meta mark & 0xe0ffffff";
+    "meta mark & 0xdf000000 != 0 meta mark set meta mark & 0x20ffffff";
 /// Holds for packets of flows that need not be looked at any more.
-pub(super) const IS_SETTLED: &str = "ct mark & 0x3f000000 == 0x04000000";
+pub(super) const IS_SETTLED: &str = "ct mark & 0x7f000000 == 0x04000000";
+/// Holds for the SYN+ACK of a connection of which user space has seen packets: it says which SYN its sender has taken, and which
+/// acknowledgement proves that it was received. Also for a SYN under way, by which one side begins anew, settled or not.
+const IS_OPENING: &str = "tcp flags & syn == syn ct mark & 0xfb000000 == 0x80000000";
 
-// The texts above spell out these bits.
-const _: () =
-    assert!(mark::ALL == 0x1f00_0000 && mark::OURS == 0x3f00_0000 && mark::SETTLED == 0x0400_0000);
+// The texts above and below spell out these bits.
+const _: () = assert!(
+    mark::ALL == 0xdf00_0000
+        && mark::OURS == 0xff00_0000
+        && mark::SETTLED == 0x0400_0000
+        && mark::FIRST == 0x8000_0000
+);
 
 /// Whether packets are handed up to user space.
 pub(super) fn hands_up(writer: &Writer<'_>) -> bool {
@@ -39,12 +48,26 @@ pub(super) fn queue(writer: &Writer<'_>, queues: Queues) -> String {
     format!("queue {flags}num {numbers}")
 }
 
-/// User space cannot see conntrack: it is told by a mark whether the flow was answered.
-pub(super) fn is_established() -> String {
-    format!(
-        "ct state established meta mark set meta mark | {:#010x}",
-        mark::ESTABLISHED
-    )
+/// User space cannot see conntrack: it is told by marks where a packet stands in its flow. Connection marks of others may have our bits
+/// by accident: of those flows no packet is called the first.
+pub(super) fn standing() -> [String; 4] {
+    [
+        ("ct mark & 0xff000000 == 0", mark::FIRST),
+        ("ct state established ct direction reply", mark::REPLY),
+        (
+            "ct state established ct direction original",
+            mark::ESTABLISHED,
+        ),
+        ("ct direction reply ct status assured", mark::ESTABLISHED),
+    ]
+    .map(|(test, bit)| format!("{test} meta mark set meta mark | {bit:#010x}"))
+}
+
+/// The rule that hands up how connections open, where content rules look at them.
+pub(super) fn openings(writer: &Writer<'_>) -> Option<String> {
+    let mut rules = writer.plan.rules.iter();
+    let looks = rules.any(|rule| rule.content.is_some() && rule.protocols.contains(TCP));
+    (looks && hands_up(writer)).then(|| format!("{IS_OPENING} goto hand_up"))
 }
 
 /// The chains that hand up, and those that act on what came back.
@@ -56,7 +79,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         HandUp::Queue => queue(writer, queues),
         HandUp::Mark => format!("meta mark set meta mark | {:#010x} accept", mark::HAND_UP),
     };
-    let mut rules = vec![is_established()];
+    let mut rules = standing().to_vec();
     if writer.plan.dns.is_some() {
         // A question that a content rule has to see first: the rules behind it have not accepted it.
         let others = !(mark::HAND_UP | mark::ACCEPTED);
@@ -75,6 +98,11 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     writer.table.chain(
         "late",
         vec![
+            format!(
+                "meta mark & {0:#010x} != 0 ct mark set ct mark & {1:#010x} | {0:#010x}",
+                mark::FIRST,
+                !(mark::SETTLED | mark::FIRST)
+            ),
             format!(
                 "meta mark & {0:#010x} != 0 ct mark set ct mark | {0:#010x}",
                 mark::SETTLED

@@ -130,6 +130,8 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         "meta l4proto != { tcp, udp } return".to_owned(),
         // Asks nothing; and the kernel's own, by which a rejected packet is answered, cannot wait.
         "ct direction reply tcp flags & (rst) == rst return".to_owned(),
+        // So do those by which rejected answers are answered.
+        "ct state related tcp flags & (rst) == rst return".to_owned(),
     ];
     let Some(queues) = writer.context.queues else {
         // Nobody looks, and the policy says what then.
@@ -138,7 +140,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     };
     rules.extend(meters(writer));
     let marks = mark::HAND_UP | mark::ACCEPTED;
-    rules.push(inspect::is_established());
+    rules.extend(inspect::standing());
     rules.push(format!("meta mark set meta mark | {marks:#010x}"));
     writer.table.chain("questions", rules);
     // An answer belongs to no flow that connection tracking could know: the question has never begun one.

@@ -180,7 +180,7 @@ fn user_space_drops_rejects_and_settles() {
         .server
         .run("nft", &["list", "chain", "inet", "portcullis", "late"])
         .unwrap();
-    assert!(marks.contains("0xe0ffffff"), "{marks}");
+    assert!(marks.contains("0x20ffffff"), "{marks}");
 }
 
 #[test]

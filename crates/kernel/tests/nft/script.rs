@@ -1,6 +1,6 @@
 //! Scripts as text: what they look like, and that nft takes them.
 
-use policy::{AddressSet, Plan};
+use policy::{Action, AddressSet, Plan, Rule};
 use portcullis_kernel::datapath::{Datapath as _, Queues};
 use portcullis_kernel::nft::{Context, HandUp, LOG_GROUP, Nft, Slot, compile};
 
@@ -83,6 +83,36 @@ fn content_rules_by_mark_and_by_queue() {
     assert!(queue.contains("\t\tqueue num 9\n"), "{queue}");
 }
 
+/// Of a flow that a rule has let in, those behind it are not asked; of its answers all are.
+#[test]
+fn a_content_rule_behind_the_rule_that_lets_in_is_not_asked() {
+    let none = AddressSet::default();
+    let look = |name: &str, every_packet| Rule {
+        content: plans::content(every_packet),
+        ..plans::tcp(name, Action::Deny, 80)
+    };
+    let office = Rule {
+        from: plans::of(&["192.0.2.0/24"]),
+        ..plans::tcp("office", Action::Allow, 80)
+    };
+    let elsewhere = plans::tcp("elsewhere", Action::Allow, 81);
+    let plan = plans::plan(vec![
+        look("first", false),
+        elsewhere,
+        office,
+        look("second", true),
+        plans::tcp("rest", Action::Allow, 80),
+    ]);
+    let text = script(&plan, HandUp::Mark, QUEUES, &none).text;
+    for wanted in [
+        "chain unsettled_in {\n\t\ttcp dport 80 goto rule_0 comment \"first\"\n\t\tip saddr 192.0.2.0/24 tcp dport 80 accept comment \"office\"\n\t\ttcp dport 80 goto rule_3 comment \"second\"\n",
+        "chain unsettled_in_answers {\n\t\ttcp dport 80 goto rule_0 comment \"first\"\n\t\ttcp dport 80 goto rule_3 comment \"second\"\n",
+        "chain content_in {\n\t\tct mark & 0x7f000000 == 0x04000000 ct direction reply goto watched_in_answers\n\t\tct mark & 0x7f000000 == 0x04000000 goto watched_in\n\t\tct direction reply goto unsettled_in_answers\n\t\tgoto unsettled_in\n",
+    ] {
+        assert!(text.contains(wanted), "{wanted}{text}");
+    }
+}
+
 #[test]
 fn questions_to_name_servers_by_mark_and_by_queue() {
     let none = AddressSet::default();
@@ -93,7 +123,7 @@ fn questions_to_name_servers_by_mark_and_by_queue() {
         "\t\tth dport 53 iif != \"lo\" jump questions\n",
         "\t\tth dport 53 jump questions\n",
         "\t\tmeta mark set meta mark | 0x18000000\n",
-        "\t\tmeta mark & 0x3f000000 == 0x20000000 notrack\n",
+        "\t\tmeta mark & 0xff000000 == 0x20000000 notrack\n",
         "\t\tiif != \"lo\" update @questions_v6 { ip6 saddr & ffff:ffff:ffff:ffff:: limit rate over 200000/second burst 200000 packets } counter name \"questions_over\" drop\n",
     ] {
         assert!(text.contains(wanted), "{wanted}{text}");
@@ -112,7 +142,7 @@ fn questions_to_name_servers_by_mark_and_by_queue() {
     assert!(!open.contains("questions"), "{open}");
     plan.on_failure = policy::OnFailure::Closed;
     let closed = script(&plan, HandUp::Mark, None, &none).text;
-    let drops = "\tchain questions {\n\t\tmeta l4proto != { tcp, udp } return\n\t\tct direction reply tcp flags & (rst) == rst return\n\t\tdrop\n";
+    let drops = "\tchain questions {\n\t\tmeta l4proto != { tcp, udp } return\n\t\tct direction reply tcp flags & (rst) == rst return\n\t\tct state related tcp flags & (rst) == rst return\n\t\tdrop\n";
     assert!(closed.contains(drops), "{closed}");
     plan.mode = policy::Mode::Observe;
     let observed = script(&plan, HandUp::Mark, None, &none).text;
