@@ -24,7 +24,7 @@ pub struct Server {
 }
 
 /// The servers of every lease on this host, sorted. What cannot be read names none.
-pub fn servers() -> Vec<Server> {
+pub(crate) fn servers() -> Vec<Server> {
     let mut servers: Vec<Server> = FOLDERS
         .iter()
         .flat_map(|folder| files(Path::new(folder)))

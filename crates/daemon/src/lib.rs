@@ -5,26 +5,26 @@
 
 #![forbid(unsafe_code)]
 
-pub mod addresses;
+mod addresses;
 pub mod api;
 pub mod candidate;
 pub mod clock;
 mod discovery;
 mod durable;
 pub mod guard;
-pub mod last_good;
-pub mod leases;
+mod last_good;
+mod leases;
 pub mod names;
 pub mod pump;
 pub mod record;
 pub mod replay;
 pub mod revert;
 pub mod run;
-pub mod server;
+mod server;
 mod service_manager;
-pub mod sessions;
-pub mod state;
-pub mod store;
-pub mod watch;
+mod sessions;
+mod state;
+mod store;
+mod watch;
 
 pub use run::{Banner, RunError, RunOptions, run};

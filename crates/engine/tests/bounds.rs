@@ -10,7 +10,7 @@ mod counting;
 use common::*;
 use counting::{allocations, held};
 use engine::Verdict;
-use policy::{Action, Direction, Limits, Plan};
+use policy::{Action, Content, Direction, Limits, Pattern, Plan, Protocols, Rule, Scope};
 
 #[test]
 fn deciding_allocates_nothing() {
@@ -26,6 +26,42 @@ fn deciding_allocates_nothing() {
     let before = allocations();
     for _ in 0..1_000 {
         assert_eq!(bench.verdict(Direction::In, &data), Verdict::Allow);
+    }
+    assert_eq!(allocations() - before, 0);
+}
+
+#[test]
+fn looking_for_many_texts_allocates_nothing() {
+    let texts = (0..100).map(|number| format!("text number {number}"));
+    let mut rules: Vec<Rule> = texts
+        .map(|text| Rule {
+            content: Some(Content {
+                pattern: Some(Pattern::Contains {
+                    bytes: text.into_bytes(),
+                    ignore_case: false,
+                }),
+                min_len: 1,
+                max_len: None,
+                scope: Scope::Packet,
+                every_packet: true,
+            }),
+            protocols: Protocols::one(17),
+            ..tcp_port(Action::Deny, 5_060)
+        })
+        .collect();
+    rules.push(Rule {
+        protocols: Protocols::one(17),
+        ..tcp_port(Action::Allow, 5_060)
+    });
+    let mut bench = Bench::new(plan(rules));
+    let begin = udp(CLIENT, 4_000, HOST, 5_060, b"something else");
+    let bad = udp(CLIENT, 4_000, HOST, 5_060, b"text number 77");
+    assert_eq!(bench.verdict(Direction::In, &begin), Verdict::Allow);
+    assert_eq!(bench.verdict(Direction::In, &bad), Verdict::Drop);
+    while bench.engine.poll_event().is_some() {}
+    let before = allocations();
+    for _ in 0..1_000 {
+        assert_eq!(bench.verdict(Direction::In, &begin), Verdict::Allow);
     }
     assert_eq!(allocations() - before, 0);
 }

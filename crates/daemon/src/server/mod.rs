@@ -28,7 +28,7 @@ const LARGEST_REQUEST: usize = 32 << 20;
 
 /// What the server answers from.
 #[derive(Clone)]
-pub struct Service {
+pub(crate) struct Service {
     /// The engine and the datapath.
     pub guard: Handle,
     /// The policy's files.
@@ -66,7 +66,7 @@ pub enum SocketError {
 
 /// A socket that listens, and is removed when this is dropped.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     path: PathBuf,
     listener: Option<StdListener>,
 }
@@ -77,7 +77,7 @@ impl Listener {
     /// # Errors
     ///
     /// When somebody serves it, or it cannot be made.
-    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+    pub(crate) fn bind(path: &Path) -> Result<Self, SocketError> {
         let failed = |source| SocketError::Io {
             path: path.to_owned(),
             source,
@@ -143,7 +143,7 @@ impl Drop for Listener {
 /// # Errors
 ///
 /// When the socket fails.
-pub async fn serve(
+pub(crate) async fn serve(
     mut listener: Listener,
     service: Service,
     mut stop: watch::Receiver<bool>,

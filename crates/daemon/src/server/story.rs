@@ -4,12 +4,12 @@ use ipnet::IpNet;
 use policy::Mode;
 use serde_json::Value;
 
-use crate::api::{Ban, BanHistory, Evidence, Why, WhyFeed};
+use crate::api::{Ban, BanHistory, Evidence, Time, Why, WhyFeed};
 use crate::guard::{Standing, feed_text};
 use crate::record::explain::short;
 
 /// The mode in which nothing is blocked.
-const OBSERVE: &str = "observe";
+const OBSERVE: &str = Mode::Observe.name();
 
 /// What holds now, then what happened.
 pub(super) fn of_prefix(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<String> {
@@ -32,10 +32,7 @@ pub(super) fn of_prefix(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<St
     }
     story.extend(why.history.as_ref().map(history_sentence));
     for denied in &why.denied {
-        let when = match denied.first == denied.last {
-            true => format!("at {}", denied.first),
-            false => format!("from {} to {}", denied.first, denied.last),
-        };
+        let when = when(denied.first, denied.last);
         story.push(format!(
             "{} {} {}, {when}: {}.",
             denied.count,
@@ -66,10 +63,22 @@ pub(super) fn of_prefix(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<St
         (Some(first), Some(last)) if first == last => {
             story.push(format!("It is on record once, at {first}."));
         }
-        (Some(first), Some(last)) => story.push(format!("It is on record from {first} to {last}.")),
+        (Some(first), Some(last)) => {
+            story.push(format!("It is on record {}.", when(first, last)));
+        }
         _ => story.push("Nothing of it is on record.".to_owned()),
     }
     story
+}
+
+/// From when to when, for people, who read times by the second.
+fn when(first: Time, last: Time) -> String {
+    let second = |time: Time| time.0.as_nanos() / 1_000_000_000;
+    if second(first) == second(last) {
+        format!("at {first}")
+    } else {
+        format!("from {first} to {last}")
+    }
 }
 
 /// What becomes of its packets at this moment, and whether anything does.
@@ -126,9 +135,7 @@ fn packets(evidence: &Evidence) -> Option<String> {
         evidence.first_packet.as_ref()?,
         evidence.last_packet.as_ref()?,
     );
-    let at = |time: Option<crate::api::Time>| {
-        time.map_or_else(String::new, |time| format!(" at {time}"))
-    };
+    let at = |time: Option<Time>| time.map_or_else(String::new, |time| format!(" at {time}"));
     Some(
         if evidence.first == evidence.last && evidence.first_packet == evidence.last_packet {
             format!("The packet that counted: {first}{}.", at(evidence.first))

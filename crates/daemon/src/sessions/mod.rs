@@ -31,7 +31,7 @@ pub struct Session {
 }
 
 /// The sessions of the calling thread's network namespace, sorted. What cannot be read has none.
-pub fn live() -> Vec<Session> {
+pub(crate) fn live() -> Vec<Session> {
     let confined = sockets::user(CONFINED);
     among(&sockets::rows(), &sockets::processes(&SERVERS), confined)
 }
@@ -79,7 +79,7 @@ fn among(rows: &[Row], servers: &[Process], confined: Option<u32>) -> Vec<Sessio
 }
 
 /// Those that a policy must not cut: who is logged in; where that shows of nobody, as with servers that tell nothing, everybody.
-pub fn worth_keeping(sessions: &[Session]) -> Vec<Session> {
+pub(crate) fn worth_keeping(sessions: &[Session]) -> Vec<Session> {
     let certain = sessions.iter().any(|session| session.logged_in);
     (sessions.iter().copied())
         .filter(|session| session.logged_in || !certain)
@@ -88,7 +88,11 @@ pub fn worth_keeping(sessions: &[Session]) -> Vec<Session> {
 
 /// The sessions whose like could not be begun anew under the engine's plan, each with what decides. Which interface a session
 /// came by is not known: it counts as cut when no interface that the plan names would let it in.
-pub fn cut(engine: &Engine, sessions: &[Session], now: Timestamp) -> Vec<(Session, Decision)> {
+pub(crate) fn cut(
+    engine: &Engine,
+    sessions: &[Session],
+    now: Timestamp,
+) -> Vec<(Session, Decision)> {
     let mut interfaces = vec![None];
     for rule in &engine.plan().rules {
         let name = match &rule.interface {

@@ -13,10 +13,10 @@ mod query;
 mod uptime;
 mod writer;
 
-pub use ban::{BanEnd, PastBan};
-pub use entry::{Entry, Range};
-pub use file::StoreError;
-pub use query::{Denied, EventFilter, Reader, StoredEvent};
+pub(crate) use ban::{BanEnd, PastBan};
+pub(crate) use entry::{Entry, Range};
+pub(crate) use file::StoreError;
+pub(crate) use query::{EventFilter, Reader, StoredEvent};
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -14,7 +14,7 @@ use crate::event::{Alert, AskedHost, EventBody};
 use crate::facts::{Facts, Probe};
 use crate::flow::{FlowSlot, Located, State};
 use crate::impossible::impossible;
-use crate::inspect::{Finding, Standing};
+use crate::inspect::{Finding, Places, Standing};
 use crate::verdict::{Invalid, Reason, Verdict};
 
 impl Engine {
@@ -362,7 +362,10 @@ impl Engine {
                 return decided;
             }
         }
-        if let Some((id, host)) = self.first_match(&plan, facts, now) {
+        let mut room = std::mem::take(&mut self.inspector.found);
+        let found = self.first_match(&plan, facts, now, &mut room);
+        self.inspector.found = room;
+        if let Some((id, host)) = found {
             if self.rules.brief(id).has_content {
                 let sender = match facts.tcp_flags {
                     Some(_) => Sender::Doubtful,
@@ -403,15 +406,16 @@ impl Engine {
         (verdict, Reason::Default(facts.direction))
     }
 
-    /// The first rule that matches a packet by itself, with the host for which it does, if it names hosts.
+    /// The first rule that matches a packet by itself, with the host for which it does, if it names hosts. `room` is scratch.
     fn first_match(
         &self,
         plan: &Plan,
         facts: &Facts<'_>,
         now: Timestamp,
+        room: &mut Places,
     ) -> Option<(RuleId, Option<AskedHost>)> {
         let by_header = self.rules.first_match(plan, facts, now);
-        let by_content = self.inspector.first_in_packet(facts, plan, by_header, now);
+        let by_content = (self.inspector).first_in_packet(facts, plan, by_header, now, room);
         by_content.or(by_header.map(|rule| (rule, None)))
     }
 
@@ -515,7 +519,8 @@ impl Engine {
         if let Some(kind) = impossible(facts) {
             return (Verdict::Drop, Reason::Impossible(kind));
         }
-        if let Some((id, _)) = self.first_match(&self.plan, facts, now) {
+        let room = &mut Places::default();
+        if let Some((id, _)) = self.first_match(&self.plan, facts, now, room) {
             let verdict = match self.rules.brief(id).action {
                 Action::Allow | Action::Limit => Verdict::Allow,
                 Action::Deny | Action::Ban(_) => Verdict::Drop,

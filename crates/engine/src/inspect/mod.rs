@@ -28,7 +28,7 @@ use candidates::{Candidates, Need, Question};
 use hosts::{HostRules, stops};
 use matcher::Matchers;
 pub(crate) use memory::{Holding, Memory, Ticket};
-use signature::Places;
+pub(crate) use signature::Places;
 use stream::Stream;
 
 /// What is still to be inspected of one flow. Index 0 is the side that began it, 1 the other.
@@ -207,8 +207,8 @@ pub(crate) struct Inspector {
     hosts: HostRules,
     /// By direction.
     candidates: [Candidates; 3],
-    /// Scratch.
-    found: Places,
+    /// Scratch, lent to [`Inspector::first_in_packet`].
+    pub(crate) found: Places,
     /// Bytes in order of each stream that are held in any case.
     keep: usize,
     /// What all streams hold.
@@ -236,6 +236,7 @@ impl Inspector {
         plan: &Plan,
         before: Option<RuleId>,
         now: Timestamp,
+        room: &mut Places,
     ) -> Option<(RuleId, Option<AskedHost>)> {
         let question = Question {
             facts,
@@ -244,7 +245,7 @@ impl Inspector {
             now,
         };
         let candidates = &self.candidates[facts.direction as usize];
-        let found = candidates.first(&question, plan, &self.matchers, &mut Places::default());
+        let found = candidates.first(&question, plan, &self.matchers, room);
         if self.hosts.is_empty() || facts.payload.is_empty() {
             return found.map(|rule| (rule, None));
         }

@@ -68,7 +68,7 @@ impl<'a> InOrder<'a> {
 
 /// Places of rules in their list, kept between packets.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(crate) struct Places {
     bits: Vec<u64>,
     masked: Vec<u8>,
 }

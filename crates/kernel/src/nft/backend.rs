@@ -45,7 +45,6 @@ impl Features {
 #[derive(Debug)]
 pub struct Nft {
     features: Features,
-    log_group: u16,
     socket: Option<Socket>,
     in_force: Option<InForce>,
     /// A copy of a ruleset may stand beside ours, with bans that nobody lifts there: it could not be taken out yet.
@@ -75,19 +74,11 @@ impl Nft {
     pub const fn new(features: Features) -> Self {
         Self {
             features,
-            log_group: LOG_GROUP,
             socket: None,
             in_force: None,
             // A process that was killed may have left one.
             copy_may_stand: true,
         }
-    }
-
-    /// Logs verdicts to another NFLOG group than [`LOG_GROUP`].
-    #[must_use]
-    pub const fn with_log_group(mut self, group: u16) -> Self {
-        self.log_group = group;
-        self
     }
 
     fn socket(&mut self) -> Result<&mut Socket, DatapathError> {
@@ -127,7 +118,7 @@ impl Nft {
                 protected,
                 queues,
                 hand_up,
-                log_group: self.log_group,
+                log_group: LOG_GROUP,
                 slot,
             },
         )

@@ -32,14 +32,19 @@ fn filter<'a>(writer: &Writer<'a>) -> Option<&'a DnsFilter> {
     writer.plan.dns.as_ref().filter(|_| !is_skipped)
 }
 
-/// The rule that sends questions by the chain that marks them. What this host says to itself is seen when it leaves.
+/// The rule that sends questions by the chain that marks them.
 pub(super) fn jump(writer: &Writer<'_>, direction: Direction) -> Option<String> {
     let ports = ports(&filter(writer)?.ports);
-    let outside = match direction {
+    let outside = outside(direction);
+    Some(format!("{ports}{outside} jump questions"))
+}
+
+/// What this host says to itself is seen when it leaves, and not again when it comes.
+const fn outside(direction: Direction) -> &'static str {
+    match direction {
         Direction::In => " iif != \"lo\"",
         Direction::Out | Direction::Forward => "",
-    };
-    Some(format!("{ports}{outside} jump questions"))
+    }
 }
 
 /// A look at two bytes for all other packets; which protocol they belong to is asked behind.
@@ -54,11 +59,7 @@ fn ports(ports: &PortSet) -> String {
 /// waits for it.
 pub(super) fn copies(writer: &Writer<'_>, direction: Direction) -> Option<String> {
     let filter = filter(writer)?;
-    // What this host says to itself is seen when it leaves.
-    let outside = match direction {
-        Direction::In => " iif != \"lo\"",
-        Direction::Out | Direction::Forward => "",
-    };
+    let outside = outside(direction);
     let ports = side(&filter.ports, "sport").unwrap_or_default();
     let copy = writer.copy_answer();
     Some(format!(
