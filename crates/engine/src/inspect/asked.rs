@@ -115,6 +115,15 @@ impl Requests {
         }
     }
 
+    /// Goes on where others were, if they were after as much.
+    pub(crate) fn carry_on(&mut self, before: Self) {
+        let wanted = self.reader.wanted;
+        if before.reader.wanted.union(wanted) == before.reader.wanted {
+            *self = before;
+            self.reader.wanted = wanted;
+        }
+    }
+
     pub(crate) fn memory(&self) -> usize {
         self.stream.memory()
     }
@@ -157,6 +166,8 @@ impl Requests {
                 return Err(Unread::Waiting);
             }
         }
+        let is_first = self.stream.offset(segment).is_none();
+        self.reader.is_picked_up |= is_first && !segment.flags().syn();
         let taken = self.stream.take(segment, u32::MAX / 2);
         let grown = taken.ok_or(Unread::Ambiguous)?;
         let mut has_news = !grown.is_empty();
@@ -201,6 +212,8 @@ impl Requests {
 struct Reader {
     wanted: Wanted,
     phase: Phase,
+    /// The begin of the stream was not seen, and no request yet.
+    is_picked_up: bool,
     /// A hello goes on for longer than any can be, or hosts have too many readings: nothing more passes.
     is_refused: bool,
 }
@@ -247,6 +260,7 @@ impl Reader {
         Self {
             wanted,
             phase: Phase::Begin,
+            is_picked_up: false,
             is_refused: false,
         }
     }
@@ -279,6 +293,11 @@ impl Reader {
     fn step(&mut self, rest: &[u8], asked: &mut Vec<Asked>) -> Step {
         match self.phase {
             Phase::Begin => {
+                // Records of a connection that was picked up under way.
+                if matches!(rest, [CHANGE_CIPHER_SPEC | APPLICATION_DATA, 3, ..]) {
+                    self.phase = Phase::Done;
+                    return Step::Read(0);
+                }
                 self.phase = match may_be_tls(rest) {
                     true if self.wanted.sni => Phase::Hello {
                         needed: 0,
@@ -385,6 +404,11 @@ impl Reader {
                 self.request(rest, &request, asked);
                 Step::Read(request.head_len)
             }
+            // It may be the middle of a body.
+            Http::NotHttp if self.is_picked_up && self.wanted.http => {
+                self.phase = Phase::Lines(Continues::default());
+                Step::Read(0)
+            }
             Http::Http2 | Http::NotHttp => {
                 self.phase = Phase::Done;
                 Step::Read(0)
@@ -401,6 +425,7 @@ impl Reader {
     }
 
     fn request(&mut self, rest: &[u8], request: &Request<'_>, asked: &mut Vec<Asked>) {
+        self.is_picked_up = false;
         let connects = request.method == b"CONNECT";
         if !self.wanted.http {
             self.phase = if connects { Phase::Begin } else { Phase::Done };
