@@ -434,6 +434,9 @@ fn an_allow_list_of_names() {
         (HTTP, "good.example", Allow),
         (HTTP, "bad.example", Drop),
         (HTTP, "127.1", Drop),
+        (SNI, "bad.example\0.good.example", Drop),
+        (HTTP, "bad.example/.good.example", Drop),
+        (HTTP, "bad.example .good.example", Drop),
     ] {
         let mut client = Client::new(list(field));
         assert_eq!(client.send(&field.first_bytes(asked)), verdict, "{asked}");

@@ -7,7 +7,7 @@
 use policy::HostField;
 use wire::http::{Body, Http, Request, RequestHost, request_head};
 use wire::tls::{HELLO_MAX, ServerName, Sni, may_be_tls, sni};
-use wire::{Host, Tcp};
+use wire::{Host, HostKind, Tcp};
 
 use super::readings::{Continues, hosts_of_head, hosts_of_lines};
 use super::stream::Stream;
@@ -36,7 +36,7 @@ pub(crate) struct Asked {
     pub(crate) field: HostField,
     /// As sent, without port.
     pub(crate) host: Box<[u8]>,
-    /// Servers may read another one.
+    /// Servers may read another one, or this one otherwise.
     pub(crate) is_doubtful: bool,
 }
 
@@ -559,11 +559,13 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok().filter(|_| is_number)
 }
 
+/// A name that DNS could not hold is doubtful all the same: some end it at a NUL, or take it for an address.
 fn certain(field: HostField, host: &Host<'_>) -> Asked {
+    let is_address = |host| matches!(policy::AskedHost::new(host), policy::AskedHost::Address(_));
     Asked {
         field,
         host: host.as_bytes().into(),
-        is_doubtful: false,
+        is_doubtful: host.kind() == HostKind::Raw && !is_address(host.as_bytes()),
     }
 }
 
