@@ -605,3 +605,14 @@ fn a_burst_of_segments_out_of_place_makes_a_handshake_doubtful() {
         assert_eq!(made.offences, offences, "{guesses}");
     }
 }
+
+#[test]
+fn a_reload_is_no_way_out() {
+    let mut connection = Connection::open();
+    assert_eq!(connection.send(0, b"EV").verdict, Allow);
+    connection.bench.engine.reload(no_evil().into());
+    let evil = Reason::Rule(RuleId(0));
+    assert_eq!(connection.send(2, b"IL").reason, evil);
+    connection.bench.engine.reload(no_evil().into());
+    assert_eq!(connection.send(2, b"IL").reason, evil, "sent again");
+}

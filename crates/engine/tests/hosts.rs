@@ -437,6 +437,9 @@ fn an_allow_list_of_names() {
         (HTTP, "good.example", Allow),
         (HTTP, "bad.example", Drop),
         (HTTP, "127.1", Drop),
+        (SNI, "bad.example\0.good.example", Drop),
+        (HTTP, "bad.example/.good.example", Drop),
+        (HTTP, "bad.example .good.example", Drop),
     ] {
         let mut client = Client::new(list(field));
         assert_eq!(client.send(&field.first_bytes(asked)), verdict, "{asked}");
@@ -659,4 +662,55 @@ fn a_host_with_too_many_readings_does_not_pass() {
             assert_eq!(client.at(100, again).verdict, verdict, "{readings}");
         }
     }
+}
+
+/// Lists change and policies are reloaded while segments that were dropped are sent again.
+#[test]
+fn a_reload_is_no_way_out() {
+    let plan = || {
+        policy(vec![
+            hosts(Action::Deny, SNI, &["ads.example"]),
+            hosts(Action::Deny, HTTP, &["ads.example"]),
+        ])
+    };
+    for field in HostField::ALL {
+        let bytes = field.first_bytes("ads.example");
+        let (first, second) = bytes.split_at(bytes.len() - 4);
+        let mut client = Client::new(plan());
+        assert_eq!(client.send(first), Allow);
+        client.bench.engine.reload(plan().into());
+        assert_eq!(client.send(second), Drop);
+        let mut others = plan();
+        others.rules.insert(0, tcp_port(Action::Deny, 9));
+        for (id, rule) in (0..).zip(&mut others.rules) {
+            rule.id = RuleId(id);
+        }
+        client.bench.engine.reload(others.into());
+        assert_eq!(client.send(second), Drop);
+        // What the policy does not name any more passes.
+        client.bench.engine.reload(policy(Vec::new()).into());
+        assert_eq!(client.send(second), Allow);
+    }
+    // In the middle of a body.
+    let mut client = Client::new(plan());
+    assert_eq!(
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n\0\0\0"),
+        Allow
+    );
+    client.bench.engine.reload(plan().into());
+    let rest = [&b"\0\0\0\0\0"[..], &get("ads.example")].concat();
+    assert_eq!(client.send(&rest), Drop);
+}
+
+#[test]
+fn a_connection_that_is_picked_up_in_a_body_is_read_from_there() {
+    let mut bench = Bench::new(policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]));
+    let mut asked = |sequence: u32, payload: &[u8]| {
+        let packet = tcp(CLIENT, 5_000, HOST, 443, ACK, sequence, payload);
+        bench.asked(Known::Established, &packet).verdict
+    };
+    assert_eq!(asked(100, b"\0\x01\x02 end of a body"), Allow);
+    assert_eq!(asked(117, &get("good.example")), Allow);
+    let next = 117 + get("good.example").len() as u32;
+    assert_eq!(asked(next, &get("ads.example")), Drop);
 }

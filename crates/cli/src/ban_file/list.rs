@@ -13,7 +13,8 @@ const MOST: usize = 1_000_000;
 
 /// Reads it; one bad line costs itself alone.
 pub(super) fn read(bytes: &[u8], wish: Wish) -> Found {
-    let list = list::read(bytes, ListFormat::Auto, false, MOST);
+    // As of a feed: what is too wide is a bad line, and not banned in pieces that are narrow enough.
+    let list = list::read(bytes, ListFormat::Auto, true, MOST);
     let mut bad = Bad {
         count: list.bad_count,
         first: list

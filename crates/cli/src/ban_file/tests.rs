@@ -117,6 +117,14 @@ fn each_form_is_told_by_its_content() {
 }
 
 #[test]
+fn what_is_too_wide_to_be_banned_is_not_banned_in_pieces() {
+    let text = "::/0\n2000::1-3fff::\n0.0.0.0/0\n198.51.100.7\n";
+    let found = read_text(text, wish(Lasts::ForGood)).unwrap();
+    assert_eq!(shown(&found).len(), 1, "{:?}", shown(&found));
+    assert_eq!(found.bad.count, 3, "{:?}", found.bad.first);
+}
+
+#[test]
 fn the_end_can_be_chosen_for_those_that_name_none() {
     let hour = Lasts::For(Duration::from_secs(3_600));
     let begun = json!({"192.0.2.1": NOW.as_secs() - 60}).to_string();

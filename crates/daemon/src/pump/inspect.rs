@@ -53,6 +53,8 @@ struct Shared {
 
 #[derive(Clone)]
 struct Orders {
+    /// What the plan was made of.
+    whole: Arc<Plan>,
     plan: Arc<Plan>,
     own: AddressSet,
     protected: AddressSet,
@@ -90,9 +92,20 @@ impl Orders {
         let mut inspecting = Plan::clone(plan);
         inspecting.detect = inspecting.detect.of_content();
         Self {
+            whole: Arc::clone(plan),
             plan: Arc::new(inspecting),
             own: discovered.own.clone(),
             protected: discovered.protected_set(),
+        }
+    }
+
+    /// The same plan stays the same for the workers too, which reload at another one.
+    fn change(&mut self, plan: &Arc<Plan>, discovered: &Discovered) {
+        if Arc::ptr_eq(plan, &self.whole) {
+            self.own = discovered.own.clone();
+            self.protected = discovered.protected_set();
+        } else {
+            *self = Self::new(plan, discovered);
         }
     }
 }
@@ -154,7 +167,7 @@ impl Inspectors {
     }
 
     pub(super) fn set_plan(&self, plan: &Arc<Plan>, discovered: &Discovered) {
-        *lock(&self.shared.orders) = Orders::new(plan, discovered);
+        lock(&self.shared.orders).change(plan, discovered);
         self.shared.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -257,6 +270,7 @@ impl Worker {
             plan,
             own,
             protected,
+            ..
         } = lock(&shared.orders).clone();
         let judge = Judge::new(Setup {
             plan,
@@ -410,6 +424,7 @@ fn follow_orders(judge: &mut Judge, shared: &Shared, known: &mut u64) {
         plan,
         own,
         protected,
+        ..
     } = lock(&shared.orders).clone();
     // A reload begins inspection anew: not for new addresses alone.
     if !Arc::ptr_eq(&plan, judge.engine.plan()) {
@@ -421,4 +436,20 @@ fn follow_orders(judge: &mut Judge, shared: &Shared, known: &mut u64) {
 
 fn matters(event: &Event) -> bool {
     matches!(event.body, EventBody::Ban(_) | EventBody::Alert(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_addresses_alone_are_no_new_plan() {
+        let (plan, other) = (Arc::new(Plan::default()), Arc::new(Plan::default()));
+        let mut orders = Orders::new(&plan, &Discovered::default());
+        let before = Arc::clone(&orders.plan);
+        orders.change(&plan, &Discovered::default());
+        assert!(Arc::ptr_eq(&orders.plan, &before));
+        orders.change(&other, &Discovered::default());
+        assert!(!Arc::ptr_eq(&orders.plan, &before));
+    }
 }

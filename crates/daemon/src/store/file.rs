@@ -1,5 +1,7 @@
 //! The file itself: opening, its tables, and moving a bad one aside.
 
+use std::fs;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,8 +102,27 @@ pub(super) fn open_or_replace(
     }
 }
 
+/// Keeps others out of what tells who talked to whom, also in a folder that lets them in; SQLite gives its further files the permissions
+/// of the first. What cannot be done shows when the file is opened.
+fn keep_private(path: &Path) {
+    let mut make = fs::OpenOptions::new();
+    let _ = make.write(true).create_new(true).mode(0o600).open(path);
+    for suffix in ["", "-wal", "-shm"] {
+        let mut path = path.as_os_str().to_owned();
+        path.push(suffix);
+        let Ok(about) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        let mode = about.permissions().mode();
+        if about.is_file() && mode & 0o007 != 0 {
+            let _ = fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o770));
+        }
+    }
+}
+
 fn open(path: &Path) -> Result<Connection, StoreError> {
     let sqlite = || StoreError::sqlite(path);
+    keep_private(path);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;

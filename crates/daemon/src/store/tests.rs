@@ -48,6 +48,28 @@ fn range(text: &str) -> Range {
     text.parse::<IpNet>().unwrap().into()
 }
 
+/// A folder that somebody made by hand lets everybody in.
+#[test]
+fn strangers_cannot_read_the_record() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = folder.path().join("store.db");
+    for _ in 0..2 {
+        let opened = Store::open(&path, &LogSettings::default()).unwrap();
+        opened.store.event(entries().remove(0));
+        assert!(opened.store.flush(PATIENCE));
+        for file in fs::read_dir(folder.path()).unwrap() {
+            let file = file.unwrap();
+            let mode = file.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o007, 0, "{:?} {mode:o}", file.file_name());
+        }
+        opened.store.stop();
+        // As an earlier version left it.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+}
+
 #[test]
 fn events_come_back_by_what_they_are_looked_up_by() {
     let folder = tempfile::tempdir().unwrap();

@@ -319,9 +319,16 @@ impl Engine {
             if flow.rule().is_some() {
                 flow.reason = Reason::Established;
             }
+            let before = flow.inspection.take();
             flow.inspection =
                 self.inspector
                     .begin(&facts_of(flow.tuple, flow.direction), &plan, None);
+            if let (Some(now), Some(before)) = (&mut flow.inspection, before) {
+                now.carry_on(*before, |rule| renumbered(&self.plan, rule, &plan));
+                self.inspector
+                    .memory
+                    .hold(now.ticket, now.holding(slot, true));
+            }
             // Where the messages of a stream begin is still known.
             flow.questions = flow.questions.take().filter(|_| plan.dns.is_some());
             if let Some(questions) = &mut flow.questions {
@@ -419,4 +426,15 @@ pub(crate) fn facts_of(tuple: FiveTuple, direction: Direction) -> Facts<'static>
         payload: &[],
         payload_len: 0,
     }
+}
+
+/// The rule of another plan that asks for the same, or else is called the same, and stops what it matches as well.
+fn renumbered(plan: &Plan, rule: RuleId, other: &Plan) -> Option<RuleId> {
+    let known = plan.rules.get(rule.0 as usize)?;
+    let stops = |rule: &&policy::Rule| rule.content.is_some() && rule.action == known.action;
+    let mut same = other.rules.iter().filter(stops);
+    let asks_the_same = same.clone().find(|rule| rule.content == known.content);
+    asks_the_same
+        .or_else(|| same.find(|rule| !rule.name.is_empty() && rule.name == known.name))
+        .map(|rule| rule.id)
 }

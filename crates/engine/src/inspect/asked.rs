@@ -7,7 +7,7 @@
 use policy::HostField;
 use wire::http::{Body, Http, Request, RequestHost, request_head};
 use wire::tls::{HELLO_MAX, ServerName, Sni, may_be_tls, sni};
-use wire::{Host, Tcp};
+use wire::{Host, HostKind, Tcp};
 
 use super::readings::{Continues, hosts_of_head, hosts_of_lines};
 use super::stream::Stream;
@@ -36,7 +36,7 @@ pub(crate) struct Asked {
     pub(crate) field: HostField,
     /// As sent, without port.
     pub(crate) host: Box<[u8]>,
-    /// Servers may read another one.
+    /// Servers may read another one, or this one otherwise.
     pub(crate) is_doubtful: bool,
 }
 
@@ -120,6 +120,15 @@ impl Requests {
         self.stream = Stream::beginning_at(first_byte);
     }
 
+    /// Goes on where others were, if they were after as much.
+    pub(crate) fn carry_on(&mut self, before: Self) {
+        let wanted = self.reader.wanted;
+        if before.reader.wanted.union(wanted) == before.reader.wanted {
+            *self = before;
+            self.reader.wanted = wanted;
+        }
+    }
+
     pub(crate) fn memory(&self) -> usize {
         self.stream.memory()
     }
@@ -162,6 +171,8 @@ impl Requests {
                 return Err(Unread::Waiting);
             }
         }
+        let is_first = self.stream.offset(segment).is_none();
+        self.reader.is_picked_up |= is_first && !segment.flags().syn();
         let taken = self.stream.take(segment, u32::MAX / 2);
         let grown = taken.ok_or(Unread::Ambiguous)?;
         let mut has_news = !grown.is_empty();
@@ -206,6 +217,8 @@ impl Requests {
 struct Reader {
     wanted: Wanted,
     phase: Phase,
+    /// The begin of the stream was not seen, and no request yet.
+    is_picked_up: bool,
     /// A hello goes on for longer than any can be, or hosts have too many readings: nothing more passes.
     is_refused: bool,
 }
@@ -252,6 +265,7 @@ impl Reader {
         Self {
             wanted,
             phase: Phase::Begin,
+            is_picked_up: false,
             is_refused: false,
         }
     }
@@ -284,6 +298,11 @@ impl Reader {
     fn step(&mut self, rest: &[u8], asked: &mut Vec<Asked>) -> Step {
         match self.phase {
             Phase::Begin => {
+                // Records of a connection that was picked up under way.
+                if matches!(rest, [CHANGE_CIPHER_SPEC | APPLICATION_DATA, 3, ..]) {
+                    self.phase = Phase::Done;
+                    return Step::Read(0);
+                }
                 self.phase = match may_be_tls(rest) {
                     true if self.wanted.sni => Phase::Hello {
                         needed: 0,
@@ -390,6 +409,11 @@ impl Reader {
                 self.request(rest, &request, asked);
                 Step::Read(request.head_len)
             }
+            // It may be the middle of a body.
+            Http::NotHttp if self.is_picked_up && self.wanted.http => {
+                self.phase = Phase::Lines(Continues::default());
+                Step::Read(0)
+            }
             Http::Http2 | Http::NotHttp => {
                 self.phase = Phase::Done;
                 Step::Read(0)
@@ -406,6 +430,7 @@ impl Reader {
     }
 
     fn request(&mut self, rest: &[u8], request: &Request<'_>, asked: &mut Vec<Asked>) {
+        self.is_picked_up = false;
         let connects = request.method == b"CONNECT";
         if !self.wanted.http {
             self.phase = if connects { Phase::Begin } else { Phase::Done };
@@ -539,11 +564,13 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok().filter(|_| is_number)
 }
 
+/// A name that DNS could not hold is doubtful all the same: some end it at a NUL, or take it for an address.
 fn certain(field: HostField, host: &Host<'_>) -> Asked {
+    let is_address = |host| matches!(policy::AskedHost::new(host), policy::AskedHost::Address(_));
     Asked {
         field,
         host: host.as_bytes().into(),
-        is_doubtful: false,
+        is_doubtful: host.kind() == HostKind::Raw && !is_address(host.as_bytes()),
     }
 }
 

@@ -100,6 +100,29 @@ impl Inspection {
         }
     }
 
+    /// Goes on with what was seen of the flow under another policy, in which rules have other numbers: a pattern does not come through
+    /// because the policy was reloaded in its middle, nor what was stopped because it is sent again.
+    pub(crate) fn carry_on(&mut self, before: Self, renumbered: impl Fn(RuleId) -> Option<RuleId>) {
+        self.seen = before.seen;
+        self.matched = before.matched;
+        self.starved = before.starved;
+        self.condemned = before.condemned.map(|rule| rule.and_then(&renumbered));
+        if self.starved {
+            return self.starve();
+        }
+        let sides = before.streams.into_iter().zip(before.requests);
+        for (side, (stream, requests)) in sides.enumerate() {
+            let depth = self.depth[side];
+            // Where more is asked for than was, bytes are missing.
+            if (1..=before.depth[side]).contains(&depth) {
+                self.streams[side] = stream;
+            }
+            if let (Some(now), Some(before)) = (&mut self.requests[side], requests) {
+                now.carry_on(before);
+            }
+        }
+    }
+
     /// Whether something waits for bytes before it.
     fn waits(&self) -> bool {
         self.streams.iter().flatten().any(Stream::waits)
