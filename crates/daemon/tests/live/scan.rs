@@ -360,8 +360,76 @@ fn evidence_of(ban: &Value) -> [String; 5] {
         .unwrap()
 }
 
-/// Scans while the cable is recorded; gives the ban, and the recording.
-fn record_a_scan(policy: &str, scan: &str, is_v6: bool) -> (Value, PathBuf, tempfile::TempDir) {
+/// Gives a capture other times: `gap` between two packets of the attacker.
+fn stretch(capture: &Path, gap: Duration) {
+    let mut bytes = std::fs::read(capture).unwrap();
+    let number =
+        |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    assert_eq!(
+        number(&bytes, 0),
+        0xa1b2_c3d4,
+        "pcap with microseconds, as tcpdump writes here"
+    );
+    let begun = Duration::from_secs(1_700_000_000);
+    let (mut at, mut packets) = (24, 0_u32);
+    while at < bytes.len() {
+        let time = begun + gap * packets;
+        let fields = [time.as_secs() as u32, time.subsec_micros()];
+        for (place, field) in fields.into_iter().enumerate() {
+            bytes[at + place * 4..][..4].copy_from_slice(&field.to_le_bytes());
+        }
+        // ARP takes no time.
+        packets += u32::from(bytes[at + 28..at + 30] == [8, 0]);
+        at += 16 + number(&bytes, at + 8) as usize;
+    }
+    std::fs::write(capture, bytes).unwrap();
+}
+
+pub(crate) fn a_captured_scan_that_takes_its_time_is_banned_by_the_slow_window() {
+    // Few more than are needed: the ban is in force when the capture ends.
+    let (_, capture, _folder) = record_a_scan(DENY, "-sS", "200-221", false);
+    for (gap, banned) in [(15, true), (60, true), (189, true), (190, false)] {
+        stretch(&capture, Duration::from_secs(gap));
+        let bans = replayed(DENY, &capture);
+        assert_eq!(bans.len(), usize::from(banned), "{gap} s: {bans:?}");
+        for ban in bans {
+            assert_eq!(ban["evidence"]["count"], 20, "{gap} s: {ban}");
+            assert_eq!(
+                ban["evidence"]["pattern"], "slow SYN scan",
+                "{gap} s: {ban}"
+            );
+        }
+    }
+}
+
+/// The bans of a capture, as answers have them.
+fn replayed(policy: &str, capture: &Path) -> Vec<Value> {
+    let loaded = policy::load_text("policy.toml", policy, Format::Toml, Path::new("/"));
+    let plan = loaded.policy.unwrap().plan();
+    let own = ["10.77.1.1", "10.77.2.1", "fd77:1::1", "fd77:2::1"];
+    let options = Options {
+        own: own
+            .map(|address| IpNet::from(address.parse::<IpAddr>().unwrap()))
+            .into_iter()
+            .collect(),
+        ..Options::default()
+    };
+    let mut source = Replay::open(capture).unwrap();
+    let mut events: Vec<Event> = Vec::new();
+    let outcome = replay(&mut source, Arc::new(plan), options, &mut events).unwrap();
+    let end = outcome.span.unwrap().1;
+    let bans = outcome.bans.iter();
+    bans.map(|ban| serde_json::to_value(record::ban::ban(ban, end)).unwrap())
+        .collect()
+}
+
+/// Scans these ports while the cable is recorded; gives the ban, and the recording.
+fn record_a_scan(
+    policy: &str,
+    scan: &str,
+    ports: &str,
+    is_v6: bool,
+) -> (Value, PathBuf, tempfile::TempDir) {
     let mut scene = Scene::new();
     let config = scene.write("policy.toml", policy);
     scene.start("", &config);
@@ -399,7 +467,7 @@ fn record_a_scan(policy: &str, scan: &str, is_v6: bool) -> (Value, PathBuf, temp
         "-e",
         "s0",
         "-p",
-        PORTS,
+        ports,
     ];
     words.extend(["--max-retries", "0"]);
     if is_v6 {
@@ -434,28 +502,14 @@ pub(crate) fn a_capture_of_a_scan_replays_to_the_same_ban() {
         (ALLOW, "-sU", false),
         (ALLOW, "-sU", true),
     ] {
-        let (live, capture, _folder) = record_a_scan(policy, scan, is_v6);
-        let loaded = policy::load_text("policy.toml", policy, Format::Toml, Path::new("/"));
-        let plan = loaded.policy.unwrap().plan();
-        let own = ["10.77.1.1", "10.77.2.1", "fd77:1::1", "fd77:2::1"];
-        let options = Options {
-            own: own
-                .map(|address| IpNet::from(address.parse::<IpAddr>().unwrap()))
-                .into_iter()
-                .collect(),
-            ..Options::default()
+        let (live, capture, _folder) = record_a_scan(policy, scan, PORTS, is_v6);
+        let bans = replayed(policy, &capture);
+        let [replayed] = bans.as_slice() else {
+            panic!("{scan}: {bans:?}");
         };
-        let mut source = Replay::open(&capture).unwrap();
-        let mut events: Vec<Event> = Vec::new();
-        let outcome = replay(&mut source, Arc::new(plan), options, &mut events).unwrap();
-        let [ban] = outcome.bans.as_slice() else {
-            panic!("{scan}: {:?}", outcome.bans);
-        };
-        let replayed =
-            serde_json::to_value(record::ban::ban(ban, outcome.span.unwrap().1)).unwrap();
         assert_eq!(
             evidence_of(&live),
-            evidence_of(&replayed),
+            evidence_of(replayed),
             "{scan} {is_v6} {policy}"
         );
     }

@@ -21,6 +21,9 @@ const WELL_KNOWN: u16 = 1_024;
 /// Destinations of traceroute's UDP probes.
 const TRACEROUTE: std::ops::RangeInclusive<u16> = 33_434..=33_534;
 
+/// The chunk by which a client of SCTP goes on (RFC 9260 section 3.2).
+const COOKIE_ECHO: u8 = 10;
+
 /// One port of one target, or one address, that a source asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Contact {
@@ -59,6 +62,10 @@ impl Contact {
             // FIN and ACK out of the blue (Maimon). SYN-ACK and RST are what others get who are asked in this host's name.
             Reason::Invalid(Invalid::TcpNoConnection | Invalid::TcpState) => {
                 facts.tcp_flags.is_some_and(is_maimon)
+            }
+            // A client's second step: nobody is made to send it by what others send in this host's name, as ABORT is.
+            Reason::Invalid(Invalid::SctpNoAssociation) => {
+                facts.payload.first() == Some(&COOKIE_ECHO)
             }
             _ => false,
         };
