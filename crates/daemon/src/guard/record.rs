@@ -127,7 +127,7 @@ impl Guard {
             state.write(name, value).is_ok()
         };
         let saved: Vec<&str> = (self.unsaved.0)
-            .extract_if(.., |name, value| is_written(&name, value))
+            .extract_if(.., |name, value| is_written(name, value))
             .map(|(name, _)| name)
             .collect();
         for name in saved {
