@@ -25,6 +25,13 @@ check format cargo fmt --all --check
 check lints cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 check arrows cargo run --quiet --locked -p xtask -- arrows
 check docs env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --locked
+# Whom the detectors ban in captures whose truth is known: nobody who is benign.
+if [ -f ../shared/data/truth/scan_flood.tsv ]; then
+  check detection cargo run --quiet --locked -p xtask -- detection --check
+else
+  echo "SKIPPED: detection: ../shared/data is not beside the checkout"
+  skipped=$((skipped + 1))
+fi
 
 if [ "$(id -u)" -ne 0 ]; then
   echo

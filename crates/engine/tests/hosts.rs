@@ -707,7 +707,9 @@ fn a_connection_that_is_picked_up_in_a_body_is_read_from_there() {
     let mut bench = Bench::new(policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]));
     let mut asked = |sequence: u32, payload: &[u8]| {
         let packet = tcp(CLIENT, 5_000, HOST, 443, ACK, sequence, payload);
-        bench.asked(Known::Established, &packet).verdict
+        bench
+            .asked(Known::again(Tracked::Established), &packet)
+            .verdict
     };
     assert_eq!(asked(100, b"\0\x01\x02 end of a body"), Allow);
     assert_eq!(asked(117, &get("good.example")), Allow);

@@ -35,7 +35,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             group: 117,
-            copy: 1024,
+            copy: 2048,
             gather: 64,
             patience: Duration::from_millis(20),
             buffer: 8 * 1024 * 1024,

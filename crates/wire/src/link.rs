@@ -110,8 +110,9 @@ pub fn parse<'a>(link: Link, bytes: &'a [u8], wire_len: usize) -> Result<Frame<'
 
 /// As [`parse`], but takes any IPv4 header checksum.
 ///
-/// For captures made before the network card filled the checksum in, or whose addresses were rewritten afterwards. Never for
-/// live traffic: the kernel drops such packets.
+/// For captures made before the network card filled the checksum in, or whose addresses were rewritten afterwards; and for what the
+/// kernel hands up once it has checked it: it writes into options that record the way (`ip_rcv_options`) and leaves the checksum as
+/// it was. Never for what comes from the wire: the kernel drops such packets.
 ///
 /// # Errors
 ///

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::firewall::{Firewall, eventually};
 use crate::network::{
-    ATTACKER, Attempt, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, echoes, topology,
+    ATTACKER, Attempt, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, echoes, tools, topology,
 };
 
 const GAME: &str = r#"
@@ -177,4 +177,35 @@ fn without_the_daemon_closed_drops_what_it_would_have_seen() {
         panic!("plain rules do not suffer")
     };
     assert!(echoes(&mut stream, b"hello"));
+}
+
+/// The kernel writes into such options before it hands a packet up, and leaves the header's checksum as it was.
+#[test]
+fn who_records_the_way_of_packets_is_judged_as_everybody() {
+    const TALK: &str = r#"
+import socket, sys
+talk = socket.socket()
+talk.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([7, 11, 4]) + bytes(8) + b"\x01")
+talk.settimeout(2)
+talk.connect((sys.argv[1], 4000))
+for words in b"hello", b"\x68\x01\x00\x01":
+    talk.sendall(words)
+    try:
+        print(talk.recv(16))
+    except TimeoutError:
+        print("nothing")
+"#;
+    if !tools(&["python3"]) {
+        return;
+    }
+    let Some(lab) = topology() else { return };
+    let _service = Echo::start(&lab.server, &[4000]);
+    let firewall = Firewall::start(&lab.server, &game("open"));
+    let said = lab.client.run("python3", &["-c", TALK, SERVER]).unwrap();
+    assert_eq!(said, "b'hello'\nnothing\n");
+    eventually("it is told", Duration::from_secs(5), || {
+        let events = firewall.ask("events").stdout;
+        events.contains("D2GS: bad login packet")
+    });
+    assert_eq!(firewall.json("status")["losses"]["nflog"], 0);
 }

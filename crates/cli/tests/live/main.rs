@@ -20,4 +20,5 @@ mod network;
 mod policies;
 mod resolved;
 mod showing;
+mod slow;
 mod teardown;

@@ -324,6 +324,69 @@ fn messages_that_cannot_be_read_do_not_pass() {
     assert!(dropped >= 2 * 6, "what was dropped is counted: {questions}");
 }
 
+/// Labels are bytes: what is not ASCII, a dot or a NUL within one neither hides a name nor makes it another, and passes as it is.
+#[test]
+fn labels_of_any_bytes_are_judged_as_they_are() {
+    let Some(lab) = scene() else { return };
+    let _firewall = Firewall::start(&lab.server, &policy("zero"));
+    let server = |address: &str| {
+        let at: SocketAddr = address.parse().unwrap();
+        let socket = lab.attacker.enter(|| UdpSocket::bind(at)).unwrap().unwrap();
+        let wait = Some(Duration::from_millis(700));
+        socket.set_read_timeout(wait).unwrap();
+        socket
+    };
+    let servers = [
+        (ATTACKER, server(&format!("{ATTACKER}:53"))),
+        (ATTACKER6, server(&format!("[{ATTACKER6}]:53"))),
+    ];
+    let asked = |labels: &[&[u8]]| {
+        let mut bytes = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0".to_vec();
+        for label in labels {
+            bytes.push(label.len() as u8);
+            bytes.extend(*label);
+        }
+        bytes.extend(b"\0\0\x01\0\x01");
+        bytes
+    };
+    for (what, labels, is_blocked) in [
+        (
+            "no UTF-8",
+            &[&b"\xff\xfe"[..], b"both", b"example"][..],
+            true,
+        ),
+        ("UTF-8", &["bücher".as_bytes(), b"BOTH", b"eXample"], true),
+        ("a NUL", &[b"a\0b", b"both", b"example"], true),
+        ("a dot", &[b"a.b", b"both", b"example"], true),
+        (
+            "control characters",
+            &[b"\x1b[2J\r\n", b"both", b"example"],
+            true,
+        ),
+        (
+            "no UTF-8, elsewhere",
+            &[b"\xff\xfe", b"other", b"example"],
+            false,
+        ),
+        ("a NUL behind", &[b"both\0", b"example"], false),
+        ("a dot as a part", &[b"x.both", b"example"], false),
+        ("a dot in one label", &[b"both.example"], false),
+        ("the high bit", &[b"\xe2oth", b"example"], false),
+    ] {
+        let message = asked(labels);
+        for (address, server) in &servers {
+            let wait = Duration::from_millis(if is_blocked { 5_000 } else { 50 });
+            let answer = datagram(&lab.client, address, &message, wait);
+            assert_eq!(answer.is_some(), is_blocked, "{what}, {address}");
+            let mut buffer = [0; 512];
+            match server.recv(&mut buffer) {
+                Ok(len) => assert!(!is_blocked && buffer[..len] == message, "{what}, {address}"),
+                Err(_) => assert!(is_blocked, "{what}, {address}: it did not pass"),
+            }
+        }
+    }
+}
+
 #[test]
 fn nothing_is_left_and_other_packets_do_not_wait() {
     let Some(lab) = scene() else { return };

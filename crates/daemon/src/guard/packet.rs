@@ -103,6 +103,10 @@ impl Guard {
                 .get(meta.start..meta.start + meta.len)
                 .unwrap_or_default();
             let frame = match meta.link {
+                // The kernel has checked what it hands up, and has written into options that record the way.
+                Some(link) if meta.tag.is_some() => {
+                    wire::parse_trusting_checksums(link, bytes, meta.wire_len as usize)
+                }
                 Some(link) => wire::parse(link, bytes, meta.wire_len as usize),
                 None => Ok(Frame::NotIp {
                     ethertype: 0,

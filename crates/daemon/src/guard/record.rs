@@ -123,9 +123,8 @@ impl Guard {
     /// Writes what could not be written before.
     pub(super) fn save_again(&mut self) {
         let state = &self.state;
-        let is_written = |name: &str, (value, _): &mut (Value, String)| {
-            state.write(name, value).is_ok()
-        };
+        let is_written =
+            |name: &str, (value, _): &mut (Value, String)| state.write(name, value).is_ok();
         let saved: Vec<&str> = (self.unsaved.0)
             .extract_if(.., |name, value| is_written(name, value))
             .map(|(name, _)| name)

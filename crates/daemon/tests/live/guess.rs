@@ -106,6 +106,21 @@ pub(crate) fn ten_failed_logins_are_banned_and_the_administrator_stays() {
     }
     scene.log_line(&[" ALERT ", ATTACKER, "10 short connections to one service"]);
 
+    // Somebody scans in the administrator's name.
+    for key in ["all", "default", "a0"] {
+        let key = format!("net.ipv4.conf.{key}.rp_filter");
+        scene.net.server.sysctl(&key, "0").unwrap();
+    }
+    let forged = ["-q", "-n", "-S", "-p", "++100", "-c", "12", "-i", "u20000"];
+    let forged = [
+        &forged[..],
+        &["-I", "s0", "-a", CLIENT, SERVER_FOR_ATTACKER],
+    ]
+    .concat();
+    scene.net.attacker.output("hping3", &forged).unwrap();
+    scene.log_line(&[" ALERT ", CLIENT, "vertical SYN scan"]);
+    assert_eq!(scene.get("bans").as_array().unwrap().len(), 1);
+
     std::fs::write(&asked, "").unwrap();
     session
         .wait_for_output("still in", Duration::from_secs(20))

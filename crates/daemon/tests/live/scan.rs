@@ -282,7 +282,11 @@ fn resolver() -> Option<std::net::Ipv4Addr> {
 }
 
 pub(crate) fn among_decoys_the_scanner_is_banned_and_nobody_that_is_needed() {
-    const ADMINISTRATOR: &str = "198.51.100.1";
+    among_decoys(false);
+    among_decoys(true);
+}
+
+fn among_decoys(is_v6: bool) {
     let mut scene = Scene::new();
     for key in ["all", "default", "a0"] {
         scene
@@ -291,46 +295,47 @@ pub(crate) fn among_decoys_the_scanner_is_banned_and_nobody_that_is_needed() {
             .sysctl(&format!("net.ipv4.conf.{key}.rp_filter"), "0")
             .unwrap();
     }
+    let family = if is_v6 { "-6" } else { "-4" };
+    let (gateway, administrator, server) = if is_v6 {
+        ("fd77:1::2", "2001:db8::1", "fd77:2::1")
+    } else {
+        (CLIENT, "198.51.100.1", SERVER_FOR_ATTACKER)
+    };
     // The client is this server's gateway.
-    scene
-        .net
-        .server
-        .run("ip", &["route", "add", "default", "via", CLIENT])
-        .unwrap();
-    let mut needed = vec![CLIENT.to_owned(), ADMINISTRATOR.to_owned()];
+    let route = [family, "route", "add", "default", "via", gateway];
+    scene.net.server.run("ip", &route).unwrap();
+    let mut needed = vec![gateway.to_owned(), administrator.to_owned()];
     match resolver() {
-        Some(address) => needed.push(address.to_string()),
+        Some(address) if !is_v6 => needed.push(address.to_string()),
+        Some(_) => {}
         None => eprintln!("SKIPPED in part: /etc/resolv.conf names no IPv4 resolver to be forged"),
     }
-    let text = DENY.to_owned() + "[protect]\naddresses = \"198.51.100.1\"\n";
+    let (source, banned) = if is_v6 {
+        foreign_network(&scene);
+        (Some("fd99::2"), "fd99::/64")
+    } else {
+        (None, "10.77.2.2/32")
+    };
+    let text = format!("{DENY}[protect]\naddresses = \"{administrator}\"\n");
     let config = scene.write("policy.toml", &text);
     scene.start("", &config);
     let protected = scene.get("status")["protected"].to_string();
+    let host = if is_v6 { 128 } else { 32 };
     for address in &needed {
         assert!(
-            protected.contains(&format!("{address}/32")),
+            protected.contains(&format!("{address}/{host}")),
             "{address}: {protected}"
         );
     }
     let decoys = needed.join(",") + ",ME";
-    let words = [
-        "-sS",
-        "-T4",
-        "-Pn",
-        "-n",
-        "--send-ip",
-        "-p",
-        PORTS,
-        "--max-retries",
-        "0",
-    ];
-    let words = [
-        &words[..],
-        &["-e", "s0", "-D", &decoys, SERVER_FOR_ATTACKER],
-    ]
-    .concat();
+    let mut words = vec!["-sS", "-T4", "-Pn", "-n", "--send-ip", "-p", PORTS];
+    words.extend(["--max-retries", "0", "-e", "s0", "-D", &decoys]);
+    if let Some(source) = source {
+        words.extend(["-6", "-S", source]);
+    }
+    words.push(server);
     scene.net.attacker.run("nmap", &words).unwrap();
-    let ban = scene.wait("a ban", || ban_of(&scene, "10.77.2.2/32"));
+    let ban = scene.wait("a ban", || ban_of(&scene, banned));
     assert_eq!(ban["detector"], "scan", "{ban}");
     for address in &needed {
         // Their alerts show that they were taken for scanners.
@@ -338,14 +343,26 @@ pub(crate) fn among_decoys_the_scanner_is_banned_and_nobody_that_is_needed() {
     }
     let bans = scene.get("bans");
     assert_eq!(bans.as_array().unwrap().len(), 1, "{bans}");
-    assert!(!connects(&scene.net.attacker, SERVER_FOR_ATTACKER, 8080));
-    assert!(
-        reaches(&scene.net.client, SERVER_FOR_CLIENT, 8080),
-        "the gateway"
-    );
+    if !is_v6 {
+        assert!(!connects(&scene.net.attacker, server, 8080));
+    }
+    let ours = if is_v6 {
+        "fd77:1::1"
+    } else {
+        SERVER_FOR_CLIENT
+    };
+    assert!(reaches(&scene.net.client, ours, 8080), "the gateway");
     scene.post("flush", Value::Null);
     assert_eq!(scene.table(), "");
     scene.stop();
+}
+
+/// Gives the attacker an address of a network that is not this server's own: a ban over IPv6 is of a /64, and would hold its address.
+fn foreign_network(scene: &Scene) {
+    let address = ["-6", "addr", "add", "fd99::2/128", "dev", "s0", "nodad"];
+    scene.net.attacker.run("ip", &address).unwrap();
+    let route = ["-6", "route", "add", "fd99::/64", "dev", "a0"];
+    scene.net.server.run("ip", &route).unwrap();
 }
 
 /// What a ban is by: source, detector, how many, and the packets between which they lay.
@@ -360,17 +377,80 @@ fn evidence_of(ban: &Value) -> [String; 5] {
         .unwrap()
 }
 
-/// Scans while the cable is recorded; gives the ban, and the recording.
-fn record_a_scan(policy: &str, scan: &str, is_v6: bool) -> (Value, PathBuf, tempfile::TempDir) {
+/// Gives a capture other times: `gap` between two packets of the attacker.
+fn stretch(capture: &Path, gap: Duration) {
+    let mut bytes = std::fs::read(capture).unwrap();
+    let number =
+        |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    assert_eq!(
+        number(&bytes, 0),
+        0xa1b2_c3d4,
+        "pcap with microseconds, as tcpdump writes here"
+    );
+    let begun = Duration::from_secs(1_700_000_000);
+    let (mut at, mut packets) = (24, 0_u32);
+    while at < bytes.len() {
+        let time = begun + gap * packets;
+        let fields = [time.as_secs() as u32, time.subsec_micros()];
+        for (place, field) in fields.into_iter().enumerate() {
+            bytes[at + place * 4..][..4].copy_from_slice(&field.to_le_bytes());
+        }
+        // ARP takes no time.
+        packets += u32::from(bytes[at + 28..at + 30] == [8, 0]);
+        at += 16 + number(&bytes, at + 8) as usize;
+    }
+    std::fs::write(capture, bytes).unwrap();
+}
+
+pub(crate) fn a_captured_scan_that_takes_its_time_is_banned_by_the_slow_window() {
+    // Few more than are needed: the ban is in force when the capture ends.
+    let (_, capture, _folder) = record_a_scan(DENY, "-sS", "200-221", false);
+    for (gap, banned) in [(15, true), (60, true), (189, true), (190, false)] {
+        stretch(&capture, Duration::from_secs(gap));
+        let bans = replayed(DENY, &capture);
+        assert_eq!(bans.len(), usize::from(banned), "{gap} s: {bans:?}");
+        for ban in bans {
+            assert_eq!(ban["evidence"]["count"], 20, "{gap} s: {ban}");
+            assert_eq!(
+                ban["evidence"]["pattern"], "slow SYN scan",
+                "{gap} s: {ban}"
+            );
+        }
+    }
+}
+
+/// The bans of a capture, as answers have them.
+fn replayed(policy: &str, capture: &Path) -> Vec<Value> {
+    let loaded = policy::load_text("policy.toml", policy, Format::Toml, Path::new("/"));
+    let plan = loaded.policy.unwrap().plan();
+    let own = ["10.77.1.1", "10.77.2.1", "fd77:1::1", "fd77:2::1"];
+    let options = Options {
+        own: own
+            .map(|address| IpNet::from(address.parse::<IpAddr>().unwrap()))
+            .into_iter()
+            .collect(),
+        ..Options::default()
+    };
+    let mut source = Replay::open(capture).unwrap();
+    let mut events: Vec<Event> = Vec::new();
+    let outcome = replay(&mut source, Arc::new(plan), options, &mut events).unwrap();
+    let end = outcome.span.unwrap().1;
+    let bans = outcome.bans.iter();
+    bans.map(|ban| serde_json::to_value(record::ban::ban(ban, end)).unwrap())
+        .collect()
+}
+
+/// Scans these ports while the cable is recorded; gives the ban, and the recording.
+fn record_a_scan(
+    policy: &str,
+    scan: &str,
+    ports: &str,
+    is_v6: bool,
+) -> (Value, PathBuf, tempfile::TempDir) {
     let mut scene = Scene::new();
     let config = scene.write("policy.toml", policy);
     scene.start("", &config);
-    // Of this server's own IPv6 network nobody is banned: a ban is of a /64, and would hold its own address.
-    let net = &scene.net;
-    let address = ["-6", "addr", "add", "fd99::2/128", "dev", "s0", "nodad"];
-    net.attacker.run("ip", &address).unwrap();
-    let route = ["-6", "route", "add", "fd99::/64", "dev", "a0"];
-    net.server.run("ip", &route).unwrap();
+    foreign_network(&scene);
     let capture = scene.path("scan.pcap");
     let file = capture.display().to_string();
     let words = [
@@ -399,7 +479,7 @@ fn record_a_scan(policy: &str, scan: &str, is_v6: bool) -> (Value, PathBuf, temp
         "-e",
         "s0",
         "-p",
-        PORTS,
+        ports,
     ];
     words.extend(["--max-retries", "0"]);
     if is_v6 {
@@ -434,28 +514,14 @@ pub(crate) fn a_capture_of_a_scan_replays_to_the_same_ban() {
         (ALLOW, "-sU", false),
         (ALLOW, "-sU", true),
     ] {
-        let (live, capture, _folder) = record_a_scan(policy, scan, is_v6);
-        let loaded = policy::load_text("policy.toml", policy, Format::Toml, Path::new("/"));
-        let plan = loaded.policy.unwrap().plan();
-        let own = ["10.77.1.1", "10.77.2.1", "fd77:1::1", "fd77:2::1"];
-        let options = Options {
-            own: own
-                .map(|address| IpNet::from(address.parse::<IpAddr>().unwrap()))
-                .into_iter()
-                .collect(),
-            ..Options::default()
+        let (live, capture, _folder) = record_a_scan(policy, scan, PORTS, is_v6);
+        let bans = replayed(policy, &capture);
+        let [replayed] = bans.as_slice() else {
+            panic!("{scan}: {bans:?}");
         };
-        let mut source = Replay::open(&capture).unwrap();
-        let mut events: Vec<Event> = Vec::new();
-        let outcome = replay(&mut source, Arc::new(plan), options, &mut events).unwrap();
-        let [ban] = outcome.bans.as_slice() else {
-            panic!("{scan}: {:?}", outcome.bans);
-        };
-        let replayed =
-            serde_json::to_value(record::ban::ban(ban, outcome.span.unwrap().1)).unwrap();
         assert_eq!(
             evidence_of(&live),
-            evidence_of(&replayed),
+            evidence_of(replayed),
             "{scan} {is_v6} {policy}"
         );
     }

@@ -20,6 +20,9 @@ const WELL_KNOWN: u16 = 1_024;
 /// Destinations of traceroute's UDP probes.
 const TRACEROUTE: std::ops::RangeInclusive<u16> = 33_434..=33_534;
 
+/// The chunk by which a client of SCTP goes on (RFC 9260 section 3.2).
+const COOKIE_ECHO: u8 = 10;
+
 /// A source asked for something.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt {
@@ -90,6 +93,10 @@ impl Attempt {
             // FIN and ACK out of the blue (Maimon). SYN-ACK and RST are what others get who are asked in this host's name.
             Reason::Invalid(Invalid::TcpNoConnection | Invalid::TcpState) => {
                 facts.tcp_flags.is_some_and(is_maimon)
+            }
+            // A client's second step: nobody is made to send it by what others send in this host's name, as ABORT is.
+            Reason::Invalid(Invalid::SctpNoAssociation) => {
+                facts.payload.first() == Some(&COOKIE_ECHO)
             }
             _ => false,
         };

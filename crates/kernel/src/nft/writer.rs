@@ -12,9 +12,9 @@ use super::rate::duration_text;
 use super::table::Table;
 use crate::tag::{Cause, LogTag, Outcome};
 
-/// The longest run of bytes of a packet that is copied to the log: IPv6 with extension headers, TCP with options, and most
-/// of a DNS question.
-const SNAPLEN: u32 = 256;
+/// The longest run of bytes of a packet that is copied to the log. A chain of IPv6 extension headers is as long as its sender likes,
+/// up to the first fragment (RFC 7112): with less than a whole packet, who hides ports behind options would not be seen scanning.
+const SNAPLEN: u32 = 1500;
 /// The limit of what is logged of packets that are refused for what they are, not for whose they are.
 pub(super) const LOG_DROPS: &str = "log_drops";
 
