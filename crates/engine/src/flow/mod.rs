@@ -140,8 +140,9 @@ impl Flow {
 
     /// Whether a packet that the kernel hands up is of another flow under the same ports. Packets that wait together may each be called
     /// the first; once one was not, none of the same flow is any more.
-    fn is_another(&self, facts: &Facts<'_>, known: Known, is_turned: bool) -> bool {
-        if self.is_gone || is_turned || known.is_first && self.is_kept {
+    fn is_another(&self, facts: &Facts<'_>, known: Known, is_turned: bool, now: Timestamp) -> bool {
+        let is_kept = self.is_kept || now.since(self.last) > TOGETHER;
+        if self.is_gone || is_turned || known.is_first && is_kept {
             return true;
         }
         let next = facts.sequence.map(|sequence| sequence.wrapping_add(1));
@@ -329,6 +330,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a server that took a SYN tries to answer it, at least: with the SYN-ACK sent five times (RFC 6298: after 1, 3, 7 and
 /// 15 s again). Whoever begins anew with another number waits so long, unless the first SYN was answered.
 const ANSWER_UNDER_WAY: Duration = Duration::from_secs(20);
+/// How long packets of one flow wait for user space together, at most: thousands wait no longer than milliseconds.
+const TOGETHER: Duration = Duration::from_secs(2);
 /// What a SYN can carry at most, in bytes: an IP packet.
 const MOST_IN_SYN: u32 = 65_535;
 /// How long a flow is kept that the kernel tracks and that needs no more inspection.
@@ -699,7 +702,7 @@ impl FlowTable {
             if told.is_none() && !known.is_first && flow.is_contradicted_by(facts, now) {
                 return State::Invalid(Invalid::StreamAmbiguous);
             }
-            if flow.is_another(facts, known, reply != told.unwrap_or(reply)) {
+            if flow.is_another(facts, known, reply != told.unwrap_or(reply), now) {
                 self.remove(slot, FlowEnd::Closed, ended);
                 found = None;
             } else if let Some(flow) = self.get_mut(slot) {
