@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::firewall::{Firewall, eventually};
 use crate::network::{
-    ATTACKER, Attempt, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, echoes, tools, topology,
+    ATTACKER, Attempt, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, connect_from, echoes,
+    tools, topology,
 };
 
 const GAME: &str = r#"
@@ -103,6 +104,40 @@ fn a_pattern_over_two_segments_is_found() {
     }
     let alerts = firewall.ask("events --kind alert").stdout;
     assert!(alerts.contains("evil, however it is cut"), "{alerts}");
+}
+
+/// Of rules about answers user space sees one side alone; which connection that is of, the kernel says.
+#[test]
+fn a_second_connection_on_the_same_ports_is_looked_at_from_its_begin() {
+    let Some(lab) = topology() else { return };
+    let _service = Echo::start(&lab.server, &[4001, 4002]);
+    let policy = game("open").replace("\"4000-4001\"", "\"4000-4002\"")
+        + r#"
+[[rule]]
+name = "evil answers"
+action = "deny"
+direction = "out"
+protocol = "tcp"
+source_port = 4002
+payload = { contains = "EVILSIGNATURE", stream = true, depth = 4096 }
+"#;
+    let firewall = Firewall::start(&lab.server, &policy);
+    for (to, port) in [
+        (SERVER, 4001),
+        (SERVER, 4002),
+        (SERVER6, 4001),
+        (SERVER6, 4002),
+    ] {
+        let own = 45_000 + port;
+        let mut first = connect_from(&lab.client, own, to, port);
+        assert!(echoes(&mut first, b"harmless"), "{to} {port}");
+        drop(first);
+        let mut second = connect_from(&lab.client, own, to, port);
+        assert!(echoes(&mut second, b"harmless EVIL"), "{to} {port}");
+        assert!(!echoes(&mut second, b"SIGNATURE and more"), "{to} {port}");
+    }
+    let alerts = firewall.ask("events --kind alert").stdout;
+    assert!(alerts.contains("evil answers"), "{alerts}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -146,6 +147,49 @@ pub(crate) fn connect(from: &Netns, to: &str, port: u16) -> Attempt {
         }
         Err(why) => Attempt::Refused(why.kind()),
     }
+}
+
+/// Connects from a port of the caller's choice, which may have been used a moment ago: it is reset when it is dropped.
+pub(crate) fn connect_from(from: &Netns, own: u16, to: &str, port: u16) -> TcpStream {
+    let remote = SocketAddr::new(to.parse().unwrap(), port);
+    let any = match remote {
+        SocketAddr::V4(_) => "0.0.0.0",
+        SocketAddr::V6(_) => "::",
+    };
+    let local = SocketAddr::new(any.parse().unwrap(), own);
+    for _ in 0..20 {
+        match from.enter(|| try_from(local, remote)).unwrap() {
+            Ok(stream) => {
+                stream.set_nodelay(true).unwrap();
+                stream.set_read_timeout(Some(SHORT)).unwrap();
+                return stream;
+            }
+            // The connection before is still on its way out.
+            Err(nix::Error::EADDRNOTAVAIL) => std::thread::sleep(Duration::from_millis(50)),
+            Err(why) => panic!("{own} to {remote}: {why}"),
+        }
+    }
+    panic!("{own} to {remote}: the ports stay in use")
+}
+
+fn try_from(local: SocketAddr, remote: SocketAddr) -> nix::Result<TcpStream> {
+    use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
+    let family = match remote {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let open = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let reset = nix::libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    let patience = nix::sys::time::TimeVal::new(2, 0);
+    socket::setsockopt(&open, sockopt::ReuseAddr, &true)?;
+    socket::setsockopt(&open, sockopt::Linger, &reset)?;
+    socket::setsockopt(&open, sockopt::SendTimeout, &patience)?;
+    socket::bind(open.as_raw_fd(), &SockaddrStorage::from(local))?;
+    socket::connect(open.as_raw_fd(), &SockaddrStorage::from(remote))?;
+    Ok(TcpStream::from(open))
 }
 
 /// Sends the bytes and waits for them to come back; `false` when they do not in time.

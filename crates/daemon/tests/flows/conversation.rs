@@ -66,9 +66,6 @@ pub(crate) struct Flavour {
     pub(crate) is_wild: bool,
     /// All other segments are such as their receiver would take them.
     pub(crate) is_exact: bool,
-    /// No ports are used a second time: who judges for the kernel may see one side alone of what it hands up, and not that the
-    /// answers to another SYN begin.
-    pub(crate) lives_once: bool,
     /// What goes to port 53 asks for names.
     pub(crate) asks_names: bool,
     /// Bans come and go.

@@ -48,10 +48,10 @@ pub(crate) fn generate(random: &mut Random) -> String {
     text
 }
 
-/// The same behind content rules, and with names that are not resolved. Without limits: user space and the kernel count apart.
-/// Content rules stand first: enforcing, they are asked about what a rule before them has let in as well.
+/// The same with content rules among the others, and with names that are not resolved. Without limits: user space and the kernel count
+/// apart.
 pub(crate) fn looking_inside(random: &mut Random) -> String {
-    let plain = generate(random);
+    let plain = "option ban.ipv6.widen false\n".to_owned() + &generate(random);
     let mut lines: Vec<String> = plain
         .lines()
         .filter(|line| !line.starts_with("limit"))
@@ -59,7 +59,9 @@ pub(crate) fn looking_inside(random: &mut Random) -> String {
         .collect();
     let settings = lines.iter().take_while(|line| !is_rule(line)).count();
     for _ in 0..1 + random.below(4) {
-        lines.insert(settings, content(random));
+        let behind = random.below((lines.len() - settings) as u32 + 1) as usize;
+        let place = if random.once_in(2) { 0 } else { behind };
+        lines.insert(settings + place, content(random));
     }
     if random.once_in(2) {
         lines.push("deny dns ads.example *.below.example".to_owned());
@@ -74,8 +76,7 @@ fn is_rule(line: &str) -> bool {
 }
 
 fn content(random: &mut Random) -> String {
-    // Not `ban`: observing proves a sender by both sides of a handshake, and who judges for the kernel may see one of them.
-    let action = random.pick(&["deny", "deny", "reject", "allow"]);
+    let action = random.pick(&["deny", "deny", "reject", "allow", "ban"]);
     let direction = random.pick(&["", "in ", "out ", "forward "]);
     let protocol = random.pick(&["tcp ", "tcp ", "udp "]);
     let mut text = format!("{action} {direction}{protocol}");

@@ -59,8 +59,7 @@ impl<'a> Talk<'a> {
                 self.questions.extend(question);
             }
         }
-        let lives = if self.flavour.lives_once { 1 } else { 3 };
-        for life in 0..1 + random.below(lives) {
+        for life in 0..1 + random.below(3) {
             let kind = random.below(16);
             let opens = matches!(kind, 2 | 3 | 10..);
             let was_over = self.is_over;
@@ -75,7 +74,9 @@ impl<'a> Talk<'a> {
             }
             self.is_over = kind > 10;
             let goes_on = life > 0 && !(was_over && opens);
-            if matches!(kind, 5 | 8 | 9) && life > 0 && !self.is_clean
+            // What a SYN under way carries has no place in a stream: `docs/decisions/0017`.
+            if self.flavour.asks_names && kind == 2 && goes_on
+                || matches!(kind, 5 | 8 | 9) && life > 0 && !self.is_clean
                 || self.flavour.is_exact && goes_on
             {
                 return;

@@ -47,6 +47,8 @@ pub(crate) struct Tally {
     pub(crate) backwards: u64,
     /// Refused by the kernel alone, for their sequence numbers.
     pub(crate) outside_window: u64,
+    /// Behind a reset of a connection that was picked up under way, or of which a ban hid one side.
+    pub(crate) behind_reset: u64,
 }
 
 impl Tally {
@@ -58,6 +60,7 @@ impl Tally {
         self.judged += other.judged;
         self.backwards += other.backwards;
         self.outside_window += other.outside_window;
+        self.behind_reset += other.behind_reset;
     }
 }
 
@@ -155,6 +158,7 @@ impl Round<'_> {
         let mut parted = vec![false; self.conversations.len()];
         let mut known = Vec::new();
         let mut began: Vec<Option<Side>> = vec![None; self.conversations.len()];
+        let mut doubtful = vec![Doubtful::default(); self.conversations.len()];
         for (place, (number, step)) in in_turns(self.conversations).into_iter().enumerate() {
             let conversation = &self.conversations[number];
             let tag = place as u16 + 1;
@@ -200,6 +204,7 @@ impl Round<'_> {
             if fate.arrived > 0 {
                 began[number].get_or_insert(this.from);
             }
+            doubtful[number].note(&this.datagram.body, decision.reason, fate.arrived > 0);
             if agree(conversation, this, &decision, fate) {
                 tally.passed += u64::from(fate.arrived);
                 tally.refused += u64::from(fate.arrived == 0);
@@ -217,6 +222,11 @@ impl Round<'_> {
             }
             if is_asked_backwards(began[number], this, &decision, worker.decided.as_ref()) {
                 tally.backwards += 1;
+                parted[number] = true;
+                continue;
+            }
+            if doubtful[number].is_behind_reset() {
+                tally.behind_reset += 1;
                 parted[number] = true;
                 continue;
             }
@@ -261,6 +271,32 @@ impl Round<'_> {
             std::fs::write(path, stage.describe()).unwrap();
         }
         Difference(text)
+    }
+}
+
+/// A connection that is reset while the kernel does not know the window: `docs/decisions/0017`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Doubtful {
+    /// Whether what passed first was no SYN, as the rules had refused that.
+    picked_up: Option<bool>,
+    /// A rule has banned one side.
+    is_banned: bool,
+    was_reset: bool,
+}
+
+impl Doubtful {
+    fn note(&mut self, body: &Body, reason: Reason, has_passed: bool) {
+        self.is_banned |= matches!(reason, Reason::Banned(_));
+        if let Body::Tcp(segment) = body {
+            if has_passed {
+                self.picked_up.get_or_insert(segment.flags & 2 == 0);
+            }
+            self.was_reset |= segment.flags & 4 != 0;
+        }
+    }
+
+    fn is_behind_reset(self) -> bool {
+        self.was_reset && (self.is_banned || self.picked_up == Some(true))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Flows that the kernel tracks: it tells the state of each packet that it hands up, and is believed.
 
+use std::time::Duration;
+
 use policy::Timestamp;
 
 use super::{Ended, Flow, FlowSlot, FlowTable, Located, State, count};
@@ -8,11 +10,15 @@ use crate::event::FlowEnd;
 use crate::facts::Facts;
 use crate::verdict::{Invalid, Reason};
 
+/// How long packets of one flow wait for user space together, at most: thousands wait no longer than milliseconds.
+const TOGETHER: Duration = Duration::from_secs(2);
+
 impl Flow {
     /// Whether a packet that the kernel hands up is of another flow under the same ports. Packets that wait together may each be called
     /// the first; once one was not, none of the same flow is any more.
-    fn is_another(&self, facts: &Facts<'_>, known: Known, is_turned: bool) -> bool {
-        if self.is_gone || is_turned || known.is_first && self.is_kept {
+    fn is_another(&self, facts: &Facts<'_>, known: Known, is_turned: bool, now: Timestamp) -> bool {
+        let is_kept = self.is_kept || now.since(self.last) > TOGETHER;
+        if self.is_gone || is_turned || known.is_first && is_kept {
             return true;
         }
         let next = facts.sequence.map(|sequence| sequence.wrapping_add(1));
@@ -59,7 +65,7 @@ impl FlowTable {
             if told.is_none() && !known.is_first && flow.is_contradicted_by(facts, now) {
                 return State::Invalid(Invalid::StreamAmbiguous);
             }
-            if flow.is_another(facts, known, reply != told.unwrap_or(reply)) {
+            if flow.is_another(facts, known, reply != told.unwrap_or(reply), now) {
                 self.remove(slot, FlowEnd::Closed, ended);
                 found = None;
             } else if let Some(flow) = self.get_mut(slot) {

@@ -9,15 +9,14 @@ mod by_kernel;
 mod connection;
 mod denied;
 mod key;
+mod opening;
 mod tcp;
-
-use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use policy::{Direction, RuleId, Timestamp};
 use std::hash::BuildHasher;
-use wire::{FiveTuple, Packet, TcpFlags, Transport};
+use wire::{FiveTuple, Packet, Transport};
 
 use crate::clock;
 use crate::event::{FlowEnd, FlowRecord};
@@ -113,94 +112,6 @@ impl Flow {
         self.start
     }
 
-    /// Whether a segment is another begin of what nobody has answered yet. Which of two SYNs a receiver has taken is not to be
-    /// seen from here, and with it where the stream begins; a retransmission is the same SYN.
-    fn is_contradicted_by(&self, facts: &Facts<'_>, now: Timestamp) -> bool {
-        self.may_begin_anew(facts) && now.since(self.last) < ANSWER_UNDER_WAY
-    }
-
-    /// Whether the bytes of the side that began it are put together.
-    fn is_followed(&self) -> bool {
-        let inspection = self.inspection.as_ref();
-        inspection.is_some_and(|inspection| inspection.follows(false))
-    }
-
-    /// Whether a segment is a SYN with another number than the one that began this flow, unanswered and followed.
-    fn may_begin_anew(&self, facts: &Facts<'_>) -> bool {
-        let is_followed = self.is_followed() || self.questions.is_some();
-        let is_begin = |flags: TcpFlags| flags.syn() && !flags.ack();
-        is_followed
-            && self.syn.is_some()
-            && !self.answered
-            && facts.tcp_flags.is_some_and(is_begin)
-            && facts.sequence != self.syn
-    }
-
-    /// Whether a SYN+ACK answers another SYN than the one that began the stream that is put together here: its sender may go on with
-    /// that one.
-    fn answers_another(&self, segment: connection::Segment) -> bool {
-        let Some(begin) = (self.syn).filter(|_| self.is_followed() && self.secret.is_none()) else {
-            return false;
-        };
-        // What the SYN carried may be acknowledged with it (RFC 7413).
-        let within = segment
-            .acknowledgement()
-            .wrapping_sub(begin)
-            .wrapping_sub(1);
-        segment.is_syn_ack() && within > MOST_IN_SYN
-    }
-
-    /// Takes note of what proves that the side which began the connection has its address.
-    fn note_proof(&mut self, segment: connection::Segment, reply: bool) {
-        if !reply && let Some(opening) = segment.opening() {
-            self.opening = Some(opening);
-        }
-        if reply && segment.is_syn_ack() {
-            self.secret = Some(segment.sequence().wrapping_add(1));
-        } else if !reply && segment.acknowledges() {
-            self.is_proven |= self.secret == Some(segment.acknowledgement());
-        }
-    }
-
-    /// Another connection begins, as the last SYN was answered that nobody had believed. `Err` where that SYN carried something,
-    /// which was not put in its place.
-    fn begin_anew(&mut self) -> Result<(), Invalid> {
-        let Some((first_byte, end)) = self.opening else {
-            return Ok(());
-        };
-        self.by_syn = true;
-        let begin = first_byte.wrapping_sub(1);
-        if self.syn.replace(begin) == Some(begin) {
-            // The same SYN again.
-            return Ok(());
-        }
-        self.is_proven = false;
-        self.begins_at = Some(first_byte);
-        if first_byte != end && self.is_followed() {
-            return Err(Invalid::StreamAmbiguous);
-        }
-        Ok(())
-    }
-
-    /// What was seen of it goes against the way in which it began.
-    fn turn_round(&mut self) {
-        let tuple = self.tuple;
-        self.tuple = FiveTuple {
-            source: tuple.destination,
-            destination: tuple.source,
-            source_port: tuple.destination_port,
-            destination_port: tuple.source_port,
-            ..tuple
-        };
-        self.direction = opposite(self.direction);
-        self.from_low = !self.from_low;
-        self.packets.reverse();
-        self.bytes.reverse();
-        // A SYN was the other side's.
-        self.syn = None;
-        self.opening = None;
-    }
-
     fn tcp_state(&self) -> Option<TcpState> {
         self.tcp.map(|connection| connection.state())
     }
@@ -279,11 +190,6 @@ pub(crate) struct FlowTable {
     news: Option<News>,
 }
 
-/// How long a server that took a SYN tries to answer it, at least: with the SYN-ACK sent five times (RFC 6298: after 1, 3, 7 and
-/// 15 s again). Whoever begins anew with another number waits so long, unless the first SYN was answered.
-const ANSWER_UNDER_WAY: Duration = Duration::from_secs(20);
-/// What a SYN can carry at most, in bytes: an IP packet.
-const MOST_IN_SYN: u32 = 65_535;
 impl FlowTable {
     pub(crate) fn new(ceiling: u32, seed: u64) -> Self {
         Self {

@@ -322,7 +322,7 @@ impl Inspector {
         }
         // As the flow's first packet had it: this one may be an answer.
         let first = facts_of(flow.tuple, flow.direction);
-        flow.inspection = self.begin(&first, plan, None);
+        flow.inspection = self.begin(&first, plan, flow.rule());
         if let (Some(inspection), Some(first_byte)) = (&mut flow.inspection, begins_at) {
             inspection.begin_at(first_byte);
         }
