@@ -13,7 +13,7 @@ mod statistics;
 mod verdict;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use message::{QueuedPacket, parse_queue_message};
 pub use statistics::{QueueStatistics, parse_statistics, statistics};
@@ -98,6 +98,8 @@ const LARGEST: usize = 0xffff - 4;
 /// Room beside the payload for all other attributes of a message; not a multiple of a page, so that the starts of the buffers
 /// do not all compete for the same cache lines.
 const BESIDE: usize = 1024 + 64 + 5;
+/// How long a queue with much to do waits without sleeping.
+const AWAKE: Duration = Duration::from_micros(30);
 const PACKET: u8 = libc::NFQNL_MSG_PACKET as u8;
 const CONFIG: u8 = libc::NFQNL_MSG_CONFIG as u8;
 const SUBSYSTEM: u8 = libc::NFNL_SUBSYS_QUEUE as u8;
@@ -107,6 +109,8 @@ const SUBSYSTEM: u8 = libc::NFNL_SUBSYS_QUEUE as u8;
 pub struct Queue {
     socket: Socket,
     number: u16,
+    /// The last packets came soon after those before them.
+    is_busy: bool,
 }
 
 /// A worker's buffers: about 4 MiB of memory for packets, made once.
@@ -152,7 +156,11 @@ impl Queue {
             })?;
             permitted = true;
         }
-        Ok(Queue { socket, number })
+        Ok(Queue {
+            socket,
+            number,
+            is_busy: false,
+        })
     }
 
     /// The queue's number.
@@ -174,13 +182,9 @@ impl Queue {
         timeout: Duration,
         mut decide: impl FnMut(&QueuedPacket<'_>) -> Verdict,
     ) -> Result<usize, QueueError> {
-        let failed = |source| QueueError::Netlink {
-            number: self.number,
-            source,
-        };
-        self.socket
-            .receive_batch(&mut batch.received, timeout)
-            .map_err(failed)?;
+        let number = self.number;
+        let failed = |source| QueueError::Netlink { number, source };
+        self.receive(&mut batch.received, timeout).map_err(failed)?;
         batch.verdicts.clear();
         let mut count = 0;
         for datagram in batch.received.datagrams() {
@@ -200,6 +204,27 @@ impl Queue {
             self.socket.send_raw(answer).map_err(failed)?;
         }
         Ok(count)
+    }
+}
+
+impl Queue {
+    /// Waits for packets: awake for [`AWAKE`] while they follow each other closely, asleep otherwise. To wake a thread on another
+    /// processor costs the one that sends more than all the rest of a packet's way through the queue.
+    fn receive(&mut self, batch: &mut ReceiveBatch, timeout: Duration) -> Result<(), NetlinkError> {
+        let begun = Instant::now();
+        let mut count = 0;
+        while self.is_busy && count == 0 && begun.elapsed() < AWAKE {
+            count = self.socket.take_batch(batch)?;
+            if count == 0 {
+                std::thread::yield_now();
+            }
+        }
+        if count == 0 {
+            count = self.socket.receive_batch(batch, timeout)?;
+        }
+        // Who slept was woken late.
+        self.is_busy = count > 0 && begun.elapsed() < 2 * AWAKE;
+        Ok(())
     }
 }
 

@@ -237,16 +237,28 @@ impl Socket {
         batch: &mut ReceiveBatch,
         timeout: Duration,
     ) -> Result<usize, NetlinkError> {
-        batch.empty();
         let deadline = Instant::now() + timeout;
+        loop {
+            match self.take_batch(batch)? {
+                0 if !self.readable(deadline.saturating_duration_since(Instant::now()))? => {
+                    return Ok(0);
+                }
+                0 => {}
+                count => return Ok(count),
+            }
+        }
+    }
+
+    /// As [`Socket::receive_batch`], without waiting.
+    ///
+    /// # Errors
+    /// As [`Socket::receive_batch`].
+    pub fn take_batch(&self, batch: &mut ReceiveBatch) -> Result<usize, NetlinkError> {
+        batch.empty();
         loop {
             match batch.fill(self.fd.as_raw_fd()) {
                 Ok(count) => return Ok(count),
-                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
-                    if !self.readable(deadline.saturating_duration_since(Instant::now()))? {
-                        return Ok(0);
-                    }
-                }
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => return Ok(0),
                 Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
                 Err(why) => return Err(receive_error(why)),
             }
