@@ -80,23 +80,30 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         if hands_up {
             rules.push(inspect::FORGET_MARKS.to_owned());
         }
+        let established = established(writer, direction, content);
+        let icmp = flood::of_icmp(writer, direction);
+        let questions = question::jump(writer, direction);
+        let copies = question::copies(writer, direction);
+        if questions.is_none() && copies.is_none() {
+            // Two comparisons cost less than a lookup, and most packets need nothing else.
+            let others =
+                (icmp.as_ref()).map_or("", |_| "meta l4proto != icmp meta l4proto != ipv6-icmp ");
+            let clean = shield::clean_destinations(writer, direction);
+            rules.extend(
+                (clean.iter())
+                    .map(|clean| format!("{clean}{others}ct state established {established}")),
+            );
+        }
         // Before established flows pass: a ban cuts them too.
         rules.extend(shield::destination(direction));
-        rules.extend(question::jump(writer, direction));
-        rules.extend(question::copies(writer, direction));
-        let established = established(writer, direction, content);
-        if let Some(meter) = flood::of_icmp(writer, direction) {
-            // Two comparisons cost less than a lookup, and most packets need nothing else.
-            rules.push(format!(
-                "meta l4proto != icmp meta l4proto != ipv6-icmp ct state established {established}"
-            ));
-            rules.push(meter);
-        }
+        rules.extend(questions);
+        rules.extend(copies);
+        rules.extend(icmp);
         let related = match direction {
             Direction::In => "related",
             Direction::Out | Direction::Forward => "refusals",
         };
-        // First and by itself, as most packets are of this kind and a comparison costs less than a lookup.
+        // By itself, as most packets are of this kind and a comparison costs less than a lookup.
         rules.push(format!("ct state established {established}"));
         rules.push(format!(
             "ct state vmap {{ related : goto {related}, invalid : goto drop_invalid }}"

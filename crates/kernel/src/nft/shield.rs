@@ -9,7 +9,7 @@
 use std::rc::Rc;
 
 use engine::Impossible;
-use policy::{AddressSet, Direction};
+use policy::{AddressSet, Direction, SetId};
 
 use super::list::{Family, SUBNET, Side};
 use super::table::Set;
@@ -118,12 +118,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     for set in BAN_SETS {
         writer.table.set(set.definition(writer.plan.ban.capacity));
     }
-    let feeds: Vec<(policy::SetId, Rc<AddressSet>)> = writer
-        .plan
-        .feeds
-        .iter()
-        .map(|&feed| (feed, writer.lists.named(feed)))
-        .collect();
+    let feeds = feeds(writer);
     // Most packets are clean, and one rule costs less than a chain.
     let mut shield: Vec<String> = (Family::BOTH.iter())
         .filter_map(|family| clean(writer, &feeds, *family, Way::In))
@@ -153,6 +148,29 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         .base_chain("martian", "prerouting", MARTIAN_PRIORITY, martian);
     martians(writer);
     drops(writer, &feeds);
+}
+
+/// The feeds of the plan.
+fn feeds(writer: &mut Writer<'_>) -> Vec<(SetId, Rc<AddressSet>)> {
+    let feeds = writer.plan.feeds.iter();
+    feeds
+        .map(|&feed| (feed, writer.lists.named(feed)))
+        .collect()
+}
+
+/// What holds for packets of a direction that their destination need not be looked at any more, one condition for each family,
+/// with a blank behind it.
+pub(super) fn clean_destinations(writer: &mut Writer<'_>, direction: Direction) -> Vec<String> {
+    let way = match direction {
+        Direction::In => return vec![String::new()],
+        Direction::Out => Way::Out,
+        Direction::Forward => Way::Forward,
+    };
+    let feeds = feeds(writer);
+    (Family::BOTH.iter())
+        .filter_map(|family| clean(writer, &feeds, *family, way))
+        .map(|clean| format!("{clean} "))
+        .collect()
 }
 
 /// The rules that send packets of a direction by the lookups of their destination.
@@ -214,7 +232,7 @@ impl Way {
 /// That an address is neither banned nor in a feed, in one rule; `None` where a feed holds every address.
 fn clean(
     writer: &mut Writer<'_>,
-    feeds: &[(policy::SetId, Rc<AddressSet>)],
+    feeds: &[(SetId, Rc<AddressSet>)],
     family: Family,
     way: Way,
 ) -> Option<String> {
@@ -230,7 +248,7 @@ fn clean(
 /// Protected, banned, in a feed, neither.
 fn lookups(
     writer: &mut Writer<'_>,
-    feeds: &[(policy::SetId, Rc<AddressSet>)],
+    feeds: &[(SetId, Rc<AddressSet>)],
     family: Family,
     way: Way,
 ) -> Vec<String> {
@@ -298,7 +316,7 @@ fn martians(writer: &mut Writer<'_>) {
     );
 }
 
-fn drops(writer: &mut Writer<'_>, feeds: &[(policy::SetId, Rc<AddressSet>)]) {
+fn drops(writer: &mut Writer<'_>, feeds: &[(SetId, Rc<AddressSet>)]) {
     let mut listed = vec![("drop_banned".to_owned(), Cause::Banned)];
     listed.extend(
         feeds
