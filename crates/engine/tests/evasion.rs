@@ -7,7 +7,7 @@ mod common;
 
 use Verdict::{Allow, Drop};
 use common::*;
-use engine::{Decision, Invalid, Known, Reason, Tracked, Verdict};
+use engine::{Decision, Inspect, Invalid, Known, Reason, Tracked, Verdict};
 use policy::{Action, Content, Pattern, Plan, Rule, RuleId, Scope};
 
 const PORT: u16 = 80;
@@ -191,12 +191,34 @@ fn a_segment_that_contradicts_another_is_dropped() {
     }
 }
 
+/// Receivers discard it, or wait for a cookie with it; in a connection under way they take neither the SYN nor the RST.
 #[test]
-fn data_in_a_syn_is_not_trusted() {
+fn what_a_syn_or_a_reset_carries_is_no_part_of_the_stream() {
     let mut connection = Connection::open();
-    connection.port += 1;
-    connection.syn(99, b"qqqqqqqq");
-    assert_eq!(connection.send(0, b"EVIL").reason, AMBIGUOUS);
+    assert_eq!(connection.flags(SYN, 0, b"qqqqqqqq").reason, AMBIGUOUS);
+    assert_eq!(connection.flags(SYN, 48, b"zz").reason, AMBIGUOUS);
+    let decoy = vec![b'.'; DEPTH as usize];
+    assert_eq!(connection.flags(RST, 1, &decoy).verdict, Allow);
+    assert_eq!(connection.send(0, b"an honest line. EV").verdict, Allow);
+    assert_eq!(connection.send(18, b"IL").verdict, Drop);
+
+    let mut bench = Bench::new(no_evil());
+    let first = tcp(CLIENT, 41_000, HOST, PORT, SYN, 99, b"qqqqqqqq");
+    let new = Known::again(Tracked::New);
+    assert_eq!(bench.asked(new, &first).reason, AMBIGUOUS);
+}
+
+/// User space may have forgotten the flow, and the connection mark goes on to say that it is settled.
+#[test]
+fn a_connection_that_begins_anew_in_a_forgotten_flow_is_looked_at() {
+    let mut bench = Bench::new(no_evil());
+    let syn = tcp(CLIENT, 500, HOST, PORT, SYN, 7_000_000, b"");
+    bench.asked(Known::again(Tracked::Established), &syn);
+    let answer = tcp(HOST, PORT, CLIENT, 500, SYN_ACK, 9_000, b"");
+    let is_open = true;
+    let known = Known::again(Tracked::Reply { is_open });
+    let decision = bench.asked(known, &acknowledging(7_000_001, answer));
+    assert_eq!(decision.inspect, Inspect::Anew);
 }
 
 #[test]

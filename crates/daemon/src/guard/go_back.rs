@@ -158,12 +158,17 @@ impl Guard {
     ///
     /// When something of ours is left.
     pub fn flush(&mut self) -> Result<api::Flushed, ApplyError> {
+        // Who flees from a policy that nobody has confirmed must not meet it again at the next apply.
+        if self.hold.is_some()
+            && let Err(error) = self.roll_back(None)
+        {
+            tracing::warn!("the policy before cannot be put back ahead of the flush: {error}");
+        }
         if let Some(datapath) = &mut self.datapath {
             self.counts
                 .keep(datapath.as_mut(), &self.in_force.plan, self.enforcing);
             datapath.remove()?;
         }
-        self.keep_previous();
         self.end_hold();
         if self.enforcing {
             self.change_judge(false);

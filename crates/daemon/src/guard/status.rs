@@ -82,6 +82,7 @@ fn totals_of(counters: &Counters, plan: &Plan) -> Totals {
         bytes: over.bytes,
         ..Totals::default()
     };
+    let mut limited = 0;
     for (cause, count) in &counters.causes {
         let field = match cause {
             Cause::Banned | Cause::Feed(_) | Cause::Impossible(_) | Cause::Invalid => {
@@ -98,8 +99,7 @@ fn totals_of(counters: &Counters, plan: &Plan) -> Totals {
             Cause::SynFloodOfAll | Cause::Refusal | Cause::Answer => continue,
             // These matched their rule too, and are counted there as passed.
             Cause::Limited(_) => {
-                totals.allowed = totals.allowed.saturating_sub(count.packets);
-                totals.dropped += count.packets;
+                limited += count.packets;
                 continue;
             }
             Cause::Related | Cause::Essential(_) => &mut totals.allowed,
@@ -118,6 +118,8 @@ fn totals_of(counters: &Counters, plan: &Plan) -> Totals {
         totals.packets += count.packets;
         totals.bytes += count.bytes;
     }
+    totals.allowed = totals.allowed.saturating_sub(limited);
+    totals.dropped += limited;
     totals
 }
 

@@ -30,7 +30,11 @@ impl Flow {
     fn timeout(&self) -> Duration {
         match (self.tcp_state(), self.tuple.protocol) {
             // Its end is never seen, and nothing is left to be known of it.
-            (Some(_), _) if self.by_kernel && self.inspection.is_none() => SETTLED_TIMEOUT,
+            (Some(_), _)
+                if self.by_kernel && self.inspection.is_none() && self.questions.is_none() =>
+            {
+                SETTLED_TIMEOUT
+            }
             (Some(state), _) => state.timeout(),
             (None, policy::protocol::ICMP | policy::protocol::ICMPV6) => Duration::from_secs(30),
             (None, policy::protocol::UDP | policy::protocol::UDPLITE) if !self.answered => {

@@ -104,8 +104,12 @@ impl FlowTable {
             (Some(reply), None) => {
                 match self.enter(facts, located, None, Reason::Established, now, ended) {
                     Ok(Some(slot)) => {
-                        if reply && let Some(flow) = self.get_mut(slot) {
-                            flow.turn_round();
+                        if let Some(flow) = self.get_mut(slot) {
+                            // A SYN under way begins nothing until it is answered.
+                            flow.syn = None;
+                            if reply {
+                                flow.turn_round();
+                            }
                         }
                         match self.follow_kernel(slot, located, known, reply) {
                             Ok(()) => State::Established { flow: slot, reply },

@@ -172,9 +172,10 @@ impl Messages {
             // Whether a byte before the first one, or one behind a gap at the begin, is what the receiver will take depends on
             // which of several SYNs it has taken.
             let offset = self.stream.offset(segment);
-            let follows = offset.is_none_or(|offset| match self.stream.contiguous(1) {
+            let follows = offset.is_none_or(|offset| match self.stream.contiguous(u32::MAX) {
                 [] => offset == 0,
-                _ => offset <= u32::MAX / 2,
+                // Nor is more than this kept until the bytes before it come.
+                held => offset as usize <= held.len() + HELD,
             });
             if !follows {
                 return Err(DnsRefusal::Ambiguous);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use wire::{Tcp, TcpFlags, TcpOption};
+use wire::{Tcp, TcpOption};
 
 use super::past::Past;
 
@@ -55,6 +55,14 @@ impl Stream {
                 _ => {}
             }
         }
+        // Receivers discard what a RST carries, and most of them what a SYN does: in a connection that is under way (RFC 5961), or where
+        // they take none (RFC 7413). Whoever sent it with the SYN sends it again.
+        if segment.flags().rst() {
+            return Some(self.bytes.len()..self.bytes.len());
+        }
+        if segment.flags().syn() && !segment.payload().is_empty() {
+            return None;
+        }
         if segment.flags().syn() && self.base.is_none() {
             self.base = Some(segment.sequence().wrapping_add(1));
             self.is_whole = true;
@@ -72,12 +80,7 @@ impl Stream {
         {
             return None;
         }
-        let grown = self.take_bytes(
-            segment.sequence(),
-            segment.flags(),
-            segment.payload(),
-            depth,
-        )?;
+        let grown = self.take_bytes(segment.sequence(), segment.payload(), depth)?;
         if clock.is_some() && !grown.is_empty() {
             self.clock = clock;
         }
@@ -134,19 +137,8 @@ impl Stream {
         self.join();
     }
 
-    fn take_bytes(
-        &mut self,
-        sequence: u32,
-        flags: TcpFlags,
-        payload: &[u8],
-        depth: u32,
-    ) -> Option<Range<usize>> {
+    fn take_bytes(&mut self, first_byte: u32, payload: &[u8], depth: u32) -> Option<Range<usize>> {
         let before = self.bytes.len();
-        let first_byte = if flags.syn() {
-            sequence.wrapping_add(1)
-        } else {
-            sequence
-        };
         let base = *self.base.get_or_insert(first_byte);
         let offset = first_byte.wrapping_sub(base);
         // Half of the sequence space lies behind the base: segments from before the capture began.
@@ -290,8 +282,7 @@ mod tests {
     #[test]
     fn what_contradicts_an_earlier_byte_is_not_taken() {
         let mut stream = Stream::default();
-        let mut take =
-            |sequence, text: &[u8]| stream.take_bytes(sequence, TcpFlags::ACK, text, 100);
+        let mut take = |sequence, text: &[u8]| stream.take_bytes(sequence, text, 100);
         assert_eq!(take(100, b"ab"), Some(0..2));
         assert_eq!(take(104, b"EFGH"), Some(2..2));
         assert_eq!(take(102, b"cdxx"), None, "behind a gap");
@@ -310,8 +301,7 @@ mod tests {
     #[test]
     fn what_lies_before_the_base_is_left_out() {
         let mut stream = Stream::default();
-        let mut take =
-            |sequence, text: &[u8]| stream.take_bytes(sequence, TcpFlags::ACK, text, 100);
+        let mut take = |sequence, text: &[u8]| stream.take_bytes(sequence, text, 100);
         take(1_000, b"abc");
         take(998, b"..ab");
         take(u32::MAX, b"far away");
@@ -322,7 +312,7 @@ mod tests {
     fn what_is_jumped_is_not_waited_for() {
         let mut stream = Stream::default();
         let take = |stream: &mut Stream, sequence, text: &[u8]| {
-            stream.take_bytes(sequence, TcpFlags::ACK, text, u32::MAX / 2)
+            stream.take_bytes(sequence, text, u32::MAX / 2)
         };
         take(&mut stream, u32::MAX, b"ab");
         take(&mut stream, 5, b"ghi");
@@ -354,7 +344,7 @@ mod tests {
             for (from, len) in cuts {
                 let from = from.min(text.len());
                 let to = (from + len).min(text.len());
-                let taken = stream.take_bytes(base.wrapping_add(from as u32), TcpFlags::ACK, &text[from..to], 1_000);
+                let taken = stream.take_bytes(base.wrapping_add(from as u32), &text[from..to], 1_000);
                 prop_assert!(taken.is_some());
                 prop_assert!(text.starts_with(stream.contiguous(1_000)));
             }

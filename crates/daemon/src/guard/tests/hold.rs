@@ -148,6 +148,18 @@ fn after_a_flush_an_unconfirmed_policy_leaves_nothing_in_the_kernel() {
     assert_eq!(stage.kernel.dump(), "");
 }
 
+/// Who flees by `flush` from a policy that locks him out, and follows what it says, must not lock himself out again.
+#[test]
+fn what_was_not_confirmed_does_not_come_back_after_a_flush() {
+    let mut stage = waiting();
+    let before = applied(&stage);
+    hold(&mut stage, OTHER);
+    stage.guard.flush().unwrap();
+    assert_eq!(applied(&stage), before);
+    assert_eq!(stage.kernel.dump(), "");
+    assert_eq!(stage.guard.status().pending, None);
+}
+
 #[test]
 fn who_keeps_another_file_hears_what_the_next_start_takes() {
     let mut stage = waiting();
