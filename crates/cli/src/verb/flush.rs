@@ -2,6 +2,7 @@
 
 use daemon::api::Flushed;
 use kernel::datapath::Datapath;
+use kernel::nflog::{Log, LogError, Settings};
 use kernel::nft::{Features, Nft};
 use kernel::probe::{Capability, has_capability};
 
@@ -34,7 +35,13 @@ fn alone() -> Result<Flushed, Failure> {
     Nft::new(Features { queue: false })
         .remove()
         .map_err(|why| Failure::Failed(why.to_string()))?;
-    Ok(Flushed {
-        message: "nothing of ours is in the kernel any more".into(),
-    })
+    let mut message = "nothing of ours is in the kernel any more".to_owned();
+    // A daemon that enforces reads the log; it may have another socket.
+    if let Err(LogError::Taken { .. }) = Log::open(&Settings::default()) {
+        message.push_str(
+            "; a daemon that does not answer on this socket seems to enforce here, and puts everything back within seconds: \
+             name its socket by --socket, or stop it",
+        );
+    }
+    Ok(Flushed { message })
 }

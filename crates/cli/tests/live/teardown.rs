@@ -138,3 +138,18 @@ fn flush_works_without_the_daemon() {
         .run(binary, &["flush", "--socket", &socket])
         .unwrap();
 }
+
+#[test]
+fn flush_by_another_socket_says_that_a_daemon_enforces() {
+    if !tools(&["nft"]) {
+        return;
+    }
+    let Some(lab) = topology() else { return };
+    let firewall = Firewall::start(&lab.server, POLICY);
+    let nobody = firewall.policy().with_file_name("none.sock");
+    let binary = crate::common::binary().to_str().unwrap();
+    let socket = nobody.to_str().unwrap();
+    let said = lab.server.run(binary, &["flush", "--socket", socket]);
+    let said = said.unwrap();
+    assert!(said.contains("puts everything back"), "{said}");
+}
