@@ -269,10 +269,12 @@ named! {
         SctpNoAssociation "sctp-no-association",
         /// GRE: a version or key that cannot be tracked.
         Gre "gre-untrackable",
+        /// Of a protocol without states: the kernel finds a checksum or a length in it wrong.
+        Damaged "damaged",
         /// The memory for streams under inspection is used up, and its flow held most; or the flows of its source alone hold an eighth of it.
         StreamMemory "stream-memory",
         /// TCP under a content rule that looks at the stream: sender and receiver may take it for different bytes. It differs
-        /// from a byte that was sent before, is urgent, has an older clock (RFC 7323 section 5), or is signed.
+        /// from a byte that was sent before, is urgent, comes with a SYN, has an older clock (RFC 7323 section 5), or is signed.
         StreamAmbiguous "stream-ambiguous",
         /// The kernel handed up only the begin of a packet that a content rule has to see whole: it is longer than 65,531 bytes.
         CopyCut "copy-cut",

@@ -113,7 +113,8 @@ pub fn action_name(action: Action) -> &'static str {
 fn invalid(kind: Invalid) -> String {
     match kind {
         Invalid::StreamMemory => "a content rule has to see its stream whole, and the memory for streams is used up, or its source's share of it; see [limits] stream_bytes".to_owned(),
-        Invalid::StreamAmbiguous => "a content rule has to see its stream, and sender and receiver could take this segment for different bytes: it contradicts an earlier one, is urgent, older than what came before, or signed".to_owned(),
+        Invalid::StreamAmbiguous => "a content rule has to see its stream, and sender and receiver could take this segment for different bytes: it contradicts an earlier one, is urgent, comes with a SYN, is older than what came before, or signed".to_owned(),
+        Invalid::Damaged => "a checksum or a length in it is wrong, as the kernel's connection tracking finds".to_owned(),
         Invalid::CopyCut => "a content rule has to see it whole, and it is longer than the 65,531 bytes that the kernel hands up".to_owned(),
         Invalid::FlowTableFull => "the flow table is full; see [limits] flows".to_owned(),
         Invalid::TcpState
