@@ -385,7 +385,7 @@ pub(crate) struct Stats {
 pub(crate) struct Ban {
     /// An address or a prefix.
     pub(crate) address: Typed,
-    /// How long, such as 10m; without it as `[ban]` says.
+    /// How long, such as 10m; without it as `[ban]` says, and a longer ban in force stays.
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
     /// Until it is lifted.

@@ -74,6 +74,7 @@ fn ban(prefix: &str, left: Option<u64>, reason: &str) -> Ban {
         grew_from: Vec::new(),
         evidence: Default::default(),
         mode: None,
+        kept: false,
     }
 }
 

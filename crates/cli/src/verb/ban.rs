@@ -46,6 +46,11 @@ pub(super) fn ban(
             "is"
         };
         screen.line(format!("{} {is} banned {until}.", short(&ban)))?;
+        if ban.kept {
+            warn(
+                "it was banned for longer than [ban] duration already, and that stays; `--for` or `--forever` sets another end",
+            );
+        }
         warn_if_observing(ban.mode.as_deref());
     }
     if let Some(surprise) = asked.address.surprise("is banned") {

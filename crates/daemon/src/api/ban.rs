@@ -40,6 +40,9 @@ pub struct Ban {
     /// `observe` while nothing is blocked because of it, `enforce` while the kernel carries it out; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
+    /// Only in the answer to a [`BanRequest`] without a time: a ban in force ends later than the policy's time would, and its end stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
 }
 
 /// What a ban rests on.
@@ -82,7 +85,7 @@ pub struct Evidence {
 pub struct BanRequest {
     /// An address or a prefix, as text.
     pub prefix: String,
-    /// Seconds; absent: what the policy says. 0: until it is lifted.
+    /// Seconds; absent: what the policy says, or what is left of a longer ban in force. 0: until it is lifted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_s: Option<u64>,
     /// One line for people.

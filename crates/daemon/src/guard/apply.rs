@@ -236,6 +236,8 @@ impl Guard {
         // One that waits for its confirmation is told with that.
         if asked.by == By::Apply && asked.confirm.is_none() {
             warnings.extend(self.next_start());
+        } else if asked.by == By::Reload {
+            warnings.extend(self.begins_otherwise());
         }
         Ok(self.applied(warnings, asked))
     }
@@ -489,6 +491,22 @@ impl Guard {
     pub(super) fn set_previous(&mut self, previous: Candidate) {
         self.save(PREVIOUS, &Saved::from(&previous));
         self.previous = Some(previous);
+    }
+
+    /// Says that the file of `--config` is not the policy in force, so that nothing comes of changes to it before the next start. As long
+    /// as a policy waits for its confirmation nothing is settled yet.
+    pub(super) fn begins_otherwise(&self) -> Option<String> {
+        if self.hold.is_some() {
+            return None;
+        }
+        let told = self.next_start()?;
+        let Source::File(path) = &self.begins_with else {
+            return Some(told);
+        };
+        let (next, name) = (path.display(), self.in_force.candidate.source.name());
+        Some(format!(
+            "{next}, which the next start takes, is not what is in force: {name} is; `portcullis apply {next}` takes it"
+        ))
     }
 
     fn applied(&self, warnings: Vec<String>, asked: Asked) -> api::Applied {

@@ -299,7 +299,7 @@ impl Guard {
         ban_in(self.mode(), ban, now)
     }
 
-    /// Bans a prefix.
+    /// Bans a prefix. Who names no time does not make a ban in force shorter, and who names no reason either leaves it as it is.
     ///
     /// # Errors
     ///
@@ -319,6 +319,22 @@ impl Guard {
         }
         let reason = reason(given);
         let before = self.engine.bans().find(|ban| ban.prefix == prefix).cloned();
+        let until = now.after(self.in_force.plan.ban.duration);
+        let longer = before
+            .as_ref()
+            .filter(|held| duration.is_none() && held.expires > until);
+        let duration = match longer {
+            // What is known of it is worth more than that somebody asked again.
+            Some(held) if request.reason.is_none() => {
+                return Ok(api::Ban {
+                    kept: true,
+                    ..self.shown(held, now)
+                });
+            }
+            Some(held) => Some(left(held.expires, now).unwrap_or(Duration::MAX)),
+            None => duration,
+        };
+        let kept = longer.is_some();
         let past = self.engine.offender(prefix, now);
         let made = self
             .engine
@@ -341,7 +357,10 @@ impl Guard {
             return Err(error.into());
         }
         self.record_only();
-        Ok(self.shown(&made, now))
+        Ok(api::Ban {
+            kept,
+            ..self.shown(&made, now)
+        })
     }
 
     /// The engine knows that an address is protected, and the guard why.

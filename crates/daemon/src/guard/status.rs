@@ -164,8 +164,11 @@ impl Guard {
         self.engine.only_observe(!enforcing);
         self.enforcing = enforcing;
         if !enforcing {
-            // Nothing of ours is there any more.
+            // Nothing of ours is there any more: neither what is to be lifted nor what could differ.
             self.to_lift.clear();
+            self.bans_behind = false;
+            self.drift.in_sync = true;
+            self.drift.checked = None;
         }
     }
 
@@ -332,6 +335,7 @@ impl Guard {
         if self.flushed {
             warnings.push("everything was taken out of the kernel by `flush`; `portcullis apply` puts the policy in force again, as its mode says".to_owned());
         }
+        warnings.extend(self.begins_otherwise());
         if !self.drift.in_sync {
             warnings.extend(self.drift.last.clone());
         }

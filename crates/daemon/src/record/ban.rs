@@ -36,6 +36,7 @@ pub fn ban(ban: &engine::Ban, now: Timestamp) -> api::Ban {
             ..ban.evidence.as_ref().map(evidence).unwrap_or_default()
         },
         mode: None,
+        kept: false,
     }
 }
 

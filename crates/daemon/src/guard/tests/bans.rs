@@ -339,3 +339,45 @@ fn a_set_clock_does_not_change_what_is_left_of_a_ban() {
         "{left:?}"
     );
 }
+
+#[test]
+fn a_ban_by_hand_without_a_time_makes_none_shorter() {
+    let again = |reason: Option<&str>, seconds| BanRequest {
+        reason: reason.map(str::to_owned),
+        for_s: seconds,
+        ..by_hand("203.0.113.7", 0)
+    };
+    // Seconds of the first; reason and seconds of the second; what is left (`None`: until lifted), whether that is told, the reason.
+    type Case = (
+        u64,
+        (Option<&'static str>, Option<u64>),
+        (Option<u64>, bool, &'static str),
+    );
+    let cases: [Case; 7] = [
+        (0, (None, None), (None, true, "first")),
+        (0, (Some("again"), None), (None, true, "again")),
+        (7_200, (None, None), (Some(7_200), true, "first")),
+        (7_200, (Some("again"), None), (Some(7_200), true, "again")),
+        (60, (None, None), (Some(600), false, "banned by hand")),
+        (0, (None, Some(60)), (Some(60), false, "banned by hand")),
+        (7_200, (None, Some(0)), (None, false, "banned by hand")),
+    ];
+    for (first, (reason, seconds), (remains, kept, why)) in cases {
+        let mut stage = started(ENFORCE);
+        let guard = &mut stage.guard;
+        guard.ban(&again(Some("first"), Some(first))).unwrap();
+        let answer = guard.ban(&again(reason, seconds)).unwrap();
+        let held = guard.bans().remove(0);
+        for ban in [&answer, &held] {
+            let case = (first, reason, seconds);
+            assert_eq!(ban.remaining_s.is_some(), remains.is_some(), "{case:?}");
+            let off = remains.unwrap_or(0).abs_diff(ban.remaining_s.unwrap_or(0));
+            assert!(off <= 1, "{case:?}: {:?}", ban.remaining_s);
+            assert_eq!(ban.reason, why, "{case:?}");
+        }
+        assert_eq!((answer.kept, held.kept), (kept, false), "{first}");
+        let mut kernel = stage.kernel.clone();
+        let left = kernel.bans().unwrap()[0].remaining;
+        assert_eq!(left.is_some(), remains.is_some(), "{first}: {left:?}");
+    }
+}

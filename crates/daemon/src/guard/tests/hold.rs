@@ -194,6 +194,65 @@ fn who_keeps_another_file_hears_what_the_next_start_takes() {
 }
 
 #[test]
+fn a_file_that_the_next_start_takes_and_that_is_not_in_force_is_told_until_it_is() {
+    let mut stage = waiting();
+    let file = stage.folder.path().join("policy.toml");
+    std::fs::write(&file, ENFORCE).unwrap();
+    let main = || Candidate::load(&Source::File(file.clone()), clock::now()).unwrap();
+    stage.guard.begins_with = Source::File(file.clone());
+    stage.guard.apply(main(), asked(None)).unwrap();
+    let sentence = format!(
+        "{0}, which the next start takes, is not what is in force: <text> is; `portcullis apply {0}` takes it",
+        file.display()
+    );
+    let told = |stage: &mut Stage| stage.guard.status().warnings.contains(&sentence);
+    assert!(!told(&mut stage));
+    hold(&mut stage, OTHER);
+    assert!(
+        !told(&mut stage),
+        "nothing is settled before it is confirmed"
+    );
+    stage.guard.confirm().unwrap();
+    assert!(told(&mut stage));
+    let reloaded = stage.guard.apply(candidate(OTHER), RELOAD).unwrap();
+    assert!(
+        reloaded.warnings.contains(&sentence),
+        "{:?}",
+        reloaded.warnings
+    );
+    // Copied there, the next start takes what is in force.
+    std::fs::write(&file, OTHER).unwrap();
+    assert!(!told(&mut stage));
+    std::fs::write(&file, THIRD).unwrap();
+    assert!(told(&mut stage));
+    stage.guard.apply(main(), asked(None)).unwrap();
+    assert!(!told(&mut stage));
+    let reloaded = stage.guard.apply(main(), RELOAD).unwrap();
+    assert!(
+        !reloaded.warnings.contains(&sentence),
+        "{:?}",
+        reloaded.warnings
+    );
+}
+
+#[test]
+fn after_a_flush_nothing_is_said_of_what_the_kernel_holds() {
+    let mut stage = waiting();
+    stage.guard.check(clock::now());
+    assert!(stage.guard.status().drift.checked.is_some());
+    // Also where the last check found what it could not put back.
+    stage.kernel.flush();
+    stage.kernel.fail(1);
+    stage.guard.check(clock::now());
+    stage.guard.flush().unwrap();
+    stage.guard.check(clock::now());
+    let drift = stage.guard.status().drift;
+    assert_eq!((drift.checked, drift.in_sync), (None, true));
+    stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
+    assert!(stage.guard.status().drift.checked.is_some());
+}
+
+#[test]
 fn after_confirming_a_rollback_goes_to_what_was_before() {
     let mut stage = waiting();
     hold(&mut stage, OTHER);
