@@ -15,7 +15,7 @@ mod sampler;
 mod signature;
 mod stream;
 
-use policy::{Content, Plan, RuleId, Scope, Timestamp};
+use policy::{Content, Direction, Plan, RuleId, Scope, Timestamp};
 use wire::{Packet, Transport};
 
 use crate::engine::facts_of;
@@ -359,6 +359,12 @@ impl Inspector {
         }
         let held = inspection.memory();
         let grown = match packet.transport() {
+            // A SYN is handed up also where no rule asks what its side sends.
+            Transport::Tcp(segment)
+                if segment.flags().syn() && !looks_at_stream(plan, facts.direction, let_in) =>
+            {
+                Some(0..0)
+            }
             Transport::Tcp(segment) if inspection.depth[side] > 0 => {
                 let stream = inspection.streams[side].get_or_insert_default();
                 stream.take(&segment, rest(inspection.depth[side], stream))
@@ -439,4 +445,13 @@ fn rest(depth: u32, stream: &Stream) -> u32 {
 fn lengths_match(content: &Content, facts: &Facts<'_>) -> bool {
     let len = facts.payload_len;
     len >= content.min_len.max(1) && content.max_len.is_none_or(|most| len <= most)
+}
+/// Whether a rule about streams stands before the one that let the flow in.
+fn looks_at_stream(plan: &Plan, direction: Direction, let_in: Option<RuleId>) -> bool {
+    let before = let_in.map_or(plan.rules.len(), |rule| rule.0 as usize);
+    plan.rules.iter().take(before).any(|rule| {
+        let content = rule.content.as_ref();
+        rule.directions.contains(direction)
+            && content.is_some_and(|content| !matches!(content.scope, Scope::Packet))
+    })
 }
