@@ -78,10 +78,7 @@ impl Rules {
         facts: &Facts<'_>,
         now: Timestamp,
     ) -> Option<RuleId> {
-        self.indexes[facts.direction as usize].first(facts, |id| {
-            let rule = &plan.rules[id.0 as usize];
-            header_matches(rule, facts, plan) && rule.expires.is_none_or(|expires| now < expires)
-        })
+        self.indexes[facts.direction as usize].first(facts, |id| holds(id, plan, facts, now))
     }
 
     /// What a rule does, in short. Rules are numbered by the plan that these indexes were built from.
@@ -112,10 +109,7 @@ impl Rules {
         facts: &Facts<'_>,
         now: Timestamp,
     ) -> Option<RuleId> {
-        self.passing[facts.direction as usize].first(facts, |id| {
-            let rule = &plan.rules[id.0 as usize];
-            header_matches(rule, facts, plan) && rule.expires.is_none_or(|expires| now < expires)
-        })
+        self.passing[facts.direction as usize].first(facts, |id| holds(id, plan, facts, now))
     }
 
     /// The rule that let this packet's flow pass, when it measures every packet and this one is over its rate. It is the first
@@ -129,10 +123,8 @@ impl Rules {
         if !self.any_metered {
             return None;
         }
-        let id = self.metered[facts.direction as usize].first(facts, |id| {
-            let rule = &plan.rules[id.0 as usize];
-            header_matches(rule, facts, plan) && rule.expires.is_none_or(|expires| now < expires)
-        })?;
+        let id = self.metered[facts.direction as usize]
+            .first(facts, |id| holds(id, plan, facts, now))?;
         let measures = plan.rules[id.0 as usize].measures_every_packet();
         (measures && !self.take(id, facts, now)).then_some(id)
     }
@@ -144,4 +136,11 @@ impl Rules {
             Some(None) | None => false,
         }
     }
+}
+
+/// Whether a rule matches but for what it asks of the content.
+#[inline]
+fn holds(id: RuleId, plan: &Plan, facts: &Facts<'_>, now: Timestamp) -> bool {
+    let rule = &plan.rules[id.0 as usize];
+    header_matches(rule, facts, plan) && rule.expires.is_none_or(|expires| now < expires)
 }

@@ -4,25 +4,12 @@
 extern crate portcullis_engine as engine;
 
 mod every_cut;
-
-use std::path::Path;
+#[path = "../../wire/tests/seeds/mod.rs"]
+mod seeds;
 
 use every_cut::{cuts_and_stream, every_cut_of_questions, every_cut_of_requests, question_passes};
 use proptest::prelude::*;
-
-/// The seeds of a target, by file name.
-fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    std::fs::read_dir(corpus.join(target))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .map(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, std::fs::read(path).unwrap())
-        })
-        .filter(|(name, _)| name.starts_with("seed-"))
-        .collect()
-}
+use seeds::seeds;
 
 #[test]
 fn every_seed_asks_for_a_forbidden_host() {

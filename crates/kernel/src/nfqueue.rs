@@ -205,9 +205,7 @@ impl Queue {
         }
         Ok(count)
     }
-}
 
-impl Queue {
     /// Waits for packets: awake for [`AWAKE`] while they follow each other closely, asleep otherwise. To wake a thread on another
     /// processor costs the one that sends more than all the rest of a packet's way through the queue.
     fn receive(&mut self, batch: &mut ReceiveBatch, timeout: Duration) -> Result<(), NetlinkError> {

@@ -3,8 +3,7 @@
 
 mod every_accessor;
 mod every_name;
-
-use std::path::Path;
+mod seeds;
 
 use every_accessor::every_accessor;
 use every_name::{every_dns_name, every_http_name, every_tls_name};
@@ -12,20 +11,7 @@ use portcullis_wire::dns::{Framed, Message, framed};
 use portcullis_wire::http::{Http, request_head};
 use portcullis_wire::tls::{ServerName, Sni, sni};
 use portcullis_wire::{Frame, Link, parse};
-
-/// The seeds of a target, by file name.
-fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    std::fs::read_dir(corpus.join(target))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .map(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, std::fs::read(path).unwrap())
-        })
-        .filter(|(name, _)| name.starts_with("seed-"))
-        .collect()
-}
+use seeds::seeds;
 
 #[test]
 fn every_seed_is_a_packet() {

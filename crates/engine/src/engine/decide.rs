@@ -220,7 +220,9 @@ impl Engine {
             false => (state.rule()).or_else(|| self.rules.let_in_by(&plan, facts, now)),
         };
         let is_asked = arrival.known.is_some();
-        let begins_anew = self.inspector.begin_due(state, &plan);
+        let begins_anew = (self.inspector).begin_due(state, &plan, |first| {
+            self.rules.let_in_by(&plan, first, now)
+        });
         if state.inspection.is_none() {
             return Decided::allow(Reason::Established, Some(flow));
         }
@@ -304,7 +306,9 @@ impl Engine {
             && let Some(state) = self.flows.get_mut(slot)
         {
             if known {
-                self.inspector.begin_due(state, &plan);
+                (self.inspector).begin_due(state, &plan, |first| {
+                    self.rules.let_in_by(&plan, first, now)
+                });
             } else {
                 state.inspection_begun = true;
                 state.inspection = self.inspector.begin(facts, &plan, decided.reason.rule());

@@ -519,15 +519,6 @@ impl FlowTable {
         Ok(Some(FlowSlot(place)))
     }
 
-    /// The SYN that would have begun this flow anew was refused: nothing has begun.
-    pub(crate) fn stay(&mut self, slot: FlowSlot) {
-        if let Some(flow) = self.get_mut(slot)
-            && flow.begins_at.take().is_some()
-        {
-            flow.syn = None;
-        }
-    }
-
     fn is_gone(&self, slot: FlowSlot) -> bool {
         self.get(slot).is_some_and(|flow| flow.is_gone)
     }

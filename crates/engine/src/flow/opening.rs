@@ -6,7 +6,7 @@ use std::time::Duration;
 use policy::Timestamp;
 use wire::TcpFlags;
 
-use super::{FiveTuple, Flow, connection, opposite};
+use super::{FiveTuple, Flow, FlowSlot, FlowTable, connection, opposite};
 use crate::facts::Facts;
 use crate::verdict::Invalid;
 
@@ -101,7 +101,17 @@ impl Flow {
         self.packets.reverse();
         self.bytes.reverse();
         // A SYN was the other side's.
-        self.syn = None;
         self.opening = None;
+    }
+}
+
+impl FlowTable {
+    /// The SYN that would have begun this flow anew was refused: nothing has begun.
+    pub(crate) fn stay(&mut self, slot: FlowSlot) {
+        if let Some(flow) = self.get_mut(slot)
+            && flow.begins_at.take().is_some()
+        {
+            flow.syn = None;
+        }
     }
 }

@@ -15,7 +15,7 @@ mod sampler;
 mod signature;
 mod stream;
 
-use policy::{Content, Direction, Plan, RuleId, Scope, Timestamp};
+use policy::{Content, Plan, RuleId, Scope, Timestamp};
 use wire::{Packet, Transport};
 
 use crate::engine::facts_of;
@@ -311,7 +311,13 @@ impl Inspector {
     }
 
     /// Asks what of a flow has to be inspected, where that was not asked yet, or another connection has begun in it; whether one has.
-    pub(crate) fn begin_due(&mut self, flow: &mut Flow, plan: &Plan) -> bool {
+    /// `let_in_by`: the rule that lets in a flow which begins so, for one whose begin was not seen under this plan.
+    pub(crate) fn begin_due(
+        &mut self,
+        flow: &mut Flow,
+        plan: &Plan,
+        let_in_by: impl FnOnce(&Facts<'_>) -> Option<RuleId>,
+    ) -> bool {
         let begins_at = flow.begins_at.take();
         if flow.inspection_begun && begins_at.is_none() {
             return false;
@@ -322,7 +328,8 @@ impl Inspector {
         }
         // As the flow's first packet had it: this one may be an answer.
         let first = facts_of(flow.tuple, flow.direction);
-        flow.inspection = self.begin(&first, plan, flow.rule());
+        let let_in = flow.rule().or_else(|| let_in_by(&first));
+        flow.inspection = self.begin(&first, plan, let_in);
         if let (Some(inspection), Some(first_byte)) = (&mut flow.inspection, begins_at) {
             inspection.begin_at(first_byte);
         }
@@ -359,12 +366,6 @@ impl Inspector {
         }
         let held = inspection.memory();
         let grown = match packet.transport() {
-            // A SYN is handed up also where no rule asks what its side sends.
-            Transport::Tcp(segment)
-                if segment.flags().syn() && !looks_at_stream(plan, facts.direction, let_in) =>
-            {
-                Some(0..0)
-            }
             Transport::Tcp(segment) if inspection.depth[side] > 0 => {
                 let stream = inspection.streams[side].get_or_insert_default();
                 stream.take(&segment, rest(inspection.depth[side], stream))
@@ -445,13 +446,4 @@ fn rest(depth: u32, stream: &Stream) -> u32 {
 fn lengths_match(content: &Content, facts: &Facts<'_>) -> bool {
     let len = facts.payload_len;
     len >= content.min_len.max(1) && content.max_len.is_none_or(|most| len <= most)
-}
-/// Whether a rule about streams stands before the one that let the flow in.
-fn looks_at_stream(plan: &Plan, direction: Direction, let_in: Option<RuleId>) -> bool {
-    let before = let_in.map_or(plan.rules.len(), |rule| rule.0 as usize);
-    plan.rules.iter().take(before).any(|rule| {
-        let content = rule.content.as_ref();
-        rule.directions.contains(direction)
-            && content.is_some_and(|content| !matches!(content.scope, Scope::Packet))
-    })
 }

@@ -131,7 +131,9 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     for family in Family::BOTH {
         for way in Way::ALL {
             let mut rules = lookups(writer, &feeds, family, way);
-            if let Some(clean) = clean(writer, &feeds, family, way).filter(|_| way != Way::In) {
+            if way != Way::In
+                && let Some(clean) = clean(writer, &feeds, family, way)
+            {
                 rules.insert(0, format!("{clean} return"));
             }
             let name = format!("{}_{}", way.chain(), family.suffix());
