@@ -151,6 +151,7 @@ pub fn run(options: &RunOptions, announce: impl FnOnce(&Banner)) -> Result<(), R
     if let Some(why) = powerless() {
         return Err(RunError::Blind(why));
     }
+    refuse_at_once(options)?;
     let state = StateDir::open(&options.state_dir)?;
     let listener = Listener::bind(&options.socket)?;
     let First {
@@ -179,14 +180,32 @@ struct First {
     rejected: Option<String>,
 }
 
+/// Refuses a policy that cannot be used before anything is made on the disk. Only where the state directory is empty: a policy that
+/// was in force, or what lists held, could stand in for what is wrong.
+fn refuse_at_once(options: &RunOptions) -> Result<(), RunError> {
+    let is_empty = match std::fs::read_dir(&options.state_dir) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    if is_empty {
+        Candidate::load(&source(options)?, clock::now())?;
+    }
+    Ok(())
+}
+
+/// What the options name.
+fn source(options: &RunOptions) -> std::io::Result<Source> {
+    Ok(match &options.config {
+        Some(path) => Source::File(std::path::absolute(path)?),
+        None => Source::BuiltIn,
+    })
+}
+
 /// The policy to begin with. One that nobody confirmed, or that was rolled back, is not taken up again by a restart; and where the
 /// file has become invalid, what was in force before is better than nothing.
 fn first_policy(options: &RunOptions, state: &StateDir) -> Result<First, RunError> {
     let now = clock::now();
-    let source = match &options.config {
-        Some(path) => Source::File(std::path::absolute(path)?),
-        None => Source::BuiltIn,
-    };
+    let source = source(options)?;
     let mut warnings: Vec<String> = state.unlocked().map(str::to_owned).into_iter().collect();
     let mut rejected: Option<RolledBack> = state.read(REJECTED);
     let mut saved: Option<Saved> = state.read(guard::APPLIED);

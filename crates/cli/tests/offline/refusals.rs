@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::common::{Called, binary, call};
+use crate::common::{Called, binary, call, portcullis};
 
 /// `nobody` on every Debian.
 const NOBODY: u32 = 65534;
@@ -90,4 +90,36 @@ fn a_policy_that_may_not_be_read_is_not_permitted() {
         };
         called.expect(5).one_sentence(policy);
     }
+}
+
+/// A mistake in the policy of the first start leaves nothing behind that somebody would have to clear away.
+#[test]
+fn run_with_an_invalid_policy_touches_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: whoever may not run it is told that first");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("policy.toml");
+    std::fs::write(&policy, "mode = \"enforec\"\n").unwrap();
+    let place = |name: &str| directory.path().join(name).display().to_string();
+    let called = portcullis([
+        "run",
+        "--config",
+        &place("policy.toml"),
+        "--state-dir",
+        &place("state"),
+        "--log-dir",
+        &place("log"),
+        "--socket",
+        &place("run/api.sock"),
+    ])
+    .expect(3);
+    assert!(
+        called.stderr.contains("policy.toml:1:"),
+        "{}",
+        called.stderr
+    );
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
 }
