@@ -143,16 +143,18 @@ impl Evidence {
                 },
                 _,
             ) => {
-                let things = match shape {
-                    Shape::Horizontal => "addresses",
-                    Shape::Vertical | Shape::Slow => "ports",
+                let things = match (shape, distinct) {
+                    (Shape::Horizontal, 1) => "address",
+                    (Shape::Horizontal, _) => "addresses",
+                    (Shape::Vertical | Shape::Slow, 1) => "port",
+                    (Shape::Vertical | Shape::Slow, _) => "ports",
                 };
                 format!("{} of {distinct} {things}", self.pattern)
             }
             (Pattern::WholeHost, _) => {
-                format!("{} half-open connections of all sources", self.count)
+                format!("{} of all sources", counted(Detector::SynFlood, self.count))
             }
-            (Pattern::Plain, detector) => format!("{} {}", self.count, counted(detector)),
+            (Pattern::Plain, detector) => counted(detector, self.count),
         };
         let is_rate = matches!(
             detector,
@@ -174,15 +176,35 @@ impl Evidence {
     }
 }
 
-const fn counted(detector: Detector) -> &'static str {
-    match detector {
-        Detector::Blocked => "denied packets",
-        Detector::Rate => "packets",
-        Detector::Payload => "content-rule hits",
-        Detector::Scan => "closed ports",
-        Detector::SynFlood => "half-open connections",
-        Detector::IcmpFlood => "ICMP packets",
-        Detector::UdpFlood => "unanswered UDP packets",
-        Detector::Brute => "short connections to one service",
+/// `1 denied packet`, `50 denied packets`.
+fn counted(detector: Detector, count: u64) -> String {
+    let (one, rest) = match detector {
+        Detector::Blocked => ("denied packet", ""),
+        Detector::Rate => ("packet", ""),
+        Detector::Payload => ("content-rule hit", ""),
+        Detector::Scan => ("closed port", ""),
+        Detector::SynFlood => ("half-open connection", ""),
+        Detector::IcmpFlood => ("ICMP packet", ""),
+        Detector::UdpFlood => ("unanswered UDP packet", ""),
+        Detector::Brute => ("short connection", " to one service"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {one}{plural}{rest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_one_and_not_ones() {
+        for (detector, count, text) in [
+            (Detector::Blocked, 1, "1 denied packet"),
+            (Detector::Blocked, 50, "50 denied packets"),
+            (Detector::Brute, 1, "1 short connection to one service"),
+            (Detector::Brute, 10, "10 short connections to one service"),
+        ] {
+            assert_eq!(counted(detector, count), text);
+        }
     }
 }

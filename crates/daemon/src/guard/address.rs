@@ -9,6 +9,7 @@ use super::ban::{BanError, parse_prefix};
 use crate::addresses::Discovered;
 use crate::api;
 use crate::record::NoticeKind;
+use crate::record::explain::short;
 
 /// The allow list, in the state directory.
 pub(super) const ALLOWED: &str = "allow.json";
@@ -71,7 +72,10 @@ impl Guard {
         let lifted = self.follow_allowed();
         self.notice(
             NoticeKind::Policy,
-            format!("{prefix} is on the allow list: no ban, feed or detector drops it"),
+            format!(
+                "{} is on the allow list: no ban, feed or detector drops it",
+                short(prefix)
+            ),
         );
         Ok(api::Allowed { lifted, ..entry })
     }
@@ -89,7 +93,7 @@ impl Guard {
         self.follow_allowed();
         self.notice(
             NoticeKind::Policy,
-            format!("{prefix} is off the allow list"),
+            format!("{} is off the allow list", short(prefix)),
         );
         Ok(self.allowed())
     }

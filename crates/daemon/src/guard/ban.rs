@@ -15,7 +15,7 @@ use crate::api;
 use crate::record::NoticeKind;
 use crate::record::ban::ban_in;
 use crate::record::escape::{Escaped, is_hazard};
-use crate::record::explain::short;
+use crate::record::explain::{several, short};
 use crate::store::BanEnd;
 
 /// Bans that are taken out of the kernel one by one while packets wait; more of them follow with the next checks.
@@ -70,7 +70,8 @@ pub enum BanError {
     },
     /// The kernel did not let go.
     #[error(
-        "the kernel still drops what {prefixes} lifted bans covered, and refuses to stop ({source}); it is asked again each second, and `portcullis status` warns until it has"
+        "the kernel still drops what {} covered, and refuses to stop ({source}); it is asked again each second, and `portcullis status` warns until it has",
+        several(*prefixes, "lifted ban")
     )]
     NotLifted {
         /// How many bans.
@@ -479,7 +480,10 @@ impl Guard {
     /// Tells of bans that were not made here: each by an event, or all by a notice where they are too many. The store remembers them.
     pub(super) fn tell_of_bans(&mut self, made: Vec<Ban>, what: &str, now: Timestamp) {
         if made.len() > TOLD_AT_ONCE {
-            self.notice(NoticeKind::Daemon, format!("{} bans {what}", made.len()));
+            self.notice(
+                NoticeKind::Daemon,
+                format!("{} {what}", several(made.len(), "ban")),
+            );
             self.store.replace(self.memory());
             return;
         }

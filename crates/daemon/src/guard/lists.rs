@@ -5,6 +5,7 @@ use policy::{ListKind, LoadedList};
 use super::Guard;
 use crate::api;
 use crate::record::NoticeKind;
+use crate::record::explain::several;
 
 impl Guard {
     /// Tells what changed about the lists since `before`, and forgets what was kept of lists that no policy names any more.
@@ -23,13 +24,11 @@ impl Guard {
             }
             let known_bad = old.map_or(0, |old| old.bad_lines);
             if list.bad_lines > 0 && list.bad_lines != known_bad {
-                let lines = match list.bad_lines {
-                    1 => "1 line is".to_owned(),
-                    many => format!("{many} lines are"),
-                };
+                let is = if list.bad_lines == 1 { "is" } else { "are" };
                 let text = format!(
-                    "{}: {lines} skipped: {}",
+                    "{}: {} {is} skipped: {}",
                     name(list),
+                    several(list.bad_lines, "line"),
                     list.first_bad.join(", ")
                 );
                 self.notice(NoticeKind::Policy, text);
@@ -113,7 +112,7 @@ const fn kind(kind: ListKind) -> &'static str {
 /// How much it holds.
 fn size(list: &LoadedList) -> String {
     match list.kind {
-        ListKind::Set | ListKind::Feed => format!("{} ranges", list.entries),
-        ListKind::Names => format!("{} names", list.entries),
+        ListKind::Set | ListKind::Feed => several(list.entries, "range"),
+        ListKind::Names => several(list.entries, "name"),
     }
 }

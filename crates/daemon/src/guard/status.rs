@@ -9,6 +9,7 @@ use policy::{Action, DefaultAction, Plan, Response, RuleId, Timestamp};
 use super::Guard;
 use crate::api::{self, Totals};
 use crate::record::Sums;
+use crate::record::explain::several;
 
 /// What was counted beside the engine's own counts.
 #[derive(Debug, Default)]
@@ -341,8 +342,8 @@ impl Guard {
         }
         if self.enforcing && !self.to_lift.is_empty() {
             warnings.push(format!(
-                "the kernel still drops what {} lifted bans covered; it is asked again each second",
-                self.to_lift.len()
+                "the kernel still drops what {} covered; it is asked again each second",
+                several(self.to_lift.len(), "lifted ban")
             ));
         } else if self.bans_behind {
             warnings.push(

@@ -23,6 +23,7 @@ use super::{WAIT, lock};
 use crate::addresses::Discovered;
 use crate::api;
 use crate::guard::{Handle, Input};
+use crate::record::explain::several;
 
 /// Events that a worker keeps while the guard has no room.
 const KEPT: usize = 4_096;
@@ -233,9 +234,9 @@ impl Inspectors {
             .filter(|thread| !thread.is_finished())
             .count();
         format!(
-            "{running} of {} workers inspect packets of content rules and questions to name servers, {} packets so far",
+            "{running} of {} workers inspect packets of content rules and questions to name servers, {} so far",
             self.threads.len(),
-            self.shared.inspected.load(Ordering::Relaxed)
+            several(self.shared.inspected.load(Ordering::Relaxed), "packet")
         )
     }
 }

@@ -1,5 +1,7 @@
 //! A verdict and its typed reason in words, with the rule and where it was written: the same in every record, screen and answer.
 
+use std::fmt::Display;
+
 use engine::{DnsQuestion, DnsRefusal, Invalid, Reason, Verdict};
 use policy::{Action, Direction, HostField, Plan, Rule, RuleId};
 
@@ -179,11 +181,45 @@ fn words(name: &str) -> String {
     name.replace('-', " ")
 }
 
+/// `1 rule`, `2 rules`, `2 anomalies`, `2 addresses`.
+pub fn several<N: Display + PartialEq + From<u8>>(count: N, what: &str) -> String {
+    if count == N::from(1) {
+        return format!("1 {what}");
+    }
+    match what.strip_suffix('y') {
+        Some(stem) => format!("{count} {stem}ies"),
+        None if what.ends_with('s') => format!("{count} {what}es"),
+        None => format!("{count} {what}s"),
+    }
+}
+
 /// A prefix without its length when it is one address.
 pub fn short(prefix: ipnet::IpNet) -> String {
     if prefix.prefix_len() == prefix.max_prefix_len() {
         prefix.addr().to_string()
     } else {
         prefix.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_one_or_several() {
+        for (count, what, text) in [
+            (0, "rule", "0 rules"),
+            (1, "rule", "1 rule"),
+            (2, "rule", "2 rules"),
+            (1, "anomaly", "1 anomaly"),
+            (3, "anomaly", "3 anomalies"),
+            (1, "address", "1 address"),
+            (2, "address", "2 addresses"),
+            (2, "bad line", "2 bad lines"),
+        ] {
+            assert_eq!(several(count, what), text);
+        }
+        assert_eq!(several(10_u64, "entry"), "10 entries");
     }
 }

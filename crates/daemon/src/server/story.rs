@@ -267,6 +267,10 @@ fn sentence(event: &Value) -> String {
             end("/dest_ip", "dest_port")
         )
     };
+    let banned = || {
+        let prefix = text("/ban/prefix");
+        (prefix.parse().ok()).map_or_else(|| prefix.to_owned(), |prefix: IpNet| short(prefix))
+    };
     let decided = text("/metadata/pktvars/0/text");
     match text("/event_type") {
         "drop" => {
@@ -295,13 +299,18 @@ fn sentence(event: &Value) -> String {
             text("/flow/reason")
         ),
         "ban" => format!(
-            "At {at}, {} was banned: {}.",
-            text("/ban/prefix"),
+            "At {at}, {} {} banned: {}.",
+            banned(),
+            if text("/ban/mode") == OBSERVE {
+                "would have been"
+            } else {
+                "was"
+            },
             text("/ban/reason")
         ),
         "unban" => format!(
             "At {at}, the ban of {} ended ({}).",
-            text("/ban/prefix"),
+            banned(),
             text("/ban/ended")
         ),
         "ban-refused" => format!("At {at}, a ban was refused: {}.", text("/ban/refused")),
@@ -312,6 +321,30 @@ fn sentence(event: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ban_is_told_by_its_address_and_its_mode() {
+        let event = |kind: &str, prefix: &str, mode: &str| {
+            serde_json::json!({"event_type": kind, "timestamp": "T",
+                "ban": {"prefix": prefix, "mode": mode, "reason": "because", "ended": "lifted"}})
+        };
+        for (event, told) in [
+            (
+                event("ban", "192.0.2.7/32", "enforce"),
+                "At T, 192.0.2.7 was banned: because.",
+            ),
+            (
+                event("ban", "2001:db8::/64", "observe"),
+                "At T, 2001:db8::/64 would have been banned: because.",
+            ),
+            (
+                event("unban", "2001:db8::7/128", "enforce"),
+                "At T, the ban of 2001:db8::7 ended (lifted).",
+            ),
+        ] {
+            assert_eq!(of_event(&event), [told]);
+        }
+    }
 
     #[test]
     fn ordinals() {
