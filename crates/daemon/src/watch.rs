@@ -46,7 +46,7 @@ enum Message {
     /// Something under a watched folder changed.
     Touched,
     /// Another policy is in force.
-    Policy(Source, Watched),
+    Policy(Source, Watched, Option<PathBuf>),
     /// Read again now, for whoever asks.
     Reload(SyncSender<Result<api::Applied, ReloadError>>),
     Stop,
@@ -100,6 +100,7 @@ impl Watch {
             folders: Vec::new(),
             ear: Ear::new(sender.clone()),
             changed: None,
+            aside: None,
         };
         let join = std::thread::Builder::new()
             .name("watch".to_owned())
@@ -113,8 +114,8 @@ impl Watch {
         Ok((watch, join))
     }
 
-    /// This policy is in force: its files are to be watched.
-    pub fn set(&self, candidate: &Candidate, by: By) {
+    /// This policy is in force: its files are to be watched. Of the file `aside`, which is not in force, it is only told that it changed.
+    pub fn set(&self, candidate: &Candidate, by: By, aside: Option<PathBuf>) {
         *lock(&self.rejected) = None;
         let mut stamps = candidate.stamps.clone();
         // A policy that is kept although its file says something else: the file may be mended.
@@ -127,7 +128,8 @@ impl Watch {
             is_old: by == By::Rollback || is_kept,
             folders: candidate.folders.clone(),
         };
-        self.send(Message::Policy(candidate.source.clone().again(), watched));
+        let source = candidate.source.clone().again();
+        self.send(Message::Policy(source, watched, aside));
     }
 
     /// What lists held when they were good last.
@@ -180,6 +182,35 @@ struct Thread {
     ear: Ear,
     /// Since when something is changing, and when it changed last.
     changed: Option<Change>,
+    aside: Option<Aside>,
+}
+
+/// The file that the next start takes, where another is in force.
+struct Aside {
+    path: PathBuf,
+    /// What it was when last looked at.
+    seen: Option<Stamp>,
+    /// Whether it changed since that was told.
+    is_news: bool,
+}
+
+impl Aside {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            seen: Stamp::of(&path),
+            path,
+            is_news: false,
+        }
+    }
+
+    /// Looks at it. Whether it has changed, and is left alone since the last look.
+    fn has_settled(&mut self) -> bool {
+        let now = Stamp::of(&self.path);
+        let changes = now != self.seen;
+        self.seen = now;
+        self.is_news |= changes;
+        self.is_news && !changes
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -200,8 +231,13 @@ impl Thread {
                     self.ear.has_heard();
                     self.look();
                 }
-                Ok(Message::Policy(source, watched)) => {
+                Ok(Message::Policy(source, watched, aside)) => {
                     self.source = source;
+                    let known = self.aside.take();
+                    self.aside = aside.map(|path| {
+                        let known = known.filter(|known| known.path == path);
+                        known.unwrap_or_else(|| Aside::new(path))
+                    });
                     self.watch(watched);
                     self.lists.tidy();
                 }
@@ -213,6 +249,7 @@ impl Thread {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     self.look();
+                    self.look_aside();
                     // What changed just now begins to settle just now.
                     if let Some(change) = self.changed
                         && self.settles_in(change).is_zero()
@@ -263,6 +300,18 @@ impl Thread {
                         .ask(move |guard| guard.notice(NoticeKind::Policy, text));
                 }
             }
+        }
+    }
+
+    /// Tells that the file that is not in force changed, once it is left alone. While a policy waits for its confirmation nobody knows
+    /// which file that will be.
+    fn look_aside(&mut self) {
+        if let Some(aside) = &mut self.aside
+            && aside.has_settled()
+        {
+            // An error says that the guard is gone, and with it whoever would want to know.
+            let is_told = self.handle.ask(|guard| guard.tell_of_aside());
+            aside.is_news = !is_told.unwrap_or(true);
         }
     }
 
@@ -368,6 +417,7 @@ mod tests {
                 folders: Vec::new(),
                 ear: Ear::new(sender.clone()),
                 changed: None,
+                aside: None,
             };
             thread.watch(Watched {
                 stamps: candidate.stamps.clone(),
@@ -380,5 +430,25 @@ mod tests {
         assert!(noticed(&stale), "it is there again");
         assert!(noticed(&good), "it is another one");
         assert!(!noticed(&load()), "nothing has changed since");
+    }
+
+    #[test]
+    fn a_file_that_is_not_in_force_is_news_once_for_each_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.toml");
+        std::fs::write(&path, "mode = \"observe\"\n").unwrap();
+        let mut aside = Aside::new(path.clone());
+        assert!(!aside.has_settled(), "nothing changed");
+        for text in ["mode = \"enforce\"\n", "essentials = false\n"] {
+            std::fs::write(&path, text).unwrap();
+            assert!(!aside.has_settled(), "it may change still");
+            assert!(aside.has_settled());
+            assert!(aside.has_settled(), "nobody has told it");
+            aside.is_news = false;
+            assert!(!aside.has_settled(), "it was told");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(!aside.has_settled());
+        assert!(aside.has_settled(), "gone is a change too");
     }
 }

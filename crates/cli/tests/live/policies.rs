@@ -153,3 +153,38 @@ fn the_daemon_judges_hypothetical_packets() {
     firewall.ask("ban 203.0.113.7");
     assert_eq!(test("10.77.1.1:8080").expect(6).json()["stage"], "ban");
 }
+
+/// Whoever edits the file that they know, while another is in force, finds in the record that nothing comes of it.
+#[test]
+fn a_change_to_a_file_that_is_not_in_force_is_told_once() {
+    let Some(lab) = topology() else { return };
+    let firewall = Firewall::start(&lab.server, &policy(8080));
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("new.toml");
+    std::fs::write(&new, policy(8081)).unwrap();
+    firewall.ask(&format!("apply {} --force", new.display()));
+    let told = || {
+        let events = firewall.ask("events --kind policy").stdout;
+        events.matches("changed, and not taken: ").count()
+    };
+    for (edit, times) in [(8082, 1), (8083, 2)] {
+        firewall.write(&policy(edit));
+        eventually("it is told", SOON, || told() == times);
+        std::thread::sleep(Duration::from_millis(2_500));
+        assert_eq!(told(), times, "and told once");
+    }
+    // What is in force already is no news, and neither is what waits to be confirmed.
+    firewall.write(&policy(8081));
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(told(), 2);
+    let last = firewall.ask("events --kind policy").stdout;
+    let line = last
+        .lines()
+        .rfind(|line| line.contains("not taken"))
+        .unwrap();
+    let next = firewall.policy().display().to_string();
+    assert!(
+        line.contains(&format!("`portcullis apply {next}` takes it")),
+        "{line}"
+    );
+}

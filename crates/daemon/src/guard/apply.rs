@@ -2,6 +2,7 @@
 //! [`Candidate`] elsewhere, off this thread; reading back is the datapath's part of its transaction.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::{Guard, InForce};
 use crate::api;
 use crate::candidate::{Candidate, Source};
 use crate::record::NoticeKind;
+use crate::record::explain::several;
 use crate::sessions;
 use crate::store::PolicyEntry;
 
@@ -439,10 +441,7 @@ impl Guard {
             },
             text: candidate.text.clone(),
         });
-        let rules = match candidate.plan.rules.len() {
-            1 => "1 rule".to_owned(),
-            many => format!("{many} rules"),
-        };
+        let rules = several(candidate.plan.rules.len(), "rule");
         let text = format!(
             "policy {} ({}) is in force, {rules}, mode {} ({})",
             candidate.source.name(),
@@ -482,7 +481,7 @@ impl Guard {
         }
         self.save(APPLIED, &Saved::from(&self.in_force.candidate));
         self.take_up(by);
-        self.watch.set(&self.in_force.candidate, by);
+        self.watch.set(&self.in_force.candidate, by, self.aside());
         self.notice(NoticeKind::Policy, text);
         self.tell_of_lists(&lists_before);
     }
@@ -507,6 +506,29 @@ impl Guard {
         Some(format!(
             "{next}, which the next start takes, is not what is in force: {name} is; `portcullis apply {next}` takes it"
         ))
+    }
+
+    /// The file of `--config`, where another is in force.
+    fn aside(&self) -> Option<PathBuf> {
+        match &self.begins_with {
+            Source::File(path) if self.source() != self.begins_with => Some(path.clone()),
+            _ => None,
+        }
+    }
+
+    /// Tells that the file of `--config` changed, which is not in force; nothing where it says now what is. `false` where that cannot be
+    /// said yet, since a policy waits for its confirmation.
+    pub(crate) fn tell_of_aside(&self) -> bool {
+        if self.is_held() {
+            return false;
+        }
+        if let Some(told) = self.begins_otherwise() {
+            self.notice(
+                NoticeKind::Policy,
+                format!("changed, and not taken: {told}"),
+            );
+        }
+        true
     }
 
     fn applied(&self, warnings: Vec<String>, asked: Asked) -> api::Applied {
