@@ -41,6 +41,9 @@ pub struct FlowQuery {
     pub address: Option<String>,
 }
 
+/// Flows that an answer holds when the query does not say.
+pub const FLOWS: usize = 1_000;
+
 /// A live flow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flow {
@@ -75,6 +78,13 @@ pub struct Flow {
     pub name: Option<String>,
     /// Why its first packet was allowed.
     pub decided: Decided,
+    /// What drops its packets now, whatever `state` says: a ban or a feed that came after it began. While observing they would be
+    /// dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Decided>,
+    /// `observe` or `enforce`: whether `cut` is carried out.
+    #[serde(default)]
+    pub mode: String,
 }
 
 /// A verdict and where it came from, in every place that explains one.
@@ -111,18 +121,21 @@ pub struct Stats {
     pub totals: Totals,
     /// By minute, oldest first; minutes in which nothing was seen are left out.
     pub minutes: Vec<Minute>,
-    /// Sources with most denied packets in that time, most first, at most 20: address and count. Not this host, its gateways and its
-    /// name servers.
+    /// Sources with most denied packets on record in that time, most first, at most 20: address and count. Not this host, its gateways
+    /// and its name servers. The record holds at most so many a second: `totals` counts all.
     pub top_sources: Vec<(String, u64)>,
-    /// Destination ports with most denied packets in that time, most first, at most 20: `tcp/22` and count. What bans and feeds
-    /// drop is not counted here.
+    /// Services with most denied packets on record in that time, most first, at most 20: `tcp/22`, or `icmp` where there is no port,
+    /// and count. What bans and feeds drop is not counted here, but in `shut_out`.
     pub top_ports: Vec<(String, u64)>,
-    /// How many ports these were chosen from.
+    /// How many services these were chosen from.
     #[serde(default)]
     pub denied_ports: u64,
     /// The packets of all of them.
     #[serde(default)]
     pub denied_port_packets: u64,
+    /// Packets on record in that time that bans and feeds dropped, whatever they asked for.
+    #[serde(default)]
+    pub shut_out: u64,
     /// `observe` or `enforce`: while observing, what counts as dropped would have been.
     #[serde(default)]
     pub mode: String,

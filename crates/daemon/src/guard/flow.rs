@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-use engine::{Event, EventBody, FlowEnd, FlowRecord, Reason, TrackedEnd, Verdict};
+use engine::{Event, EventBody, FlowEnd, FlowRecord, Probe, Reason, TrackedEnd, Verdict};
 use policy::{Direction, Timestamp};
 use wire::{FiveTuple, Packet, Transport};
 
@@ -17,8 +17,6 @@ use crate::record::{decided, proto};
 const HEADSTART: Duration = Duration::from_millis(50);
 /// Ends that wait for their begins at most.
 const EARLY: usize = 4_096;
-/// Flows that an answer holds when nobody says.
-const FLOWS: usize = 1_000;
 
 impl Guard {
     /// The live flows, those seen last first. `tracked` is the kernel's table, which counts when the kernel enforces.
@@ -32,7 +30,7 @@ impl Guard {
         tracked: &[Tracked],
     ) -> Result<Vec<api::Flow>, BanError> {
         let wanted = query.address.as_deref().map(parse_prefix).transpose()?;
-        let limit = query.limit.map_or(FLOWS, |limit| limit as usize);
+        let limit = query.limit.map_or(api::FLOWS, |limit| limit as usize);
         let matches = |tuple: &FiveTuple| {
             wanted.is_none_or(|prefix| {
                 prefix.contains(&tuple.source) || prefix.contains(&tuple.destination)
@@ -62,7 +60,7 @@ impl Guard {
         };
         flows.sort_by_key(|(_, _, record, _)| std::cmp::Reverse((record.end, record.start)));
         flows.truncate(limit);
-        let plan = &self.in_force.plan;
+        let (plan, now) = (&self.in_force.plan, self.clock.now());
         Ok(flows
             .into_iter()
             .map(|(tuple, direction, record, begin_known)| api::Flow {
@@ -81,6 +79,9 @@ impl Guard {
                 state: record.tcp_state.map(str::to_owned),
                 name: record.name.as_deref().map(str::to_owned),
                 decided: decided(plan, Verdict::Allow, record.reason),
+                cut: (self.engine.cut(now, &probe(&tuple, direction)))
+                    .map(|reason| decided(plan, Verdict::Drop, reason)),
+                mode: self.mode().name().to_owned(),
             })
             .collect())
     }
@@ -236,6 +237,21 @@ impl Guard {
         } else {
             Direction::Forward
         }
+    }
+}
+
+/// Another packet of a flow.
+fn probe(tuple: &FiveTuple, direction: Direction) -> Probe {
+    Probe {
+        direction,
+        protocol: tuple.protocol,
+        source: tuple.source,
+        destination: tuple.destination,
+        source_port: tuple.source_port,
+        destination_port: tuple.destination_port,
+        icmp: None,
+        interface: None,
+        payload: Vec::new(),
     }
 }
 

@@ -136,6 +136,7 @@ async fn stats(
         Ok(Json(api::Stats {
             denied_ports,
             denied_port_packets,
+            shut_out: reader.shut_out(since)?,
             totals,
             minutes: reader.minutes(since)?,
             top_sources: reader.top_sources(since, |address| !own_side.contains(address))?,

@@ -305,26 +305,29 @@ impl Reader {
             .collect())
     }
 
-    /// Destination ports with most packets that rules, defaults and checks denied from `since` on, as `tcp/22`.
+    /// Services with most packets that rules, defaults and checks denied from `since` on: `tcp/22`, or `icmp` where there is no port.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
     pub fn top_ports(&self, since: Timestamp) -> Result<Vec<(String, u64)>, StoreError> {
         let sql = format!(
-            "SELECT proto, port, count(*) FROM events WHERE kind = 'drop' AND at >= ? AND port IS NOT NULL AND {DECIDED_BY_POLICY}
+            "SELECT proto, port, count(*) FROM events WHERE kind = 'drop' AND at >= ? AND proto IS NOT NULL AND {DECIDED_BY_POLICY}
              GROUP BY proto, port ORDER BY 3 DESC, proto, port LIMIT 20"
         );
         self.rows(&sql, vec![nanos(since).into()], |row| {
             let protocol: u8 = row.get(0)?;
-            let port: u16 = row.get(1)?;
-            let name = policy::protocol::name(protocol)
+            let port: Option<u16> = row.get(1)?;
+            let mut name = policy::protocol::name(protocol)
                 .map_or_else(|| protocol.to_string(), str::to_owned);
-            Ok((format!("{name}/{port}"), row.get::<_, i64>(2)? as u64))
+            if let Some(port) = port {
+                name.push_str(&format!("/{port}"));
+            }
+            Ok((name, row.get::<_, i64>(2)? as u64))
         })
     }
 
-    /// How many destination ports [`Reader::top_ports`] chooses from, and their packets together.
+    /// How many services [`Reader::top_ports`] chooses from, and their packets together.
     ///
     /// # Errors
     ///
@@ -332,10 +335,25 @@ impl Reader {
     pub fn denied_ports(&self, since: Timestamp) -> Result<(u64, u64), StoreError> {
         let sql = format!(
             "SELECT count(*), coalesce(sum(packets), 0) FROM (SELECT count(*) AS packets FROM events
-             WHERE kind = 'drop' AND at >= ? AND port IS NOT NULL AND {DECIDED_BY_POLICY} GROUP BY proto, port)"
+             WHERE kind = 'drop' AND at >= ? AND proto IS NOT NULL AND {DECIDED_BY_POLICY} GROUP BY proto, port)"
         );
         let rows = self.rows(&sql, vec![nanos(since).into()], |row| {
             Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
+        })?;
+        Ok(rows.first().copied().unwrap_or_default())
+    }
+
+    /// Packets on record that bans and feeds dropped from `since` on.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn shut_out(&self, since: Timestamp) -> Result<u64, StoreError> {
+        let sql = format!(
+            "SELECT count(*) FROM events WHERE kind = 'drop' AND at >= ? AND NOT ({DECIDED_BY_POLICY})"
+        );
+        let rows = self.rows(&sql, vec![nanos(since).into()], |row| {
+            Ok(row.get::<_, i64>(0)? as u64)
         })?;
         Ok(rows.first().copied().unwrap_or_default())
     }

@@ -460,6 +460,14 @@ fn the_story_of_a_source_is_not_buried_by_its_ban() {
         ..entry(63, "ban-refused", "", 0)
     });
     opened.store.event(entry(64, "drop", "feed", 4));
+    for id in [65, 66] {
+        opened.store.event(Entry {
+            source: None,
+            protocol: Some(policy::protocol::ICMP),
+            port: None,
+            ..entry(id, "drop", "default-in", 0)
+        });
+    }
     assert!(opened.store.flush(PATIENCE));
     let reader = opened.store.reader().unwrap();
     let ids = |prefix: &str, up_to: Option<u64>, told: u32, others: u32| -> Vec<u64> {
@@ -474,8 +482,10 @@ fn the_story_of_a_source_is_not_buried_by_its_ban() {
     assert_eq!(ids("203.0.113.7/32", Some(6), 20, 2), [6, 5, 4]);
     assert_eq!(ids("2001:db8::9/128", None, 20, 30), [63]);
     assert_eq!(ids("0.0.0.0/0", None, 20, 1), [64, 62, 61, 7, 6]);
-    // Neither the ban's drops nor the feed's are about a service.
+    // Neither the ban's drops nor the feed's are about a service, and what has no port is one all the same: nothing is left out.
     let since = Timestamp::from_secs(0);
-    assert_eq!(reader.denied_ports(since).unwrap(), (5, 5));
-    assert_eq!(reader.top_ports(since).unwrap().len(), 5);
+    assert_eq!(reader.denied_ports(since).unwrap(), (6, 7));
+    let top = reader.top_ports(since).unwrap();
+    assert_eq!((top.len(), &top[0]), (6, &("icmp".to_owned(), 2)));
+    assert_eq!(reader.shut_out(since).unwrap(), 54);
 }

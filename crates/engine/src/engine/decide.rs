@@ -148,6 +148,11 @@ impl Engine {
             .find_map(|end| Some((self.shielded(end, now)?, end)))
     }
 
+    /// What drops each packet of a flow of these ends before any rule is asked, if something does: a ban or a feed.
+    pub fn cut(&self, now: Timestamp, probe: &Probe) -> Option<Reason> {
+        self.shield(&probe.facts(), now).map(|(reason, _)| reason)
+    }
+
     fn shielded(&self, end: u128, now: Timestamp) -> Option<Reason> {
         if let Some(ban) = self.bans.covering(end, now) {
             return Some(Reason::Banned(ban.prefix));
