@@ -65,6 +65,7 @@ fn result(name: &str, reason: &str, entry: Option<&Match<'_>>, text: String) -> 
         entry: entry.map(ToString::to_string),
         source: entry.map(|entry| entry.source.to_string()),
         answer: None,
+        mode: None,
         text,
     }
 }

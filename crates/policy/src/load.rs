@@ -127,7 +127,7 @@ pub fn load_path_with(path: &Path, keeper: &mut dyn Keeper, seed: u64) -> Loaded
         Err(unreadable) => {
             let source = Source::new(name, PathBuf::new(), String::new());
             let file = loader.report.add_source(source);
-            unreadable.tell(path, Span::new(file, 0, 0), &mut loader.report);
+            unreadable.tell_of_policy(path, Span::new(file, 0, 0), &mut loader.report);
         }
     }
     loader.finish(keeper)

@@ -27,6 +27,9 @@ pub struct DnsTestResult {
     /// What a blocked question is answered with: `zero`, `nxdomain`, `refuse`, `drop`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
+    /// `observe` or `enforce`: whether a running daemon carries it out; absent where none was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
     /// One sentence for people, without full stop. May hold what the user wrote: escape it before it reaches a terminal.
     pub text: String,
 }

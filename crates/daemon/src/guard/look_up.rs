@@ -157,7 +157,12 @@ impl Guard {
         &self,
         request: &api::DnsTestRequest,
     ) -> Result<Vec<api::DnsTestResult>, LookUpError> {
-        let judge = |name: &String| Ok(crate::names::judge(&self.in_force.plan, name)?);
+        let judge = |name: &String| {
+            Ok(api::DnsTestResult {
+                mode: Some(self.mode().name().to_owned()),
+                ..crate::names::judge(&self.in_force.plan, name)?
+            })
+        };
         request.names.iter().map(judge).collect()
     }
 

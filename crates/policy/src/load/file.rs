@@ -106,6 +106,19 @@ impl Unreadable {
         };
     }
 
+    /// [`Unreadable::tell`] of the policy itself, which no file names.
+    pub(super) fn tell_of_policy(&self, path: &Path, span: Span, report: &mut Report) {
+        match self {
+            Self::Missing => {
+                let message = format!("there is no file {}", path.display());
+                report
+                    .error(span, "missing-file", message)
+                    .expected("the path of a policy");
+            }
+            _ => self.tell(path, span, report),
+        }
+    }
+
     /// [`Unreadable::tell`] of a list. Who reads it without memory, as `check` does, cannot know what a daemon keeps.
     pub(super) fn tell_of_list(&self, path: &Path, span: Span, report: &mut Report) {
         match self {

@@ -205,8 +205,7 @@ fn what_cannot_be_read_is_named() {
     let loaded = load_path(Path::new("/nonexistent/policy.toml"));
     assert_eq!(
         lines(&loaded.diagnostics),
-        "/nonexistent/policy.toml:1:1: error[missing-file]: there is no file /nonexistent/policy.toml; expected a path that is absolute, \
-         or relative to the file that names it\n"
+        "/nonexistent/policy.toml:1:1: error[missing-file]: there is no file /nonexistent/policy.toml; expected the path of a policy\n"
     );
     assert_eq!(loaded.files, [Path::new("/nonexistent/policy.toml")]);
     assert_eq!(
