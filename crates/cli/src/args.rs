@@ -8,7 +8,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::ban_file::Form;
@@ -40,6 +41,16 @@ pub(crate) struct Arguments {
     pub(crate) socket: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
+}
+
+/// Says what is wrong with the call, or the help or version that was asked for, and ends.
+pub(crate) fn refuse(error: &clap::Error) -> ! {
+    if error.kind() == ErrorKind::MissingSubcommand {
+        // clap would list the hidden verbs too.
+        let what = "a verb is missing; `portcullis --help` lists them";
+        Arguments::command().error(error.kind(), what).exit();
+    }
+    error.exit()
 }
 
 /// Every verb.
@@ -282,13 +293,19 @@ pub(crate) struct Sets {
     pub(crate) json: bool,
 }
 
+/// How many at most.
+fn parse_limit(text: &str) -> Result<u32, String> {
+    text.parse()
+        .map_err(|_| format!("write a whole number from 0 to {}", u32::MAX))
+}
+
 #[derive(Args)]
 pub(crate) struct Flows {
     /// Only flows with this address or prefix at either end.
     #[arg(value_name = "ADDRESS")]
     pub(crate) address: Option<IpNetOrAddress>,
     /// At most this many, those seen last first.
-    #[arg(long, short = 'n', value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N", value_parser = parse_limit)]
     pub(crate) limit: Option<u32>,
     /// Print JSON.
     #[arg(long)]
@@ -301,7 +318,7 @@ pub(crate) struct Events {
     #[arg(long, short)]
     pub(crate) follow: bool,
     /// At most this many, the newest of them; with --follow, how many old ones come first.
-    #[arg(long, short = 'n', value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N", value_parser = parse_limit)]
     pub(crate) limit: Option<u32>,
     /// Only these kinds; several with commas.
     #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',')]
@@ -342,7 +359,7 @@ pub(crate) enum EventKind {
     #[value(aliases = ["DNS", "dns-blocked", "DNS-BLOCKED", "would-dns-block", "WOULD-DNS-BLOCK"])]
     Dns,
     /// A source was banned.
-    #[value(alias = "BAN")]
+    #[value(aliases = ["BAN", "would-ban", "WOULD-BAN"])]
     Ban,
     /// A ban ended.
     #[value(alias = "UNBAN")]
@@ -490,8 +507,6 @@ pub(crate) struct NotYet {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-    use clap::CommandFactory;
 
     use super::*;
 

@@ -4,7 +4,9 @@
 
 use serde_json::Value;
 
-use crate::screen::{Screen, Tone, endpoint, humane_seconds, visible, visible_once};
+use crate::screen::{
+    Screen, Tone, endpoint, humane_seconds, several, single, visible, visible_once,
+};
 
 /// `#` and the digits of a number below ten million: lines of a record that is no larger stand below each other. A stream of events
 /// cannot know the width of the ones to come.
@@ -173,8 +175,12 @@ fn flow(flow: &Value) -> String {
         // A flow has a packet at least: nobody counted.
         (0, 0) => "packets not counted".to_owned(),
         (out, back) => format!(
-            "{out} packets out, {back} back, {} bytes",
-            count("bytes_toserver").saturating_add(count("bytes_toclient"))
+            "{} out, {back} back, {}",
+            several(out, "packet"),
+            several(
+                count("bytes_toserver").saturating_add(count("bytes_toclient")),
+                "byte"
+            )
         ),
     };
     format!(
@@ -196,14 +202,8 @@ fn ban(ban: &Value) -> String {
     )
 }
 
-/// A prefix without its length when it is one address.
 fn prefix(ban: &Value) -> &str {
-    let text = ban["prefix"].as_str().unwrap_or_default();
-    let (full, v6) = (text.strip_suffix("/32"), text.contains(':'));
-    match (full, v6) {
-        (Some(address), false) => address,
-        _ => text.strip_suffix("/128").unwrap_or(text),
-    }
+    single(ban["prefix"].as_str().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -254,9 +254,9 @@ mod tests {
             ),
             (
                 json!({"timestamp": stamp, "event_type": "flow", "proto": "TCP", "src_ip": "192.0.2.7", "dest_ip": "192.0.2.1",
-                    "flow": {"pkts_toserver": 2, "pkts_toclient": 1, "bytes_toserver": 80, "bytes_toclient": 40, "age": 3},
+                    "flow": {"pkts_toserver": 1, "pkts_toclient": 1, "bytes_toserver": 80, "bytes_toclient": 40, "age": 3},
                     "metadata": {"flowvars": [{"event_id": 12345678}]}}),
-                "#12345678 2027-01-01 10:20:30.123 FLOW         TCP 192.0.2.7 > 192.0.2.1: 2 packets out, 1 back, 120 bytes in 3s, ended",
+                "#12345678 2027-01-01 10:20:30.123 FLOW         TCP 192.0.2.7 > 192.0.2.1: 1 packet out, 1 back, 120 bytes in 3s, ended",
             ),
             (
                 json!({"timestamp": stamp, "event_type": "flow", "proto": "TCP", "src_ip": "192.0.2.7", "dest_ip": "192.0.2.1",

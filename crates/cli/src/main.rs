@@ -21,11 +21,11 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use failure::{Exit, Failure};
-use screen::{Screen, visible};
+use screen::{Screen, plain_times, visible};
 
 fn main() -> ExitCode {
     // clap prints what is wrong and exits with 2; help and version exit with 0.
-    let arguments = args::Arguments::parse();
+    let arguments = args::Arguments::try_parse().unwrap_or_else(|error| args::refuse(&error));
     if let Some(exit) = verb::revert(&arguments) {
         return exit;
     }
@@ -54,6 +54,6 @@ fn say(failure: &Failure) {
         for line in lines {
             eprintln!("{line}");
         }
-        eprintln!("portcullis: {}", visible(last));
+        eprintln!("portcullis: {}", plain_times(&visible(last)));
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn parse(text: &str) -> Result<Witness, String> {
     let direction = Direction::ALL
         .into_iter()
         .find(|direction| direction.name() == word)
-        .ok_or_else(|| format!("{word:?} is no direction; {SHAPE}"))?;
+        .ok_or_else(|| format!("{word:?} is no direction, which is in, out or forward; {SHAPE}"))?;
     let name = next("the protocol")?;
     let number = protocol::NAMES
         .iter()

@@ -15,6 +15,8 @@ pub(crate) use table::{Cell, Table};
 
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
+pub(crate) use daemon::record::explain::several;
+
 use daemon::record::escape::{Escaped, is_hazard, write_json};
 use serde::Serialize;
 
@@ -64,6 +66,8 @@ pub(crate) struct Screen {
     out: BufWriter<Stdout>,
     colour: bool,
     terminal: bool,
+    /// Characters in a line of the terminal; `None` where nobody looks.
+    width: Option<usize>,
 }
 
 impl Screen {
@@ -74,6 +78,9 @@ impl Screen {
             out: BufWriter::with_capacity(1 << 16, io::stdout()),
             colour: terminal && colour_wanted(),
             terminal,
+            width: terminal_size::terminal_size_of(io::stdout())
+                .map(|(terminal_size::Width(width), _)| usize::from(width))
+                .filter(|width| *width > 0),
         }
     }
 
@@ -106,7 +113,7 @@ impl Screen {
         if table.is_empty() {
             return self.line(empty);
         }
-        let text = table.render(|tone, text| self.paint(tone, text));
+        let text = table.render(self.width, |tone, text| self.paint(tone, text));
         self.raw(&text)
     }
 
@@ -151,11 +158,11 @@ pub(crate) fn visible_once(text: &str) -> String {
     }
 }
 
-/// `1 rule`, `2 rules`.
-pub(crate) fn several(count: usize, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
+/// A prefix without its length when it is one address; any other text as it is.
+pub(crate) fn single(prefix: &str) -> &str {
+    match (prefix.strip_suffix("/32"), prefix.contains(':')) {
+        (Some(address), false) => address,
+        _ => prefix.strip_suffix("/128").unwrap_or(prefix),
     }
 }
 
@@ -166,7 +173,17 @@ pub(crate) fn warn_if_observing(mode: Option<&str>) {
     }
 }
 
+/// Passes on what the daemon or a policy warns of; a finding of a policy says itself that it is a warning.
+pub(crate) fn pass_on(warning: &str) {
+    let prefix = if warning.contains(": warning[") {
+        ""
+    } else {
+        "warning: "
+    };
+    warn(&format!("{prefix}{warning}"));
+}
+
 /// Says something on standard error that is no failure.
 pub(crate) fn warn(message: &str) {
-    eprintln!("portcullis: {}", visible(message));
+    eprintln!("portcullis: {}", plain_times(&visible(message)));
 }

@@ -63,6 +63,20 @@ impl<T: AsRef<str>> From<T> for Cell {
     }
 }
 
+/// Blanks between two columns.
+const GAP: usize = 2;
+/// Where less than this is left for the last column, it goes on as the terminal lets it.
+const NARROWEST: usize = 24;
+
+/// Where the columns stand.
+struct Layout {
+    widths: Vec<usize>,
+    /// Characters before the last column.
+    before: usize,
+    /// Characters that the last column may have.
+    room: Option<usize>,
+}
+
 /// Rows under a heading.
 pub(crate) struct Table {
     head: Vec<&'static str>,
@@ -88,8 +102,13 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The lines, each with its end. A column is as wide as its widest field; the last is not padded.
-    pub(crate) fn render(&self, paint: impl Fn(Tone, &str) -> String) -> String {
+    /// The lines, each with its end. A column is as wide as its widest field; the last is not padded, and goes on below itself where it
+    /// would be wider than a screen of `width` characters.
+    pub(crate) fn render(
+        &self,
+        width: Option<usize>,
+        paint: impl Fn(Tone, &str) -> String,
+    ) -> String {
         let columns = self
             .rows
             .iter()
@@ -106,6 +125,14 @@ impl Table {
                 widths[column] = widths[column].max(cell.width());
             }
         }
+        let before = widths.iter().rev().skip(1).map(|width| width + GAP).sum();
+        let room = width.and_then(|width: usize| width.checked_sub(before));
+        let room = room.filter(|room| *room >= NARROWEST);
+        let layout = Layout {
+            widths,
+            before,
+            room,
+        };
         let mut lines = String::new();
         if !self.head.is_empty() {
             let titles: Vec<Cell> = self
@@ -121,10 +148,10 @@ impl Table {
                         .any(|row| row.get(column).is_some_and(|cell| cell.right)),
                 })
                 .collect();
-            push_row(&mut lines, &titles, &widths, &paint);
+            push_row(&mut lines, &titles, &layout, &paint);
         }
         for row in &self.rows {
-            push_row(&mut lines, row, &widths, &paint);
+            push_row(&mut lines, row, &layout, &paint);
         }
         lines
     }
@@ -133,24 +160,58 @@ impl Table {
 fn push_row(
     lines: &mut String,
     row: &[Cell],
-    widths: &[usize],
+    layout: &Layout,
     paint: &impl Fn(Tone, &str) -> String,
 ) {
     for (column, cell) in row.iter().enumerate() {
-        let gap = " ".repeat(widths[column] - cell.width());
+        let gap = " ".repeat(layout.widths[column] - cell.width());
         let last = column + 1 == row.len();
         if cell.right {
             lines.push_str(&gap);
         }
-        lines.push_str(&paint(cell.tone, &cell.text));
+        let room = layout.room.filter(|room| {
+            column + 1 == layout.widths.len() && !cell.right && cell.width() > *room
+        });
+        for (at, piece) in pieces(&cell.text, room).into_iter().enumerate() {
+            if at > 0 {
+                lines.push('\n');
+                lines.push_str(&" ".repeat(layout.before));
+            }
+            lines.push_str(&paint(cell.tone, &piece));
+        }
         if !last {
             if !cell.right {
                 lines.push_str(&gap);
             }
-            lines.push_str("  ");
+            lines.push_str(&" ".repeat(GAP));
         }
     }
     lines.push('\n');
+}
+
+/// The text in pieces of whole words that fit the room; a word that does not stands alone.
+fn pieces(text: &str, room: Option<usize>) -> Vec<String> {
+    let Some(room) = room else {
+        return vec![text.to_owned()];
+    };
+    let mut pieces = vec![String::new()];
+    let mut taken = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if taken > 0 && taken + 1 + length > room {
+            pieces.push(String::new());
+            taken = 0;
+        }
+        if let Some(piece) = pieces.last_mut() {
+            if taken > 0 {
+                piece.push(' ');
+                taken += 1;
+            }
+            piece.push_str(word);
+            taken += length;
+        }
+    }
+    pieces
 }
 
 fn grouped(number: u64) -> String {
@@ -178,13 +239,42 @@ mod tests {
         let mut table = Table::new(&["name", "hits"]);
         table.row([Cell::new("ssh").tone(Tone::Good), Cell::number(7)]);
         table.row([Cell::new("a\x1bb"), Cell::number(1_234_567)]);
-        let text = table.render(|tone, text| match tone {
+        let text = table.render(None, |tone, text| match tone {
             Tone::Plain => text.to_owned(),
             _ => format!("<{text}>"),
         });
         assert_eq!(
             text,
             "<name>           <hits>\n<ssh>               7\na\\u{1b}b  1,234,567\n"
+        );
+    }
+
+    #[test]
+    fn the_last_column_goes_on_below_itself_on_a_narrow_screen() {
+        let mut table = Table::new(&[]);
+        table.row([
+            Cell::new("protected"),
+            Cell::new("10.0.0.1 (own), 10.0.0.255 (broadcast), ::1 (own)"),
+        ]);
+        table.row([Cell::new("bans"), Cell::new("0")]);
+        let plain = |_: Tone, text: &str| text.to_owned();
+        let whole = "protected  10.0.0.1 (own), 10.0.0.255 (broadcast), ::1 (own)\nbans       0\n";
+        for (width, text) in [
+            (None, whole),
+            (Some(200), whole),
+            (Some(60), whole),
+            (
+                Some(40),
+                "protected  10.0.0.1 (own), 10.0.0.255\n           (broadcast), ::1 (own)\nbans       0\n",
+            ),
+            // No room for a column of words.
+            (Some(20), whole),
+        ] {
+            assert_eq!(table.render(width, plain), text, "{width:?}");
+        }
+        assert_eq!(
+            pieces("a/very/long/path b", Some(5)),
+            ["a/very/long/path", "b"]
         );
     }
 

@@ -5,7 +5,7 @@ use daemon::api::{Applied, ApplyRequest};
 use crate::args::{Apply, Plain};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Screen, Tone, humane_seconds, visible, warn};
+use crate::screen::{Screen, Tone, humane_seconds, pass_on, visible};
 
 /// Puts a policy in force.
 pub(super) fn apply(daemon: &Client, asked: &Apply, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -45,8 +45,10 @@ fn show(applied: &Applied, json: bool, screen: &mut Screen) -> Result<Exit, Fail
         return Ok(Exit::Done);
     }
     screen.line(visible(&applied.message))?;
+    // The warnings are about what was just said.
+    screen.flush()?;
     for warning in &applied.warnings {
-        warn(&format!("warning: {warning}"));
+        pass_on(warning);
     }
     if let Some(pending) = &applied.pending {
         let line = format!(

@@ -46,6 +46,7 @@ pub(super) fn ban(
             "is"
         };
         screen.line(format!("{} {is} banned {until}.", short(&ban)))?;
+        screen.flush()?;
         if ban.kept {
             warn(
                 "it was banned for longer than [ban] duration already, and that stays; `--for` or `--forever` sets another end",
@@ -77,6 +78,7 @@ pub(super) fn unban(
     for ban in &unbanned.lifted {
         screen.line(format!("{} is no longer banned.", short(ban)))?;
     }
+    screen.flush()?;
     for ban in &unbanned.still {
         warn(&format!(
             "it is still dropped by the ban of {}; `portcullis unban {}` lifts that one",
@@ -179,8 +181,9 @@ fn import(
             Err(failure) if imported.added > 0 => {
                 spinner.finish_and_clear();
                 warn(&format!(
-                    "{} bans were taken in before it failed",
-                    imported.added
+                    "{} {} taken in before it failed",
+                    several(imported.added, "ban"),
+                    if imported.added == 1 { "was" } else { "were" }
                 ));
                 return Err(failure);
             }

@@ -5,7 +5,7 @@ use daemon::api::{DnsTestRequest, DnsTestResult};
 use crate::args;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Screen, Tone, visible};
+use crate::screen::{Screen, Tone, visible, warn_if_observing};
 use crate::source;
 
 /// Judges each name.
@@ -27,6 +27,9 @@ pub(super) fn test(
             client()?.post("dns/test", &DnsTestRequest { names })?
         }
     };
+    if !asked.json {
+        warn_if_observing(results.first().and_then(|result| result.mode.as_deref()));
+    }
     let mut exit = Exit::Done;
     for result in &results {
         if result.verdict != "allow" {

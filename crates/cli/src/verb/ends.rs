@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use kernel::source::Captured;
 use wire::Frame;
 
+use crate::screen::several;
+
 /// Packets that are looked at: enough to know the host by, and a bound for the addresses that are kept.
 const ENOUGH: u64 = 100_000;
 
@@ -71,8 +73,8 @@ impl Ends {
             .collect();
         Some(format!(
             "nothing tells in from out, so all flows count as inbound, and the host itself can be denied and banned; name it with \
-             --local ADDRESS: by {} packets it looks like {}",
-            self.packets,
+             --local ADDRESS: by {} it looks like {}",
+            several(self.packets, "packet"),
             named.join(" or ")
         ))
     }

@@ -1,6 +1,6 @@
 //! `completions` and `man`, from the one definition of the command line.
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
 use crate::args::Arguments;
@@ -10,9 +10,19 @@ use crate::screen::Screen;
 /// Prints a completion script.
 pub(super) fn completions(shell: Shell, screen: &mut Screen) -> Result<Exit, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "portcullis", &mut script);
+    clap_complete::generate(shell, &mut shown(), "portcullis", &mut script);
     screen.bytes(&script)?;
     Ok(Exit::Done)
+}
+
+/// The command line without the hidden verbs, which the scripts would offer.
+fn shown() -> Command {
+    let whole = Arguments::command();
+    let verbs = whole.get_subcommands().filter(|verb| !verb.is_hide_set());
+    Command::new("portcullis")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(whole.get_arguments().cloned())
+        .subcommands(verbs.cloned())
 }
 
 /// Prints one manual page: the command, then each verb with its options.

@@ -23,7 +23,7 @@ use crate::args;
 use crate::eve;
 use crate::failure::{Exit, Failure};
 use crate::prefix::IpNetOrAddress;
-use crate::screen::{Cell as Field, Screen, Table, Tone, bar, humane, warn};
+use crate::screen::{Cell as Field, Screen, Table, Tone, bar, humane, several, warn};
 use crate::source;
 
 /// Rows of each table of the summary.
@@ -221,28 +221,28 @@ fn summary(
         .map_or(Duration::ZERO, |(first, last)| last.since(first));
     let bold = screen.paint(
         Tone::Bold,
-        &format!("{} packets in {}", totals.packets, humane(span)),
+        &format!("{} in {}", several(totals.packets, "packet"), humane(span)),
     );
     screen.line(format!(
-        "{bold}: {} allowed, {} dropped, {} rejected, {} anomalies, {} flows, {} alerts, {} bans",
+        "{bold}: {} allowed, {} dropped, {} rejected, {}, {}, {}, {}",
         totals.allowed,
         totals.dropped,
         totals.rejected,
-        totals.anomalies,
-        totals.flows,
-        totals.alerts,
-        totals.bans
+        several(totals.anomalies, "anomaly"),
+        several(totals.flows, "flow"),
+        several(totals.alerts, "alert"),
+        several(totals.bans, "ban")
     ))?;
     if outcome.unread_links > 0 {
         screen.line(format!(
-            "{} packets are of link layers that are not read, and count as allowed",
-            outcome.unread_links
+            "of link layers that are not read, and counted as allowed: {}",
+            several(outcome.unread_links, "packet")
         ))?;
     }
     if outcome.losses.truncated > 0 {
         screen.line(format!(
-            "{} packets were captured in part only; what is missing could not be inspected",
-            outcome.losses.truncated
+            "captured in part only, so that what is missing could not be inspected: {}",
+            several(outcome.losses.truncated, "packet")
         ))?;
     }
 

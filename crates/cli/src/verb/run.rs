@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::eve;
 use crate::failure::{Exit, Failure};
 use crate::finding;
-use crate::screen::{Screen, Tone, several, visible, warn};
+use crate::screen::{Screen, Tone, pass_on, several, visible};
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(super) fn run(socket: &Path, asked: &args::Run, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -114,7 +114,11 @@ fn introduce(banner: &Banner, screen: &mut Screen) -> io::Result<()> {
         visible(&banner.socket.display().to_string())
     ))?;
     if banner.bans > 0 {
-        let hold = if banner.bans == 1 { "holds" } else { "hold" };
+        let hold = match (banner.mode, banner.bans) {
+            (Mode::Observe, _) => "would hold",
+            (Mode::Enforce, 1) => "holds",
+            (Mode::Enforce, _) => "hold",
+        };
         let bans = several(banner.bans, "ban");
         screen.line(format!("  bans      {bans} {hold} from before"))?;
     }
@@ -129,7 +133,7 @@ fn introduce(banner: &Banner, screen: &mut Screen) -> io::Result<()> {
     }
     screen.flush()?;
     for warning in &banner.warnings {
-        warn(&format!("warning: {warning}"));
+        pass_on(warning);
     }
     Ok(())
 }

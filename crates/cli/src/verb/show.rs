@@ -1,11 +1,15 @@
 //! `rules`, `sets`, `flows`, `stats`: tables of what is in force and what was counted.
 
-use daemon::api::{Flow, FlowQuery, Rule, Set, SetAddresses, Stats, StatsQuery, Totals};
+use daemon::api::{
+    FLOWS as MOST_FLOWS, Flow, FlowQuery, Rule, Set, SetAddresses, Stats, StatsQuery, Totals,
+};
 
 use crate::args;
 use crate::client::{Client, percent};
 use crate::failure::{Exit, Failure};
-use crate::screen::{Cell, Screen, Table, Tone, endpoint, humane, moment, warn_if_observing};
+use crate::screen::{
+    Cell, Screen, Table, Tone, endpoint, humane, moment, several, single, warn_if_observing,
+};
 
 /// The rules in order.
 pub(super) fn rules(
@@ -76,7 +80,7 @@ pub(super) fn sets(
             return Ok(Exit::Done);
         }
         for prefix in &set.prefixes {
-            screen.line(prefix)?;
+            screen.line(single(prefix))?;
         }
         if set.prefixes.len() < set.count {
             crate::screen::warn(&format!(
@@ -114,6 +118,20 @@ fn destination(flow: &Flow) -> String {
     }
 }
 
+/// What let it begin; and before that what drops it now, which its state does not tell: a connection that is cut stays established
+/// for those who wait for an answer.
+fn decided(flow: &Flow) -> Cell {
+    let began = flow.decided.rule.as_deref().unwrap_or(&flow.decided.reason);
+    let Some(cut) = &flow.cut else {
+        return Cell::new(began);
+    };
+    let dropped = match flow.mode.as_str() {
+        "observe" => "would be dropped",
+        _ => "dropped now",
+    };
+    Cell::new(format!("{dropped}: {}; began by {began}", cut.text)).tone(Tone::Bad)
+}
+
 /// Live flows.
 pub(super) fn flows(
     daemon: &Client,
@@ -129,6 +147,7 @@ pub(super) fn flows(
         screen.json(&flows)?;
         return Ok(Exit::Done);
     }
+    let is_cut_short = asked.limit.is_none() && flows.len() == MOST_FLOWS;
     let mut table = Table::new(&[
         "way", "proto", "from", "to", "state", "out", "back", "bytes", "age", "why",
     ]);
@@ -157,10 +176,16 @@ pub(super) fn flows(
                 flow.start
                     .map_or_else(|| "?".to_owned(), |start| humane(flow.end.0.since(start.0))),
             ),
-            Cell::new(flow.decided.rule.as_deref().unwrap_or(&flow.decided.reason)),
+            decided(flow),
         ]);
     }
     screen.table(&table, "No flows.")?;
+    if is_cut_short {
+        screen.flush()?;
+        crate::screen::warn(&format!(
+            "only the {MOST_FLOWS} flows seen last are shown; `flows --limit N` shows others, `flows ADDRESS` those of one"
+        ));
+    }
     if uncounted {
         let line = "-: the kernel does not count; `sysctl net.netfilter.nf_conntrack_acct=1` lets it count the flows that begin afterwards";
         screen.line(screen.paint(Tone::Faint, line))?;
@@ -212,24 +237,26 @@ pub(super) fn stats(
         ports = ports.saturating_sub(1);
         packets = packets.saturating_sub(*count);
     }
-    let rest = match ports {
-        0 => None,
-        1 => Some(("1 other".to_owned(), packets)),
-        _ => Some((format!("{ports} others"), packets)),
-    };
+    let mut rest = Vec::new();
+    if ports > 0 {
+        rest.push((several(ports, "other"), packets));
+    }
+    if stats.shut_out > 0 {
+        rest.push(("any, by bans and feeds".to_owned(), stats.shut_out));
+    }
     for (title, top, rest) in [
-        ("denied sources", stats.top_sources.as_slice(), None),
+        ("denied sources", stats.top_sources.as_slice(), Vec::new()),
         ("denied services", services, rest),
     ] {
-        if top.is_empty() {
+        if top.is_empty() && rest.is_empty() {
             continue;
         }
         screen.line("")?;
-        let mut table = Table::new(&[title, "packets"]);
+        let mut table = Table::new(&[title, "on record"]);
         for (name, count) in top {
             table.row([Cell::new(name), Cell::number(*count)]);
         }
-        if let Some((name, count)) = rest {
+        for (name, count) in rest {
             table.row([Cell::new(name).tone(Tone::Faint), Cell::number(count)]);
         }
         screen.table(&table, "")?;

@@ -7,7 +7,7 @@ use daemon::api::{
 use crate::args::Plain;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, moment, several, visible};
+use crate::screen::{Cell, Screen, Table, Tone, humane_seconds, moment, several, single, visible};
 use crate::source;
 
 /// Shows it.
@@ -53,16 +53,16 @@ pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Res
         fact(
             "list",
             format!(
-                "{} {} since {}; its {} of {} are used",
+                "{} {} since {}; in use is what it held at {}: {}",
                 list.path,
                 stale.why,
                 moment(stale.since),
+                moment(stale.read),
                 if list.kind == "names" {
-                    format!("{} names", list.names)
+                    several(list.names, "name")
                 } else {
-                    format!("{} ranges", list.ranges)
-                },
-                moment(stale.read)
+                    several(list.ranges, "range")
+                }
             ),
         );
     }
@@ -95,8 +95,12 @@ pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Res
     fact(
         "packets",
         format!(
-            "{} seen, {} allowed, {} {would}dropped, {} {would}rejected, {} anomalies",
-            totals.packets, totals.allowed, totals.dropped, totals.rejected, totals.anomalies
+            "{} seen, {} allowed, {} {would}dropped, {} {would}rejected, {}",
+            totals.packets,
+            totals.allowed,
+            totals.dropped,
+            totals.rejected,
+            several(totals.anomalies, "anomaly")
         ),
     );
     fact("losses", losses(&status.losses));
@@ -128,7 +132,7 @@ pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Res
     let protected: Vec<String> = status
         .protected
         .iter()
-        .map(|entry| format!("{} ({})", entry.prefix, entry.why))
+        .map(|entry| format!("{} ({})", single(&entry.prefix), entry.why))
         .collect();
     fact(
         "protected",
@@ -194,10 +198,7 @@ fn feed_text(feed: &FeedStatus) -> String {
 }
 
 fn names(dns: &DnsStatus, status: &Status) -> String {
-    let entries = |count: usize| match count {
-        1 => "1 entry".to_owned(),
-        _ => format!("{count} entries"),
-    };
+    let entries = |count| several(count, "entry");
     let mut text = format!("{} blocked", entries(dns.blocked));
     if dns.allowed > 0 {
         text.push_str(&format!(", {} allowed", entries(dns.allowed)));
@@ -206,8 +207,10 @@ fn names(dns: &DnsStatus, status: &Status) -> String {
         text.push_str(&format!(", of {}", dns.lists.join(", ")));
     }
     text.push_str(&format!(
-        "; answer {}; {} of {} questions blocked",
-        dns.answer, status.totals.dns_blocked, status.totals.dns_questions
+        "; answer {}; {} of {} blocked",
+        dns.answer,
+        status.totals.dns_blocked,
+        several(status.totals.dns_questions, "question")
     ));
     text
 }
@@ -235,10 +238,7 @@ fn drift(status: &Status) -> String {
     if let (Some(what), Some(at)) = (&drift.last, drift.last_at) {
         text.push_str(&format!(
             "; put back {}, last at {}: {what}",
-            several(
-                usize::try_from(drift.repaired).unwrap_or(usize::MAX),
-                "time"
-            ),
+            several(drift.repaired, "time"),
             moment(at)
         ));
     }
@@ -259,21 +259,21 @@ fn losses(losses: &Losses) -> String {
         record,
     } = *losses;
     let named = [
-        (capture, "packets not captured"),
-        (nflog, "packet copies"),
-        (nfqueue, "packets past a full queue"),
-        (answers, "answers to blocked questions"),
-        (drop_events, "drop events over the rate"),
-        (refusals, "refusals of bans that were not told one by one"),
-        (store, "events the store had no time for"),
-        (files, "lines of the files"),
-        (followers, "events of slow followers"),
-        (record, "events the record had no time for"),
+        (capture, "packet", "not captured"),
+        (nflog, "packet", "of which no copy came"),
+        (nfqueue, "packet", "past a full queue"),
+        (answers, "answer", "to blocked questions"),
+        (drop_events, "drop event", "over the rate"),
+        (refusals, "refusal", "of bans not told one by one"),
+        (store, "event", "the store had no time for"),
+        (files, "line", "of the files"),
+        (followers, "event", "of slow followers"),
+        (record, "event", "the record had no time for"),
     ];
     let counted: Vec<String> = named
         .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
+        .filter(|(count, _, _)| *count > 0)
+        .map(|(count, what, how)| format!("{} {how}", several(count, what)))
         .collect();
     if counted.is_empty() {
         "none".into()
@@ -291,7 +291,7 @@ fn sinks(record: &Record) -> [(&'static str, &Sink); 3] {
 }
 
 fn sink_text(sink: &Sink) -> String {
-    let written = several(sink.written as usize, "event");
+    let written = several(sink.written, "event");
     let mut text = format!("{} {}, {written}", sink.state, sink.path);
     if sink.lost > 0 {
         text.push_str(&format!(", {} lost", sink.lost));
@@ -300,4 +300,35 @@ fn sink_text(sink: &Sink) -> String {
         text.push_str(&format!(" ({why})"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_lost_is_counted_in_words() {
+        for (lost, told) in [
+            (Losses::default(), "none"),
+            (
+                Losses {
+                    capture: 1,
+                    refusals: 1,
+                    files: 2,
+                    ..Losses::default()
+                },
+                "1 packet not captured, 1 refusal of bans not told one by one, 2 lines of the files",
+            ),
+            (
+                Losses {
+                    nfqueue: 7,
+                    refusals: 2,
+                    ..Losses::default()
+                },
+                "7 packets past a full queue, 2 refusals of bans not told one by one",
+            ),
+        ] {
+            assert_eq!(losses(&lost), told);
+        }
+    }
 }

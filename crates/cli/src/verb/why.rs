@@ -8,7 +8,7 @@ use crate::args;
 use crate::client::{Client, percent};
 use crate::eve;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Screen, Tone, plain_times, visible_once};
+use crate::screen::{Screen, Tone, plain_times, several, visible_once};
 
 /// How many bans, refusals and alerts stand under the story.
 const SHOWN_TOLD: usize = 6;
@@ -97,7 +97,8 @@ impl Run<'_> {
             };
             text.push_str(&format!(", to {plural} {}", named.join(", ")));
             if self.ports.len() > SHOWN_PORTS {
-                text.push_str(&format!(" and {} others", self.ports.len() - SHOWN_PORTS));
+                let more = several(self.ports.len() - SHOWN_PORTS, "other");
+                text.push_str(&format!(" and {more}"));
             }
         }
         text.push(')');

@@ -270,3 +270,48 @@ fn a_reader_of_events_may_go_away() {
         (Some(0), &b""[..])
     );
 }
+
+/// The kernel calls a connection established until it forgets it: whoever banned its source wants to know that it is cut.
+#[test]
+fn a_flow_of_a_banned_source_says_so() {
+    let Some(lab) = topology() else { return };
+    let _services = Echo::start(&lab.server, &[8080]);
+    let firewall = Firewall::start(&lab.server, POLICY);
+    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 8080) else {
+        panic!("not open")
+    };
+    assert!(echoes(&mut stream, b"hello"));
+    let flow = |words: &str| {
+        let flows = firewall.json(words);
+        let mut ours = flows.as_array().unwrap().iter();
+        ours.find(|flow| flow["src_ip"] == CLIENT).cloned()
+    };
+    eventually("the flow is known", Duration::from_secs(5), || {
+        flow("flows").is_some_and(|flow| flow["decided"]["rule"] == "web for the office")
+    });
+    assert_eq!(flow("flows").unwrap().get("cut"), None);
+    firewall.ask(&format!("ban {CLIENT}"));
+    let cut = flow("flows").unwrap();
+    assert_eq!(cut["state"], "ESTABLISHED");
+    assert_eq!(cut["cut"]["reason"], "banned");
+    assert_eq!(cut["mode"], "enforce");
+    let told = firewall.ask("flows").stdout;
+    let says = format!("dropped now: {CLIENT} is banned; began by web for the office");
+    assert!(told.contains(&says), "{told}");
+    assert!(!echoes(&mut stream, b"hello"), "and so it is");
+    firewall.ask(&format!("unban {CLIENT}"));
+    assert_eq!(flow("flows").unwrap().get("cut"), None);
+    // Whoever only observes is told what would be.
+    firewall.write(&POLICY.replace("enforce", "observe"));
+    firewall.ask("reload");
+    assert!(echoes(&mut stream, b"hello"));
+    firewall.ask(&format!("ban {CLIENT}"));
+    eventually("the flow is seen", Duration::from_secs(5), || {
+        echoes(&mut stream, b"hello") && flow("flows").is_some()
+    });
+    let told = firewall.ask("flows").stdout;
+    assert!(
+        told.contains(&format!("would be dropped: {CLIENT} is banned")),
+        "{told}"
+    );
+}

@@ -116,6 +116,31 @@ fn wrong_calls_are_usage() {
 }
 
 #[test]
+fn wrong_calls_are_told_the_mend() {
+    for (words, mend) in [
+        ("--socket /nowhere", "`portcullis --help` lists them"),
+        (
+            "events --limit many",
+            "write a whole number from 0 to 4294967295",
+        ),
+        ("flows -n 1x", "write a whole number"),
+        (
+            "test sideways tcp 1.2.3.4:1 to 5.6.7.8:2",
+            "in, out or forward",
+        ),
+        (
+            "check /nonexistent/policy.toml",
+            "expected the path of a policy",
+        ),
+    ] {
+        let called = line(words);
+        let told = format!("{}{}", called.stdout, called.stderr);
+        assert!(told.contains(mend), "{words}: {told}");
+        assert!(!told.contains("__revert"), "{words}: {told}");
+    }
+}
+
+#[test]
 fn nobody_answers_is_not_running() {
     let socket = nobody();
     for words in DAEMON_VERBS {
@@ -149,6 +174,11 @@ fn completions_know_every_shell() {
         assert!(
             script.contains("replay") && script.contains("portcullis"),
             "{shell}"
+        );
+        assert!(script.contains("--socket") && script.contains("--until-restart"));
+        assert!(
+            !script.contains("__revert"),
+            "{shell} offers what is hidden"
         );
     }
 }
