@@ -71,6 +71,8 @@ pub(crate) struct Flow {
     /// TCP only: another connection has begun within this flow, with this as the first byte of the side that began it, and it was not
     /// asked yet what is to be inspected of it.
     pub(crate) begins_at: Option<u32>,
+    /// The kernel was not told yet that another connection has begun: the first packet that passes tells it.
+    pub(crate) is_anew_untold: bool,
     /// TCP only: what acknowledges the SYN-ACK, which only its receiver knows.
     secret: Option<u32>,
     /// TCP only: the side that began it has acknowledged exactly the SYN-ACK, and so has its address.
@@ -495,6 +497,7 @@ impl FlowTable {
                 .filter(|_| (facts.tcp_flags).is_some_and(|flags| flags.syn() && !flags.ack())),
             opening: (located.segment).and_then(|segment| segment.opening()),
             begins_at: None,
+            is_anew_untold: false,
             secret: None,
             is_proven: false,
             by_syn: facts.tcp_flags.is_some_and(|flags| flags.syn()),

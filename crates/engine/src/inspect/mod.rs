@@ -310,18 +310,19 @@ impl Inspector {
         })
     }
 
-    /// Asks what of a flow has to be inspected, where that was not asked yet, or another connection has begun in it; whether one has.
+    /// Asks what of a flow has to be inspected, where that was not asked yet, or another connection has begun in it.
     /// `let_in_by`: the rule that lets in a flow which begins so, for one whose begin was not seen under this plan.
     pub(crate) fn begin_due(
         &mut self,
         flow: &mut Flow,
         plan: &Plan,
         let_in_by: impl FnOnce(&Facts<'_>) -> Option<RuleId>,
-    ) -> bool {
+    ) {
         let begins_at = flow.begins_at.take();
         if flow.inspection_begun && begins_at.is_none() {
-            return false;
+            return;
         }
+        flow.is_anew_untold |= begins_at.is_some();
         flow.inspection_begun = true;
         if let Some(before) = flow.inspection.take() {
             self.forget(&before);
@@ -333,7 +334,6 @@ impl Inspector {
         if let (Some(inspection), Some(first_byte)) = (&mut flow.inspection, begins_at) {
             inspection.begin_at(first_byte);
         }
-        begins_at.is_some()
     }
 
     /// Looks at a packet of a flow that is not settled.

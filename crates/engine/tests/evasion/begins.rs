@@ -4,7 +4,7 @@ use crate::common::*;
 use crate::{AMBIGUOUS, Connection, DEPTH, PORT, no_evil};
 use Verdict::Allow;
 use engine::{Inspect, Known, Reason, Tracked, Verdict};
-use policy::{Rule, RuleId};
+use policy::{Action, Rule, RuleId};
 
 /// Its sender may begin anew at once, with another number: nobody has taken the first.
 #[test]
@@ -86,6 +86,40 @@ fn a_connection_that_begins_anew_in_a_forgotten_flow_is_looked_at() {
     let known = Known::again(Tracked::Reply { is_open });
     let decision = bench.asked(known, &acknowledging(7_000_001, answer));
     assert_eq!(decision.inspect, Inspect::Anew);
+}
+
+/// Whatever the answer by which it begins says, and whatever becomes of that answer.
+#[test]
+fn that_a_connection_begins_anew_is_told_with_the_first_packet_that_passes() {
+    for action in [Action::Allow, Action::Deny] {
+        let greeting = Rule {
+            source_port: policy::PortSet::from_ranges([(PORT, PORT)]),
+            port: policy::PortSet::default(),
+            content: Some(policy::Content {
+                scope: policy::Scope::Packet,
+                ..no_evil().rules[0].content.clone().unwrap()
+            }),
+            ..tcp_port(action, PORT)
+        };
+        let rules = std::iter::once(greeting).chain(no_evil().rules);
+        let mut bench = Bench::new(plan(rules.collect()));
+        let syn = tcp(CLIENT, 500, HOST, PORT, SYN, 7_000_000, b"");
+        bench.asked(Known::again(Tracked::Established), &syn);
+        let known = Known::again(Tracked::Reply { is_open: true });
+        let mut told = Vec::new();
+        for payload in [&b"EVIL"[..], b"", b""] {
+            let answer = tcp(HOST, PORT, CLIENT, 500, SYN_ACK, 9_000, payload);
+            let decision = bench.asked(known, &acknowledging(7_000_001, answer));
+            if decision.verdict == Allow {
+                told.push(decision.inspect);
+            }
+        }
+        let [first, rest @ ..] = &told[..] else {
+            panic!("nothing passed");
+        };
+        assert_eq!(*first, Inspect::Anew, "{action:?}");
+        assert!(!rest.contains(&Inspect::Anew), "{action:?}: once");
+    }
 }
 
 #[test]
