@@ -137,14 +137,15 @@ impl FlowTable {
         };
         flow.by_kernel = true;
         flow.answered = true;
-        let (Some(segment), Some(connection)) = (located.segment, &mut flow.tcp) else {
+        let Some(segment) = located.segment else {
             return Ok(());
         };
-        let mut begins_anew = connection.follow_kernel(segment, reply);
         // Until the handshake is over, whichever SYN is answered is the one that counts.
-        let is_answer = is_opening && segment.is_syn_ack();
-        let asked = flow.opening.map(|(_, end)| end);
-        begins_anew |= is_answer && asked == Some(segment.acknowledgement());
+        let begins_anew =
+            flow.is_begun_by(segment, reply) || is_opening && flow.answers_opening(segment);
+        if let Some(connection) = &mut flow.tcp {
+            connection.follow_kernel(segment, reply);
+        }
         flow.note_proof(segment, reply);
         if begins_anew && reply {
             return flow.begin_anew();

@@ -136,9 +136,8 @@ impl Connection {
         self.state
     }
 
-    /// The kernel says that the connection is established, or is about to end. Whether another begins with this segment.
-    pub(super) fn follow_kernel(&mut self, segment: Segment, reply: bool) -> bool {
-        let begins_anew = self.answers_ignored_syn(segment, reply);
+    /// The kernel says that the connection is established, or is about to end.
+    pub(super) fn follow_kernel(&mut self, segment: Segment, reply: bool) {
         let (row, end) = (Row::of(segment.flags), segment.end);
         self.last = Last { row, reply, end };
         self.state = if segment.flags.fin() || segment.flags.rst() {
@@ -146,7 +145,6 @@ impl Connection {
         } else {
             TcpState::Established
         };
-        begins_anew
     }
 
     /// Takes note of a segment. `reply`: it goes to the side that began the connection; `was_answered`: one did before.
@@ -207,9 +205,13 @@ impl Connection {
 
     /// Whether this SYN+ACK answers a SYN that was let through and not believed.
     fn answers_ignored_syn(&self, segment: Segment, reply: bool) -> bool {
+        self.is_behind_syn(segment, reply) && segment.acknowledgement == self.last.end
+    }
+
+    /// Whether this is a SYN+ACK, and the last segment before it a SYN of the other side.
+    pub(super) fn is_behind_syn(&self, segment: Segment, reply: bool) -> bool {
         Row::of(segment.flags) == Row::SynAck
             && (self.last.row, self.last.reply) == (Row::Syn, !reply)
-            && segment.acknowledgement == self.last.end
     }
 
     /// The segment passes: the ends may know better than we do. The state stays.

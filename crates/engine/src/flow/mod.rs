@@ -356,7 +356,7 @@ impl FlowTable {
             };
         }
         // What is refused for this is refused behind connection tracking, which has followed it.
-        let mut is_ambiguous = false;
+        let (mut is_ambiguous, mut is_begun) = (false, false);
         if let Some(segment) = located.segment
             && let Some(flow) = self.get_mut(slot)
         {
@@ -368,6 +368,7 @@ impl FlowTable {
                 return State::New { flow: None };
             }
             is_ambiguous = reply && flow.answers_another(segment);
+            is_begun = flow.is_begun_by(segment, reply);
             if !is_ambiguous {
                 flow.note_proof(segment, reply);
             }
@@ -400,7 +401,9 @@ impl FlowTable {
                 }
                 connection::Turn::To(next) => {
                     let is_answer = reply && segment.is_syn_ack() && next == TcpState::SynReceived;
-                    if is_answer && let Err(invalid) = flow.begin_anew() {
+                    if (is_answer || is_begun)
+                        && let Err(invalid) = flow.begin_anew()
+                    {
                         return State::Invalid(invalid);
                     }
                     if !flow.answered && !reply && flow.syn.is_none() {

@@ -75,6 +75,62 @@ fn answers_under_ports_that_were_used_before_begin_anew() {
     }
 }
 
+/// A server that takes no bytes with a SYN acknowledges none of them.
+#[test]
+fn answers_begin_anew_also_where_what_the_syn_carried_was_not_taken() {
+    let answers = Rule {
+        source_port: policy::PortSet::from_ranges([(PORT, PORT)]),
+        port: policy::PortSet::default(),
+        ..no_evil().rules[0].clone()
+    };
+    for taken in [0, 2, 4, 5] {
+        for is_asked in [false, true] {
+            let mut bench = Bench::new(plan(vec![
+                Rule {
+                    directions: policy::Directions::ALL,
+                    ..answers.clone()
+                },
+                tcp_port(Action::Allow, PORT),
+            ]));
+            let mut hear = |reply, flags, sequence, acknowledged, payload: &[u8]| {
+                let (from, to) = match reply {
+                    false => ((CLIENT, 500), (HOST, PORT)),
+                    true => ((HOST, PORT), (CLIENT, 500)),
+                };
+                let packet = tcp(from.0, from.1, to.0, to.1, flags, sequence, payload);
+                let packet = acknowledging(acknowledged, packet);
+                let known = match (reply, flags) {
+                    (false, SYN) if sequence == 99 => Tracked::New,
+                    (false, _) => Tracked::Established,
+                    (true, _) => Tracked::Reply { is_open: true },
+                };
+                let direction = match reply {
+                    false => policy::Direction::In,
+                    true => policy::Direction::Out,
+                };
+                match is_asked {
+                    true => bench.asked(Known::again(known), &packet).reason,
+                    false => bench.packet(direction, &packet).reason,
+                }
+            };
+            hear(false, SYN, 99, 0, b"");
+            hear(true, SYN_ACK, 499, 100, b"");
+            hear(false, ACK, 100, 500, b"");
+            hear(true, ACK, 500, 100, b"....");
+            hear(false, SYN, 7_000_000, 0, b"data");
+            hear(true, SYN_ACK, 900_000, 7_000_001 + taken, b"");
+            hear(true, ACK, 900_001, 7_000_001 + taken, b"EV");
+            let reason = hear(true, ACK, 900_003, 7_000_001 + taken, b"IL");
+            let begins = taken <= 4;
+            assert_eq!(
+                reason == Reason::Rule(RuleId(0)),
+                begins,
+                "{taken} {is_asked} {reason:?}"
+            );
+        }
+    }
+}
+
 /// User space may have forgotten the flow, and the connection mark goes on to say that it is settled.
 #[test]
 fn a_connection_that_begins_anew_in_a_forgotten_flow_is_looked_at() {
