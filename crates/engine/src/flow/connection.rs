@@ -98,6 +98,10 @@ impl Segment {
         self.flags.syn() && self.flags.ack()
     }
 
+    pub(super) fn is_end(&self) -> bool {
+        self.flags.fin() || self.flags.rst()
+    }
+
     pub(super) fn is_reset(&self) -> bool {
         self.flags.rst()
     }
@@ -136,15 +140,17 @@ impl Connection {
         self.state
     }
 
-    /// The kernel says that the connection is established, or is about to end.
-    pub(super) fn follow_kernel(&mut self, segment: Segment, reply: bool) {
+    /// The kernel says that the connection is established. `ends`: this is all that its sender says.
+    pub(super) fn follow_kernel(&mut self, segment: Segment, reply: bool, ends: bool) {
         let (row, end) = (Row::of(segment.flags), segment.end);
         self.last = Last { row, reply, end };
-        self.state = if segment.flags.fin() || segment.flags.rst() {
-            TcpState::FinWait
-        } else {
-            TcpState::Established
-        };
+        // A mere acknowledgement behind the end is none of going on.
+        let goes_on = self.state != TcpState::FinWait || segment.end != segment.sequence;
+        if ends {
+            self.state = TcpState::FinWait;
+        } else if goes_on {
+            self.state = TcpState::Established;
+        }
     }
 
     /// Takes note of a segment. `reply`: it goes to the side that began the connection; `was_answered`: one did before.

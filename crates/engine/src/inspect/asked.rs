@@ -10,7 +10,7 @@ use wire::tls::{HELLO_MAX, ServerName, Sni, may_be_tls, sni};
 use wire::{Host, HostKind, Tcp};
 
 use super::readings::{Continues, hosts_of_head, hosts_of_lines};
-use super::stream::Stream;
+use super::stream::{Reach, Stream};
 use crate::event::AskedHost;
 
 /// Bytes of stream in which a ClientHello has to end: the longest that there is, in records of 6 bytes and more. What goes on behind
@@ -131,6 +131,10 @@ impl Requests {
 
     pub(crate) fn memory(&self) -> usize {
         self.stream.memory()
+    }
+
+    pub(crate) fn reach(&self) -> Option<Reach> {
+        self.stream.reach()
     }
 
     /// Whether something waits for bytes before it.

@@ -29,6 +29,7 @@ use hosts::{HostRules, stops};
 use matcher::Matchers;
 pub(crate) use memory::{Holding, Memory, Ticket};
 pub(crate) use signature::Places;
+pub(crate) use stream::Reach;
 use stream::Stream;
 
 /// What is still to be inspected of one flow. Index 0 is the side that began it, 1 the other.
@@ -84,6 +85,16 @@ impl Inspection {
     pub(crate) fn follows(&self, reply: bool) -> bool {
         let side = usize::from(reply);
         self.depth[side] > 0 || self.requests[side].is_some()
+    }
+
+    /// How far the streams of a side are put together, as far as they are still looked at.
+    pub(crate) fn reaches(&self, reply: bool) -> impl Iterator<Item = Option<Reach>> {
+        let side = usize::from(reply);
+        let is_looked_at = !self.is_side_settled(side);
+        let requests = self.requests[side].iter();
+        let requests = requests.filter(|requests| !requests.is_done());
+        let streams = self.streams[side].iter().map(Stream::reach);
+        (streams.chain(requests.map(Requests::reach))).filter(move |_| is_looked_at)
     }
 
     /// Gives back some of what it holds: of bytes in order the old half, but not the last `keep`. If there is nothing of the kind, or

@@ -32,6 +32,30 @@ pub(crate) struct Stream {
     clock: Option<u32>,
 }
 
+/// How far a stream is put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// Sequence number behind the last byte in order.
+    end: u32,
+    /// More was sent, behind a gap.
+    waits: bool,
+}
+
+/// How far from the end of the bytes in order a segment may lie that goes on with them: more than ends have under way.
+const NEAR: u32 = 1 << 20;
+
+impl Reach {
+    /// Whether this is the number that the receiver of the stream expects, if it has received all of it.
+    pub(crate) fn is_at(self, sequence: u32) -> bool {
+        !self.waits && self.end == sequence
+    }
+
+    /// Whether a segment with this number may be more of the stream, or a part of it again.
+    pub(crate) fn is_near(self, sequence: u32) -> bool {
+        sequence.wrapping_sub(self.end).cast_signed().unsigned_abs() <= NEAR
+    }
+}
+
 impl Stream {
     /// A stream whose first byte has this number, as a SYN said.
     pub(crate) fn beginning_at(first_byte: u32) -> Self {
@@ -198,6 +222,14 @@ impl Stream {
     /// Whether something waits for bytes before it.
     pub(crate) fn waits(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Where the bytes in order end, where that is known.
+    pub(crate) fn reach(&self) -> Option<Reach> {
+        Some(Reach {
+            end: self.base?.wrapping_add(self.bytes.len() as u32),
+            waits: self.waits(),
+        })
     }
 
     /// Forgets half of what is in order, but not the last `keep` bytes. Whether that was anything.

@@ -292,6 +292,60 @@ fn a_pause_is_no_way_out() {
     assert_eq!(connection.send(2, b"IL").reason, Reason::Rule(RuleId(0)));
 }
 
+/// In such a pause connection tracking forgets what it believes to be over, or what waits for acknowledgements, and picks it up again as
+/// another flow.
+#[test]
+fn neither_is_a_pause_behind_an_end_that_the_receiver_does_not_believe() {
+    for (flags, offset) in [
+        (RST, 1_000),
+        (RST, 0),
+        (FIN_ACK, 1_000),
+        (FIN_ACK, 0),
+        (ACK, 1_000),
+    ] {
+        for (is_first, flow) in [
+            (false, Tracked::Established),
+            (true, Tracked::New),
+            (true, Tracked::Established),
+        ] {
+            let mut connection = Connection::open();
+            connection.send(0, b"EV");
+            assert_eq!(connection.flags(flags, offset, b"").verdict, Allow);
+            connection.bench.pass(600_000);
+            let rest = tcp(CLIENT, connection.port, HOST, PORT, ACK, 102, b"IL");
+            let known = Known {
+                is_first,
+                ..Known::again(flow)
+            };
+            let reason = connection.bench.asked(known, &rest).reason;
+            let what = format!("{flags:#x} {offset} {known:?}");
+            assert_eq!(reason, Reason::Rule(RuleId(0)), "{what}");
+        }
+    }
+}
+
+#[test]
+fn what_has_ended_is_soon_forgotten() {
+    for (ends, is_over) in [
+        (&[(RST, 2)][..], true),
+        (&[(FIN_ACK, 2), (ACK, 3)], true),
+        (&[(RST, 9)], false),
+        (&[(FIN_ACK, 9), (ACK, 3)], false),
+    ] {
+        let mut connection = Connection::open();
+        connection.send(0, b"..");
+        for &(flags, offset) in ends {
+            connection.flags(flags, offset, b"");
+        }
+        let bench = &mut connection.bench;
+        for _ in 0..2 {
+            bench.pass(150_000);
+            bench.engine.advance(bench.now);
+        }
+        assert_eq!(bench.engine.flows().count() == 0, is_over, "{ends:?}");
+    }
+}
+
 #[test]
 fn a_reload_is_no_way_out() {
     let mut connection = Connection::open();
