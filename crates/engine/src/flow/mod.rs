@@ -71,6 +71,8 @@ pub(crate) struct Flow {
     /// TCP only: another connection has begun within this flow, with this as the first byte of the side that began it, and it was not
     /// asked yet what is to be inspected of it.
     pub(crate) begins_at: Option<u32>,
+    /// The same, until questions to a name server are read from there.
+    pub(crate) asks_from: Option<u32>,
     /// The kernel was not told yet that another connection has begun: the first packet that passes tells it.
     pub(crate) is_anew_untold: bool,
     /// TCP only: what acknowledges the SYN-ACK, which only its receiver knows.
@@ -410,6 +412,7 @@ impl FlowTable {
                         // It was picked up under way, and begins now.
                         flow.syn = segment.opening().map(|(begin, _)| begin.wrapping_sub(1));
                         flow.begins_at = segment.opening().map(|(begin, _)| begin);
+                        flow.asks_from = flow.begins_at;
                     }
                     let opens = next == TcpState::Established && flow.answered && !flow.handshake;
                     let ends = flow.handshake && next.is_ending() && !was.is_ending();
@@ -500,6 +503,7 @@ impl FlowTable {
                 .filter(|_| (facts.tcp_flags).is_some_and(|flags| flags.syn() && !flags.ack())),
             opening: (located.segment).and_then(|segment| segment.opening()),
             begins_at: None,
+            asks_from: None,
             is_anew_untold: false,
             secret: None,
             is_proven: false,

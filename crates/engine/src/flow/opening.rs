@@ -95,7 +95,7 @@ impl Flow {
             return Ok(());
         }
         self.is_proven = false;
-        self.begins_at = Some(first_byte);
+        (self.begins_at, self.asks_from) = (Some(first_byte), Some(first_byte));
         if first_byte != end && self.is_followed() {
             return Err(Invalid::StreamAmbiguous);
         }
@@ -127,7 +127,7 @@ impl FlowTable {
         if let Some(flow) = self.get_mut(slot)
             && flow.begins_at.take().is_some()
         {
-            flow.syn = None;
+            (flow.syn, flow.asks_from) = (None, None);
         }
     }
 }

@@ -90,6 +90,15 @@ impl Questions {
         }
     }
 
+    /// Another connection has begun: the first byte of the side that asks has this number.
+    pub(crate) fn begin_at(&mut self, first_byte: u32) {
+        let asked = Messages {
+            stream: Stream::beginning_at(first_byte),
+            ..Messages::default()
+        };
+        self.sides = [Some(asked), None];
+    }
+
     /// How far the messages of a side are put together, as far as they are still looked at.
     pub(crate) fn reaches(&self, reply: bool) -> impl Iterator<Item = Option<Reach>> {
         let side = self.sides[usize::from(reply)].iter();
