@@ -123,12 +123,35 @@ impl Stream {
     /// Forgets the first bytes in order: what is sent again of them cannot be compared any more.
     pub(crate) fn forget(&mut self, count: usize) {
         let count = count.min(self.bytes.len());
-        let gone = self.bytes.drain(..count);
-        match self.base {
-            Some(base) if !self.past.is_empty() => self.past.add_bytes(base, gone.collect()),
-            _ => drop(gone),
-        }
+        self.bytes.drain(..count);
         self.bytes.shrink_to(self.bytes.len());
+        self.advance(count);
+    }
+
+    /// Puts the first bytes in order into the past: what is sent again of them has to be the same, but for the parts of them that nobody
+    /// looks at, in order.
+    pub(crate) fn pass(&mut self, count: usize, unseen: &[Range<usize>]) {
+        let count = count.min(self.bytes.len());
+        let gone: Vec<u8> = self.bytes.drain(..count).collect();
+        self.bytes.shrink_to(self.bytes.len());
+        if let Some(base) = self.base {
+            let place = |at: usize| base.wrapping_add(at as u32);
+            let mut seen = 0;
+            for part in unseen {
+                let (start, end) = (part.start.min(count), part.end.min(count));
+                if start < end {
+                    self.past.add_bytes(place(seen), gone[seen..start].to_vec());
+                    self.past.add_unseen(place(start), (end - start) as u32);
+                    seen = end;
+                }
+            }
+            self.past.add_bytes(place(seen), gone[seen..].to_vec());
+        }
+        self.advance(count);
+    }
+
+    /// So many bytes in order were taken away.
+    fn advance(&mut self, count: usize) {
         let moved = count as u32;
         self.forgotten = self.forgotten.saturating_add(moved);
         // What is sent again of them may be anything.
@@ -140,22 +163,19 @@ impl Stream {
     }
 
     /// Leaves out the bytes in order, and so many behind them that need not be seen: at most 2³⁰. What waits behind those may be in
-    /// order then. Of the bytes in order some are kept to compare what is sent again.
+    /// order then.
     pub(crate) fn jump(&mut self, count: u32) {
-        let gone = self.bytes.len() as u32 + count;
-        let bytes = std::mem::take(&mut self.bytes);
-        if let Some(base) = self.base {
-            let unseen = base.wrapping_add(bytes.len() as u32);
-            self.past.add_bytes(base, bytes);
-            self.past.add_unseen(unseen, count);
+        self.pass(self.bytes.len(), &[]);
+        if let Some(base) = &mut self.base {
+            self.past.add_unseen(*base, count);
+            *base = base.wrapping_add(count);
         }
-        self.base = self.base.map(|base| base.wrapping_add(gone));
         for (at, mut piece) in std::mem::take(&mut self.waiting) {
-            let skip = (gone.saturating_sub(at) as usize).min(piece.len());
+            let skip = (count.saturating_sub(at) as usize).min(piece.len());
             self.waiting_bytes -= skip;
             piece.drain(..skip);
             if !piece.is_empty() {
-                self.waiting.insert(at.saturating_sub(gone), piece);
+                self.waiting.insert(at.saturating_sub(count), piece);
             }
         }
         self.join();

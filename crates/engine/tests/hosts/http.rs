@@ -194,6 +194,49 @@ fn a_head_is_not_exchanged_behind_its_body() {
     assert_eq!(client.at(100, &bad).verdict, Drop);
 }
 
+/// Acknowledgements are lost, and routers behind this host lose segments: what was under way is sent again, and is more than is kept of
+/// streams as they were.
+#[test]
+fn an_upload_in_chunks_goes_on_where_much_of_it_is_sent_again() {
+    for (size, back) in [
+        (4_096, 400_000),
+        (1_000, 200_000),
+        (70, 20_000),
+        (9, 20_000),
+    ] {
+        let mut client = Client::new(policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]));
+        let mut stream =
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        let chunk = format!("{size:x}\r\n{}\r\n", "x".repeat(size));
+        let mut sizes = Vec::new();
+        while stream.len() < 600_000 {
+            sizes.push(stream.len());
+            stream.extend(chunk.as_bytes());
+        }
+        let segment = |at: usize| 100 + at as u32;
+        for (number, bytes) in stream.chunks(1_460).enumerate() {
+            let at = segment(number * 1_460);
+            assert_eq!(client.at(at, bytes).verdict, Allow, "{size}");
+        }
+        let begin = stream.len() - back;
+        for (number, bytes) in stream[begin..].chunks(1_000).enumerate() {
+            let at = segment(begin + number * 1_000);
+            assert_eq!(client.at(at, bytes).verdict, Allow, "{size} {number}");
+        }
+        // Another size than before is another place for the next request.
+        for at in sizes.into_iter().filter(|at| *at > begin) {
+            assert_eq!(
+                client.at(segment(at), b"0\r\n\r\nGET").verdict,
+                Drop,
+                "{size} {at}"
+            );
+        }
+        client.next = segment(stream.len());
+        assert_eq!(client.send(b"0\r\n\r\n"), Allow);
+        assert_eq!(client.send(&get("ads.example")), Drop, "{size}");
+    }
+}
+
 /// Each reading is asked about: so many that it would take long are none that an honest client sends.
 #[test]
 fn a_host_with_too_many_readings_does_not_pass() {
