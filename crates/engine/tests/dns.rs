@@ -434,6 +434,38 @@ fn a_stream_whose_begin_was_not_seen_is_refused() {
     }
 }
 
+/// The server has lost the connection, or reset it, and answers the SYN that connection tracking takes for more of it.
+#[test]
+fn another_connection_under_the_same_ports_begins_anew_when_it_is_answered() {
+    for known in WAYS {
+        for is_answered in [false, true] {
+            for is_refused_before in [false, true] {
+                let mut stream = Stream::open(known);
+                let first = match is_refused_before {
+                    true => "ads.example",
+                    false => "other.example",
+                };
+                stream.send(&framed(&query(first)));
+                assert_eq!(stream.raw(SYN, 7_000_000, b"", true).verdict, Allow);
+                if is_answered {
+                    let answer = tcp(HOST, 53, CLIENT, 40_000, SYN_ACK, 9, b"");
+                    let answer = acknowledging(7_000_001, answer);
+                    let reply = Known::again(Tracked::Reply { is_open: true });
+                    assert_eq!(stream.bench.asked(reply, &answer).verdict, Allow);
+                }
+                stream.at = 7_000_001;
+                let passes = stream.send(&framed(&query("other.example"))).verdict == Allow;
+                assert_eq!(passes, is_answered, "{is_refused_before}");
+                if is_answered {
+                    let decision = stream.send(&framed(&query("ads.example")));
+                    let blocked = matches!(refusal(&decision), Some(DnsRefusal::Blocked(_)));
+                    assert!(blocked, "{decision:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn long_questions_are_refused_and_long_updates_pass() {
     for known in WAYS {

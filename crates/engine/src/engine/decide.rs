@@ -46,7 +46,14 @@ impl Engine {
                 reply: None,
             };
         }
-        let decided = self.decide(&case);
+        let mut decided = self.decide(&case);
+        if decided.inspect == Inspect::More
+            && let Some(flow) = decided.flow
+            && let Some(flow) = self.flows.get_mut(flow)
+            && std::mem::take(&mut flow.is_anew_untold)
+        {
+            decided.inspect = Inspect::Anew;
+        }
         if decided.verdict != Verdict::Allow {
             let Decided {
                 verdict, reason, ..
@@ -225,7 +232,7 @@ impl Engine {
             false => (state.rule()).or_else(|| self.rules.let_in_by(&plan, facts, now)),
         };
         let is_asked = arrival.known.is_some();
-        let begins_anew = (self.inspector).begin_due(state, &plan, |first| {
+        (self.inspector).begin_due(state, &plan, |first| {
             self.rules.let_in_by(&plan, first, now)
         });
         if state.inspection.is_none() {
@@ -267,7 +274,6 @@ impl Engine {
                 Finding::Ambiguous => {
                     return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
                 }
-                Finding::Nothing if begins_anew => Inspect::Anew,
                 Finding::Nothing => Inspect::More,
                 Finding::Settled => Inspect::Settled,
             };

@@ -94,6 +94,9 @@ impl Engine {
                 sides: [None, None],
             })
         });
+        if let Some(first_byte) = flow.asks_from.take() {
+            questions.begin_at(first_byte);
+        }
         let held = questions.holding(slot, is_proven).bytes;
         let side = &mut questions.sides[usize::from(is_reply)];
         if begins {

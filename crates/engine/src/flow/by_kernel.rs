@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use policy::Timestamp;
 
+use super::connection::Segment;
 use super::{Ended, Flow, FlowSlot, FlowTable, Located, State, count};
 use crate::engine::{Known, Tracked};
 use crate::event::FlowEnd;
 use crate::facts::Facts;
+use crate::inspect::Reach;
 use crate::verdict::{Invalid, Reason};
 
 /// How long packets of one flow wait for user space together, at most: thousands wait no longer than milliseconds.
@@ -15,14 +17,22 @@ const TOGETHER: Duration = Duration::from_secs(2);
 
 impl Flow {
     /// Whether a packet that the kernel hands up is of another flow under the same ports. Packets that wait together may each be called
-    /// the first; once one was not, none of the same flow is any more.
+    /// the first; once one was not, none of the same flow is any more. But the kernel may have forgotten the flow in a pause, which its
+    /// sender chooses, and so may the mark be lost: what follows on a stream that is put together here is more of it.
     fn is_another(&self, facts: &Facts<'_>, known: Known, is_turned: bool, now: Timestamp) -> bool {
+        if self.is_gone || is_turned {
+            return true;
+        }
+        let opens = facts.tcp_flags.is_some_and(|flags| flags.syn());
+        let reply = matches!(known.flow, Tracked::Reply { .. });
+        if !opens && facts.sequence.is_some_and(|at| self.goes_on(at, reply)) {
+            return false;
+        }
         let is_kept = self.is_kept || now.since(self.last) > TOGETHER;
-        if self.is_gone || is_turned || known.is_first && is_kept {
+        if known.is_first && is_kept {
             return true;
         }
         let next = facts.sequence.map(|sequence| sequence.wrapping_add(1));
-        let opens = facts.tcp_flags.is_some_and(|flags| flags.syn());
         match known.flow {
             // A SYN under a known 5-tuple is another connection, with other bytes. What else is new and does not follow on a SYN was
             // picked up under way, and not answered yet: more of the same bytes.
@@ -31,6 +41,36 @@ impl Flow {
             Tracked::Established => false,
             Tracked::Reply { .. } => known.is_first && opens && self.secret != next,
         }
+    }
+
+    /// How far the streams of a side are put together.
+    fn reaches(&self, reply: bool) -> impl Iterator<Item = Option<Reach>> {
+        let inspection = self.inspection.iter();
+        let questions = self.questions.iter();
+        (inspection.flat_map(move |inspection| inspection.reaches(reply)))
+            .chain(questions.flat_map(move |questions| questions.reaches(reply)))
+    }
+
+    /// Whether what a side sends with this number follows on what is put together of it.
+    fn goes_on(&self, sequence: u32, reply: bool) -> bool {
+        let mut reaches = self.reaches(reply).flatten();
+        reaches.any(|reach| reach.is_near(sequence))
+    }
+
+    /// Whether a FIN or RST ends the flow, so that it may be forgotten soon. Connection tracking believes some that the receiver does not,
+    /// or not yet: those behind a gap, those from before what it has received, and resets that are not exact (RFC 5961 section 3.2).
+    fn is_ended_by(&self, segment: Segment, reply: bool) -> bool {
+        let follows = |reply| {
+            let inspection = self.inspection.as_ref();
+            let questions = self.questions.as_ref();
+            inspection.is_some_and(|inspection| inspection.follows(reply))
+                || questions.is_some_and(|questions| questions.follows(reply))
+        };
+        let is_believed =
+            |reach: Option<Reach>| reach.is_some_and(|reach| reach.is_at(segment.sequence()));
+        segment.is_end()
+            && (follows(reply) || !follows(!reply))
+            && self.reaches(reply).all(is_believed)
     }
 }
 
@@ -137,14 +177,16 @@ impl FlowTable {
         };
         flow.by_kernel = true;
         flow.answered = true;
-        let (Some(segment), Some(connection)) = (located.segment, &mut flow.tcp) else {
+        let Some(segment) = located.segment else {
             return Ok(());
         };
-        let mut begins_anew = connection.follow_kernel(segment, reply);
         // Until the handshake is over, whichever SYN is answered is the one that counts.
-        let is_answer = is_opening && segment.is_syn_ack();
-        let asked = flow.opening.map(|(_, end)| end);
-        begins_anew |= is_answer && asked == Some(segment.acknowledgement());
+        let begins_anew =
+            flow.is_begun_by(segment, reply) || is_opening && flow.answers_opening(segment);
+        let ends = flow.is_ended_by(segment, reply);
+        if let Some(connection) = &mut flow.tcp {
+            connection.follow_kernel(segment, reply, ends);
+        }
         flow.note_proof(segment, reply);
         if begins_anew && reply {
             return flow.begin_anew();

@@ -98,6 +98,10 @@ impl Segment {
         self.flags.syn() && self.flags.ack()
     }
 
+    pub(super) fn is_end(&self) -> bool {
+        self.flags.fin() || self.flags.rst()
+    }
+
     pub(super) fn is_reset(&self) -> bool {
         self.flags.rst()
     }
@@ -136,17 +140,17 @@ impl Connection {
         self.state
     }
 
-    /// The kernel says that the connection is established, or is about to end. Whether another begins with this segment.
-    pub(super) fn follow_kernel(&mut self, segment: Segment, reply: bool) -> bool {
-        let begins_anew = self.answers_ignored_syn(segment, reply);
+    /// The kernel says that the connection is established. `ends`: this is all that its sender says.
+    pub(super) fn follow_kernel(&mut self, segment: Segment, reply: bool, ends: bool) {
         let (row, end) = (Row::of(segment.flags), segment.end);
         self.last = Last { row, reply, end };
-        self.state = if segment.flags.fin() || segment.flags.rst() {
-            TcpState::FinWait
-        } else {
-            TcpState::Established
-        };
-        begins_anew
+        // A mere acknowledgement behind the end is none of going on.
+        let goes_on = self.state != TcpState::FinWait || segment.end != segment.sequence;
+        if ends {
+            self.state = TcpState::FinWait;
+        } else if goes_on {
+            self.state = TcpState::Established;
+        }
     }
 
     /// Takes note of a segment. `reply`: it goes to the side that began the connection; `was_answered`: one did before.
@@ -207,9 +211,13 @@ impl Connection {
 
     /// Whether this SYN+ACK answers a SYN that was let through and not believed.
     fn answers_ignored_syn(&self, segment: Segment, reply: bool) -> bool {
+        self.is_behind_syn(segment, reply) && segment.acknowledgement == self.last.end
+    }
+
+    /// Whether this is a SYN+ACK, and the last segment before it a SYN of the other side.
+    pub(super) fn is_behind_syn(&self, segment: Segment, reply: bool) -> bool {
         Row::of(segment.flags) == Row::SynAck
             && (self.last.row, self.last.reply) == (Row::Syn, !reply)
-            && segment.acknowledgement == self.last.end
     }
 
     /// The segment passes: the ends may know better than we do. The state stays.

@@ -71,6 +71,10 @@ pub(crate) struct Flow {
     /// TCP only: another connection has begun within this flow, with this as the first byte of the side that began it, and it was not
     /// asked yet what is to be inspected of it.
     pub(crate) begins_at: Option<u32>,
+    /// The same, until questions to a name server are read from there.
+    pub(crate) asks_from: Option<u32>,
+    /// The kernel was not told yet that another connection has begun: the first packet that passes tells it.
+    pub(crate) is_anew_untold: bool,
     /// TCP only: what acknowledges the SYN-ACK, which only its receiver knows.
     secret: Option<u32>,
     /// TCP only: the side that began it has acknowledged exactly the SYN-ACK, and so has its address.
@@ -354,7 +358,7 @@ impl FlowTable {
             };
         }
         // What is refused for this is refused behind connection tracking, which has followed it.
-        let mut is_ambiguous = false;
+        let (mut is_ambiguous, mut is_begun) = (false, false);
         if let Some(segment) = located.segment
             && let Some(flow) = self.get_mut(slot)
         {
@@ -366,6 +370,7 @@ impl FlowTable {
                 return State::New { flow: None };
             }
             is_ambiguous = reply && flow.answers_another(segment);
+            is_begun = flow.is_begun_by(segment, reply);
             if !is_ambiguous {
                 flow.note_proof(segment, reply);
             }
@@ -398,13 +403,16 @@ impl FlowTable {
                 }
                 connection::Turn::To(next) => {
                     let is_answer = reply && segment.is_syn_ack() && next == TcpState::SynReceived;
-                    if is_answer && let Err(invalid) = flow.begin_anew() {
+                    if (is_answer || is_begun)
+                        && let Err(invalid) = flow.begin_anew()
+                    {
                         return State::Invalid(invalid);
                     }
                     if !flow.answered && !reply && flow.syn.is_none() {
                         // It was picked up under way, and begins now.
                         flow.syn = segment.opening().map(|(begin, _)| begin.wrapping_sub(1));
                         flow.begins_at = segment.opening().map(|(begin, _)| begin);
+                        flow.asks_from = flow.begins_at;
                     }
                     let opens = next == TcpState::Established && flow.answered && !flow.handshake;
                     let ends = flow.handshake && next.is_ending() && !was.is_ending();
@@ -495,6 +503,8 @@ impl FlowTable {
                 .filter(|_| (facts.tcp_flags).is_some_and(|flags| flags.syn() && !flags.ack())),
             opening: (located.segment).and_then(|segment| segment.opening()),
             begins_at: None,
+            asks_from: None,
+            is_anew_untold: false,
             secret: None,
             is_proven: false,
             by_syn: facts.tcp_flags.is_some_and(|flags| flags.syn()),

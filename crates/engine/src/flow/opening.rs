@@ -54,6 +54,22 @@ impl Flow {
         segment.is_syn_ack() && within > MOST_IN_SYN
     }
 
+    /// Whether a SYN+ACK answers the SYN behind which it comes, which connection tracking took for more of a connection: with all, some or
+    /// none of what that carried, as its sender takes it (RFC 7413). Connection tracking looks for all of it alone.
+    pub(super) fn is_begun_by(&self, segment: connection::Segment, reply: bool) -> bool {
+        let is_next = (self.tcp).is_some_and(|connection| connection.is_behind_syn(segment, reply));
+        reply && is_next && self.answers_opening(segment)
+    }
+
+    /// Whether a SYN+ACK answers the last SYN of the side that began it.
+    pub(super) fn answers_opening(&self, segment: connection::Segment) -> bool {
+        let Some((first_byte, end)) = self.opening else {
+            return false;
+        };
+        let taken = segment.acknowledgement().wrapping_sub(first_byte);
+        segment.is_syn_ack() && taken <= end.wrapping_sub(first_byte)
+    }
+
     /// Takes note of what proves that the side which began the connection has its address.
     pub(super) fn note_proof(&mut self, segment: connection::Segment, reply: bool) {
         if !reply && let Some(opening) = segment.opening() {
@@ -79,7 +95,7 @@ impl Flow {
             return Ok(());
         }
         self.is_proven = false;
-        self.begins_at = Some(first_byte);
+        (self.begins_at, self.asks_from) = (Some(first_byte), Some(first_byte));
         if first_byte != end && self.is_followed() {
             return Err(Invalid::StreamAmbiguous);
         }
@@ -111,7 +127,7 @@ impl FlowTable {
         if let Some(flow) = self.get_mut(slot)
             && flow.begins_at.take().is_some()
         {
-            flow.syn = None;
+            (flow.syn, flow.asks_from) = (None, None);
         }
     }
 }

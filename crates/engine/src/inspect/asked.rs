@@ -4,13 +4,15 @@
 //! HTTP as long as one request follows on the other. Where servers may disagree about where a request begins or which host it
 //! is for, every reading is given. What is neither is let be.
 
+use std::ops::Range;
+
 use policy::HostField;
 use wire::http::{Body, Http, Request, RequestHost, request_head};
 use wire::tls::{HELLO_MAX, ServerName, Sni, may_be_tls, sni};
 use wire::{Host, HostKind, Tcp};
 
 use super::readings::{Continues, hosts_of_head, hosts_of_lines};
-use super::stream::Stream;
+use super::stream::{Reach, Stream};
 use crate::event::AskedHost;
 
 /// Bytes of stream in which a ClientHello has to end: the longest that there is, in records of 6 bytes and more. What goes on behind
@@ -19,8 +21,11 @@ const HELLO_STREAM: usize = 6 * (4 + HELLO_MAX);
 /// Bytes of records behind a hello that may be early data, which a server passes over when it asks for a second hello: four times
 /// what servers allow by default (OpenSSL).
 const EARLY: usize = 64 * 1024;
-/// Bytes that are kept after they were read, at least half of them, to compare what is sent again.
+/// Bytes that are kept after they were read, at least half of them, to compare what is sent again. Of those before them the past
+/// keeps more ([`Stream::pass`]).
 const KEPT: usize = 16 * 1024;
+/// Parts of bodies from so many bytes on are not kept: to know where one lies takes as much as a shorter one.
+const PART: usize = 64;
 /// Most bytes that one side may make us hold: a lost segment, and what was under way behind it.
 const HELD: usize = 1024 * 1024;
 /// Most readings that the hosts of one segment may have: each takes a look at the rules, and a client has one.
@@ -94,6 +99,8 @@ pub(crate) struct Requests {
     stream: Stream,
     /// Bytes in order that were read.
     read: usize,
+    /// The parts of them that belong to bodies.
+    bodies: Vec<Range<usize>>,
     reader: Reader,
 }
 
@@ -111,6 +118,7 @@ impl Requests {
         Self {
             stream: Stream::default(),
             read: 0,
+            bodies: Vec::new(),
             reader: Reader::new(wanted),
         }
     }
@@ -130,7 +138,11 @@ impl Requests {
     }
 
     pub(crate) fn memory(&self) -> usize {
-        self.stream.memory()
+        self.stream.memory() + self.bodies.capacity() * size_of::<Range<usize>>()
+    }
+
+    pub(crate) fn reach(&self) -> Option<Reach> {
+        self.stream.reach()
     }
 
     /// Whether something waits for bytes before it.
@@ -179,7 +191,16 @@ impl Requests {
         while has_news {
             let bytes = self.stream.contiguous(u32::MAX);
             let rest = bytes.get(self.read..).unwrap_or_default();
-            self.read += self.reader.read(rest, &mut asked);
+            let read = self.reader.read(rest, &mut asked);
+            for part in self.reader.bodies.drain(..) {
+                let (start, end) = (self.read + part.start, self.read + part.end);
+                match self.bodies.last_mut().filter(|last| last.end == start) {
+                    Some(last) => last.end = end,
+                    None if part.len() >= PART => self.bodies.push(start..end),
+                    None => {}
+                }
+            }
+            self.read += read;
             has_news = self.forget();
         }
         if self.reader.is_refused {
@@ -192,6 +213,7 @@ impl Requests {
     fn forget(&mut self) -> bool {
         if self.is_done() {
             self.stream = Stream::default();
+            self.bodies = Vec::new();
             return false;
         }
         if let Some(left) = self.reader.body_left()
@@ -200,14 +222,21 @@ impl Requests {
             // What lies in a body is not waited for. All that is in order was read.
             let jump = (*left).min(u64::from(JUMP)) as u32;
             *left -= u64::from(jump);
+            self.stream.pass(usize::MAX, &self.bodies);
             self.stream.jump(jump);
+            self.bodies.clear();
             self.read = 0;
             return !self.stream.contiguous(1).is_empty();
         }
         if self.read > KEPT {
             let old = self.read - KEPT / 2;
-            self.stream.forget(old);
+            self.stream.pass(old, &self.bodies);
             self.read -= old;
+            self.bodies.retain_mut(|part| {
+                (part.start, part.end) =
+                    (part.start.saturating_sub(old), part.end.saturating_sub(old));
+                part.start < part.end
+            });
         }
         false
     }
@@ -221,6 +250,8 @@ struct Reader {
     is_picked_up: bool,
     /// A hello goes on for longer than any can be, or hosts have too many readings: nothing more passes.
     is_refused: bool,
+    /// The parts of what is being read that belong to bodies.
+    bodies: Vec<Range<usize>>,
 }
 
 /// What comes next.
@@ -267,6 +298,7 @@ impl Reader {
             phase: Phase::Begin,
             is_picked_up: false,
             is_refused: false,
+            bodies: Vec::new(),
         }
     }
 
@@ -286,8 +318,14 @@ impl Reader {
             if rest.is_empty() {
                 return read;
             }
+            let is_body = self.body_left().is_some();
             match self.step(rest, asked) {
-                Step::Read(count) => read += count,
+                Step::Read(count) => {
+                    if is_body && count > 0 {
+                        self.bodies.push(read..read + count);
+                    }
+                    read += count;
+                }
                 Step::More => return read,
             }
         }

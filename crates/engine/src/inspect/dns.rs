@@ -10,7 +10,7 @@ use wire::Tcp;
 use wire::dns::{Framed, Message, Name, RecordType, framed};
 
 use super::memory::{Holding, Ticket};
-use super::stream::Stream;
+use super::stream::{Reach, Stream};
 use crate::flow::FlowSlot;
 use crate::verdict::{DnsEntry, DnsRefusal};
 
@@ -88,6 +88,27 @@ impl Questions {
             bytes: sides.clone().map(Messages::memory).sum(),
             waits: sides.clone().any(|side| side.stream.waits()),
         }
+    }
+
+    /// Another connection has begun: the first byte of the side that asks has this number.
+    pub(crate) fn begin_at(&mut self, first_byte: u32) {
+        let asked = Messages {
+            stream: Stream::beginning_at(first_byte),
+            ..Messages::default()
+        };
+        self.sides = [Some(asked), None];
+    }
+
+    /// How far the messages of a side are put together, as far as they are still looked at.
+    pub(crate) fn reaches(&self, reply: bool) -> impl Iterator<Item = Option<Reach>> {
+        let side = self.sides[usize::from(reply)].iter();
+        let side = side.filter(|messages| messages.refused.is_none());
+        side.map(|messages| messages.stream.reach())
+    }
+
+    /// Whether the messages of a side are put together.
+    pub(crate) fn follows(&self, reply: bool) -> bool {
+        self.sides[usize::from(reply)].is_some()
     }
 
     /// There is no memory for it: nothing that carries data passes any more.

@@ -29,6 +29,7 @@ use hosts::{HostRules, stops};
 use matcher::Matchers;
 pub(crate) use memory::{Holding, Memory, Ticket};
 pub(crate) use signature::Places;
+pub(crate) use stream::Reach;
 use stream::Stream;
 
 /// What is still to be inspected of one flow. Index 0 is the side that began it, 1 the other.
@@ -84,6 +85,16 @@ impl Inspection {
     pub(crate) fn follows(&self, reply: bool) -> bool {
         let side = usize::from(reply);
         self.depth[side] > 0 || self.requests[side].is_some()
+    }
+
+    /// How far the streams of a side are put together, as far as they are still looked at.
+    pub(crate) fn reaches(&self, reply: bool) -> impl Iterator<Item = Option<Reach>> {
+        let side = usize::from(reply);
+        let is_looked_at = !self.is_side_settled(side);
+        let requests = self.requests[side].iter();
+        let requests = requests.filter(|requests| !requests.is_done());
+        let streams = self.streams[side].iter().map(Stream::reach);
+        (streams.chain(requests.map(Requests::reach))).filter(move |_| is_looked_at)
     }
 
     /// Gives back some of what it holds: of bytes in order the old half, but not the last `keep`. If there is nothing of the kind, or
@@ -310,18 +321,19 @@ impl Inspector {
         })
     }
 
-    /// Asks what of a flow has to be inspected, where that was not asked yet, or another connection has begun in it; whether one has.
+    /// Asks what of a flow has to be inspected, where that was not asked yet, or another connection has begun in it.
     /// `let_in_by`: the rule that lets in a flow which begins so, for one whose begin was not seen under this plan.
     pub(crate) fn begin_due(
         &mut self,
         flow: &mut Flow,
         plan: &Plan,
         let_in_by: impl FnOnce(&Facts<'_>) -> Option<RuleId>,
-    ) -> bool {
+    ) {
         let begins_at = flow.begins_at.take();
         if flow.inspection_begun && begins_at.is_none() {
-            return false;
+            return;
         }
+        flow.is_anew_untold |= begins_at.is_some();
         flow.inspection_begun = true;
         if let Some(before) = flow.inspection.take() {
             self.forget(&before);
@@ -333,7 +345,6 @@ impl Inspector {
         if let (Some(inspection), Some(first_byte)) = (&mut flow.inspection, begins_at) {
             inspection.begin_at(first_byte);
         }
-        begins_at.is_some()
     }
 
     /// Looks at a packet of a flow that is not settled.

@@ -32,6 +32,30 @@ pub(crate) struct Stream {
     clock: Option<u32>,
 }
 
+/// How far a stream is put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// Sequence number behind the last byte in order.
+    end: u32,
+    /// More was sent, behind a gap.
+    waits: bool,
+}
+
+/// How far from the end of the bytes in order a segment may lie that goes on with them: more than ends have under way.
+const NEAR: u32 = 1 << 20;
+
+impl Reach {
+    /// Whether this is the number that the receiver of the stream expects, if it has received all of it.
+    pub(crate) fn is_at(self, sequence: u32) -> bool {
+        !self.waits && self.end == sequence
+    }
+
+    /// Whether a segment with this number may be more of the stream, or a part of it again.
+    pub(crate) fn is_near(self, sequence: u32) -> bool {
+        sequence.wrapping_sub(self.end).cast_signed().unsigned_abs() <= NEAR
+    }
+}
+
 impl Stream {
     /// A stream whose first byte has this number, as a SYN said.
     pub(crate) fn beginning_at(first_byte: u32) -> Self {
@@ -99,12 +123,35 @@ impl Stream {
     /// Forgets the first bytes in order: what is sent again of them cannot be compared any more.
     pub(crate) fn forget(&mut self, count: usize) {
         let count = count.min(self.bytes.len());
-        let gone = self.bytes.drain(..count);
-        match self.base {
-            Some(base) if !self.past.is_empty() => self.past.add_bytes(base, gone.collect()),
-            _ => drop(gone),
-        }
+        self.bytes.drain(..count);
         self.bytes.shrink_to(self.bytes.len());
+        self.advance(count);
+    }
+
+    /// Puts the first bytes in order into the past: what is sent again of them has to be the same, but for the parts of them that nobody
+    /// looks at, in order.
+    pub(crate) fn pass(&mut self, count: usize, unseen: &[Range<usize>]) {
+        let count = count.min(self.bytes.len());
+        let gone: Vec<u8> = self.bytes.drain(..count).collect();
+        self.bytes.shrink_to(self.bytes.len());
+        if let Some(base) = self.base {
+            let place = |at: usize| base.wrapping_add(at as u32);
+            let mut seen = 0;
+            for part in unseen {
+                let (start, end) = (part.start.min(count), part.end.min(count));
+                if start < end {
+                    self.past.add_bytes(place(seen), gone[seen..start].to_vec());
+                    self.past.add_unseen(place(start), (end - start) as u32);
+                    seen = end;
+                }
+            }
+            self.past.add_bytes(place(seen), gone[seen..].to_vec());
+        }
+        self.advance(count);
+    }
+
+    /// So many bytes in order were taken away.
+    fn advance(&mut self, count: usize) {
         let moved = count as u32;
         self.forgotten = self.forgotten.saturating_add(moved);
         // What is sent again of them may be anything.
@@ -116,22 +163,19 @@ impl Stream {
     }
 
     /// Leaves out the bytes in order, and so many behind them that need not be seen: at most 2³⁰. What waits behind those may be in
-    /// order then. Of the bytes in order some are kept to compare what is sent again.
+    /// order then.
     pub(crate) fn jump(&mut self, count: u32) {
-        let gone = self.bytes.len() as u32 + count;
-        let bytes = std::mem::take(&mut self.bytes);
-        if let Some(base) = self.base {
-            let unseen = base.wrapping_add(bytes.len() as u32);
-            self.past.add_bytes(base, bytes);
-            self.past.add_unseen(unseen, count);
+        self.pass(self.bytes.len(), &[]);
+        if let Some(base) = &mut self.base {
+            self.past.add_unseen(*base, count);
+            *base = base.wrapping_add(count);
         }
-        self.base = self.base.map(|base| base.wrapping_add(gone));
         for (at, mut piece) in std::mem::take(&mut self.waiting) {
-            let skip = (gone.saturating_sub(at) as usize).min(piece.len());
+            let skip = (count.saturating_sub(at) as usize).min(piece.len());
             self.waiting_bytes -= skip;
             piece.drain(..skip);
             if !piece.is_empty() {
-                self.waiting.insert(at.saturating_sub(gone), piece);
+                self.waiting.insert(at.saturating_sub(count), piece);
             }
         }
         self.join();
@@ -198,6 +242,14 @@ impl Stream {
     /// Whether something waits for bytes before it.
     pub(crate) fn waits(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Where the bytes in order end, where that is known.
+    pub(crate) fn reach(&self) -> Option<Reach> {
+        Some(Reach {
+            end: self.base?.wrapping_add(self.bytes.len() as u32),
+            waits: self.waits(),
+        })
     }
 
     /// Forgets half of what is in order, but not the last `keep` bytes. Whether that was anything.

@@ -63,10 +63,11 @@ pub(super) fn standing() -> [String; 4] {
     .map(|(test, bit)| format!("{test} meta mark set meta mark | {bit:#010x}"))
 }
 
-/// The rule that hands up how connections open, where content rules look at them.
+/// The rule that hands up how connections open, where content rules or `[dns]` look at them.
 pub(super) fn openings(writer: &Writer<'_>) -> Option<String> {
     let mut rules = writer.plan.rules.iter();
-    let looks = rules.any(|rule| rule.content.is_some() && rule.protocols.contains(TCP));
+    let looks = writer.plan.dns.is_some()
+        || rules.any(|rule| rule.content.is_some() && rule.protocols.contains(TCP));
     (looks && hands_up(writer)).then(|| format!("{IS_OPENING} goto hand_up"))
 }
 

@@ -1,0 +1,123 @@
+//! Names in TLS hellos.
+
+use crate::{Client, HTTP, SNI, get, hosts, policy};
+use Verdict::{Allow, Drop};
+use engine::{Inspect, Verdict};
+use policy::Action;
+
+#[test]
+fn a_flow_is_settled_when_its_hello_was_read_and_the_next_record_is_none() {
+    let plan = || policy(vec![hosts(Action::Deny, SNI, &["ads.example"])]);
+    let mut client = Client::new(plan());
+    let hello = SNI.first_bytes("good.example");
+    assert_eq!(client.at(100, &hello).inspect, Inspect::More);
+    let next = 100 + hello.len() as u32;
+    let finished = client.at(next, b"\x14\x03\x03\0\x01\x01\x17\x03\x03\0\x01\x01");
+    assert_eq!(finished.inspect, Inspect::Settled);
+    for other in [
+        &b"SSH-2.0-x\r\n"[..],
+        b"\0\x01\x02",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        let mut client = Client::new(plan());
+        assert_eq!(client.at(100, other).inspect, Inspect::Settled, "{other:?}");
+    }
+    // HTTP is read as long as it is HTTP.
+    let mut client = Client::new(policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]));
+    assert_eq!(client.at(100, &get("a.example")).inspect, Inspect::More);
+    let next = 100 + get("a.example").len() as u32;
+    assert_eq!(client.at(next, b"\x16\x03\x01").inspect, Inspect::Settled);
+}
+
+#[test]
+fn a_second_hello_is_read_too() {
+    let good = SNI.first_bytes("good.example");
+    for (first, between) in [
+        (&good, &b""[..]),
+        (&good, b"\x14\x03\x03\0\x01\x01"),
+        (&good, b"\x15\x03\x03\0\x02\x01\x5a"),
+        (
+            &with_early_data("good.example"),
+            b"\x17\x03\x03\0\x05\x16\x03\x01\0\0",
+        ),
+    ] {
+        let mut client = Client::new(policy(vec![hosts(Action::Deny, SNI, &["ads.example"])]));
+        assert_eq!(client.send(first), Allow);
+        let second = [between, &SNI.first_bytes("ads.example")].concat();
+        assert_eq!(client.send(&second), Drop);
+    }
+}
+
+/// A hello that announces early data (RFC 8446 section 4.2.10).
+fn with_early_data(host: &str) -> Vec<u8> {
+    let mut hello = SNI.first_bytes(host);
+    hello.extend([0, 42, 0, 0]);
+    // The lengths of the record, of the message and of the extensions.
+    for at in [4, 8, 5 + 4 + 2 + 32 + 1 + 4 + 2 + 1] {
+        hello[at] += 4;
+    }
+    hello
+}
+
+/// OpenSSL takes each of these hellos.
+#[test]
+fn no_hello_hides_its_name() {
+    let hello = SNI.first_bytes("ads.example");
+    let empty = b"\x16\x03\x01\0\0";
+    let alert = b"\x15\x03\x01\0\x02\x01\x5a";
+    for stream in [
+        [&empty[..], &hello].concat(),
+        [&alert[..], &hello].concat(),
+        [&empty.repeat(32)[..], &hello].concat(),
+        [&hello[..5], &hello[5..], empty].concat(),
+    ] {
+        for at in 1..stream.len() {
+            let mut client = Client::new(policy(vec![hosts(Action::Deny, SNI, &["ads.example"])]));
+            let verdicts = [client.send(&stream[..at]), client.send(&stream[at..])];
+            assert!(verdicts.contains(&Drop), "{at} of {stream:?}");
+        }
+    }
+}
+
+/// A server that passes over what carries nothing may wait for a hello for longer than it is followed.
+#[test]
+fn a_hello_without_end_is_not_let_pass() {
+    let mut client = Client::new(policy(vec![hosts(Action::Deny, SNI, &["ads.example"])]));
+    let hello = SNI.first_bytes("ads.example");
+    let mut stream = Vec::new();
+    for byte in &hello[5..] {
+        stream.extend(b"\x16\x03\x01\0\0".repeat(32));
+        stream.extend([22, 3, 1, 0, 1, *byte]);
+    }
+    // So is a hello of any length, and this one is short.
+    let [before @ .., last] = &stream[..] else {
+        unreachable!()
+    };
+    for part in before.chunks(1_400) {
+        assert_eq!(client.send(part), Allow);
+    }
+    assert_eq!(client.send(&[*last]), Drop);
+    let mut client = Client::new(policy(vec![hosts(Action::Deny, SNI, &["ads.example"])]));
+    let begin = [22, 3, 1, 0, 4, 1, 1, 0xff, 0];
+    assert_eq!(client.send(&begin), Allow);
+    let more = [&b"\x16\x03\x01\0\0".repeat(32)[..], &[22, 3, 1, 0, 1, 0xff]]
+        .concat()
+        .repeat(10);
+    let passed = (0..2_000)
+        .take_while(|_| client.send(&more) == Allow)
+        .count();
+    assert!(passed * more.len() < 900_000, "{passed}");
+    assert_eq!(client.send(b"more"), Drop);
+}
+
+#[test]
+fn the_name_of_tls_behind_a_proxy_is_seen() {
+    let connect = b"CONNECT good.example:443 HTTP/1.1\r\nHost: good.example:443\r\n\r\n";
+    for with_http in [false, true] {
+        let mut rules = vec![hosts(Action::Deny, SNI, &["ads.example"])];
+        rules.extend(with_http.then(|| hosts(Action::Deny, HTTP, &["ads.example"])));
+        let mut client = Client::new(policy(rules));
+        assert_eq!(client.send(connect), Allow);
+        assert_eq!(client.send(&SNI.first_bytes("ads.example")), Drop);
+    }
+}
