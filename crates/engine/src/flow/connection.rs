@@ -8,6 +8,9 @@ use wire::TcpFlags;
 
 use super::tcp::{Row, Step, TcpState, step};
 
+/// What a SYN can carry at most, in bytes: an IP packet.
+const MOST_IN_SYN: u32 = 65_535;
+
 /// What is known of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connection {
@@ -96,6 +99,12 @@ impl Segment {
 
     pub(super) fn is_syn_ack(&self) -> bool {
         self.flags.syn() && self.flags.ack()
+    }
+
+    /// Whether it acknowledges the SYN of this number, and nothing behind: what the SYN carried may be acknowledged with it (RFC 7413).
+    pub(super) fn answers(&self, syn: u32) -> bool {
+        let within = self.acknowledgement.wrapping_sub(syn).wrapping_sub(1);
+        self.flags.ack() && within <= MOST_IN_SYN
     }
 
     pub(super) fn is_reset(&self) -> bool {
