@@ -1,6 +1,6 @@
-//! A map by source with a ceiling: when it is full, the entry of a few neighbours that matters least makes room.
+//! A map with a ceiling, mostly by source: when it is full, the entry of a few neighbours that matters least makes room.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
@@ -9,11 +9,11 @@ use hashbrown::HashTable;
 /// stays for hundreds of thousands of newcomers to a table of 65,536.
 const CANDIDATES: usize = 8;
 
-/// At most `ceiling` values by source key.
+/// At most `ceiling` values, each under a key; that of a source where nothing else is said.
 #[derive(Debug)]
-pub(crate) struct Bounded<V> {
+pub(crate) struct Bounded<V, K = u128> {
     places: HashTable<u32>,
-    entries: Vec<Entry<V>>,
+    entries: Vec<Entry<V, K>>,
     hasher: FixedState,
     ceiling: usize,
     /// Where the next look for room begins: a linear congruential walk, as entries beside each other have like ages.
@@ -21,13 +21,13 @@ pub(crate) struct Bounded<V> {
 }
 
 #[derive(Debug)]
-struct Entry<V> {
-    key: u128,
+struct Entry<V, K> {
+    key: K,
     hash: u64,
     value: V,
 }
 
-impl<V> Bounded<V> {
+impl<V, K: Copy + Eq + Hash> Bounded<V, K> {
     pub(crate) fn new(ceiling: u32, seed: u64) -> Self {
         Self {
             places: HashTable::new(),
@@ -38,16 +38,16 @@ impl<V> Bounded<V> {
         }
     }
 
-    fn find(&self, key: u128, hash: u64) -> Option<usize> {
+    fn find(&self, key: K, hash: u64) -> Option<usize> {
         self.places
             .find(hash, |&place| self.entries[place as usize].key == key)
             .map(|&place| place as usize)
     }
 
-    /// The value of a source, made when there is none; `weight` says how much a value matters.
+    /// The value under a key, made when there is none; `weight` says how much a value matters.
     pub(crate) fn entry(
         &mut self,
-        key: u128,
+        key: K,
         make: impl FnOnce() -> V,
         weight: impl Fn(&V) -> u64,
     ) -> &mut V {
@@ -73,19 +73,19 @@ impl<V> Bounded<V> {
         &mut self.entries[place].value
     }
 
-    /// The value of a source that has one.
-    pub(crate) fn get_mut(&mut self, key: u128) -> Option<&mut V> {
+    /// The value under a key that has one.
+    pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut V> {
         let place = self.find(key, self.hasher.hash_one(key))?;
         Some(&mut self.entries[place].value)
     }
 
-    /// The value of a source that has one, to look at.
-    pub(crate) fn get(&self, key: u128) -> Option<&V> {
+    /// The value under a key that has one, to look at.
+    pub(crate) fn get(&self, key: K) -> Option<&V> {
         let place = self.find(key, self.hasher.hash_one(key))?;
         Some(&self.entries[place].value)
     }
 
-    pub(crate) fn remove(&mut self, key: u128) {
+    pub(crate) fn remove(&mut self, key: K) {
         let hash = self.hasher.hash_one(key);
         if let Some(place) = self.find(key, hash) {
             self.remove_at(place);
@@ -127,6 +127,10 @@ impl<V> Bounded<V> {
         if let Some(place) = least {
             self.remove_at(place);
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     #[cfg(test)]

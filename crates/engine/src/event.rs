@@ -210,6 +210,9 @@ pub struct Totals {
     pub dropped: u64,
     /// Packets rejected, or that would have been.
     pub rejected: u64,
+    /// Where nothing is blocked: packets of flows that would have been denied, which nobody would have sent then. None of them is
+    /// among the three above.
+    pub sequels: u64,
     /// Broken or impossible packets.
     pub anomalies: u64,
     /// Flows begun.

@@ -233,6 +233,12 @@ fn summary(
         several(totals.alerts, "alert"),
         several(totals.bans, "ban")
     ))?;
+    if totals.sequels > 0 {
+        screen.line(format!(
+            "{} more packets came of denied flows that went on in the capture: enforced, nobody would have sent them",
+            totals.sequels
+        ))?;
+    }
     if outcome.unread_links > 0 {
         screen.line(format!(
             "of link layers that are not read, and counted as allowed: {}",

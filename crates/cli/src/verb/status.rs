@@ -92,10 +92,14 @@ pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Res
         "enforce" => "",
         _ => "would have been ",
     };
+    let sequels = match totals.sequels {
+        0 => String::new(),
+        count => format!(", {count} that came of denied flows"),
+    };
     fact(
         "packets",
         format!(
-            "{} seen, {} allowed, {} {would}dropped, {} {would}rejected, {}",
+            "{} seen, {} allowed, {} {would}dropped, {} {would}rejected{sequels}, {}",
             totals.packets,
             totals.allowed,
             totals.dropped,

@@ -15,6 +15,10 @@ pub struct Totals {
     pub dropped: u64,
     /// Packets rejected, or that would have been.
     pub rejected: u64,
+    /// Where nothing is blocked: packets of flows that would have been denied, which nobody would have sent then, and which are none of
+    /// the three above; left out when there were none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sequels: u64,
     /// Broken or impossible packets.
     pub anomalies: u64,
     /// Flows begun.
@@ -48,6 +52,7 @@ impl From<engine::Totals> for Totals {
             allowed,
             dropped,
             rejected,
+            sequels,
             anomalies,
             flows,
             alerts,
@@ -61,6 +66,7 @@ impl From<engine::Totals> for Totals {
             allowed,
             dropped,
             rejected,
+            sequels,
             anomalies,
             flows,
             alerts,
@@ -80,6 +86,7 @@ impl Totals {
             allowed: rule(self.allowed, other.allowed),
             dropped: rule(self.dropped, other.dropped),
             rejected: rule(self.rejected, other.rejected),
+            sequels: rule(self.sequels, other.sequels),
             anomalies: rule(self.anomalies, other.anomalies),
             flows: rule(self.flows, other.flows),
             alerts: rule(self.alerts, other.alerts),

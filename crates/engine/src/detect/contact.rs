@@ -230,13 +230,16 @@ fn is_late_answer(technique: Technique, source_port: u16, port: u16) -> bool {
         Technique::Udp => {
             (source_port < EPHEMERAL && port >= EPHEMERAL) || TRACEROUTE.contains(&port)
         }
-        Technique::Ack | Technique::Maimon => {
-            (source_port < EPHEMERAL && port >= EPHEMERAL)
-                || (source_port < WELL_KNOWN && port >= WELL_KNOWN)
-        }
+        Technique::Ack | Technique::Maimon => is_to_a_client(source_port, port),
         Technique::OtherPorts => source_port < EPHEMERAL && port >= EPHEMERAL,
         _ => false,
     }
+}
+
+/// Whether the ports are those of what a service sends to its client.
+pub(crate) const fn is_to_a_client(source_port: u16, port: u16) -> bool {
+    (source_port < EPHEMERAL && port >= EPHEMERAL)
+        || (source_port < WELL_KNOWN && port >= WELL_KNOWN)
 }
 
 /// Echo, timestamp, information and address mask requests (RFC 792, RFC 950), echo and node information requests (RFC 4443, RFC

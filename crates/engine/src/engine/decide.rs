@@ -38,6 +38,7 @@ impl Engine {
             self.denied_flows
                 .follows(&case.facts, &case.located, arrival.now)
         {
+            self.totals.sequels += frames;
             return Decision {
                 verdict,
                 reason,
@@ -54,13 +55,12 @@ impl Engine {
         {
             decided.inspect = Inspect::Anew;
         }
-        if decided.verdict != Verdict::Allow {
-            let Decided {
-                verdict, reason, ..
-            } = decided;
-            self.denied_flows
-                .note(&case.located, verdict, reason, arrival.now);
-        }
+        self.denied_flows.note(
+            &case.facts,
+            &case.located,
+            (decided.verdict, decided.reason),
+            arrival.now,
+        );
         if decided.verdict == Verdict::Reject && arrival.known.is_none() {
             self.flows.reset(&case.located);
         }

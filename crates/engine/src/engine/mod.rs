@@ -188,7 +188,7 @@ impl Engine {
             detectors,
             resolved: Resolved::new(seed),
             flows: FlowTable::new(plan.limits.flows, seed),
-            denied_flows: DeniedFlows::new(seed),
+            denied_flows: DeniedFlows::default(),
             fragments: Reassembler::new(plan.limits.fragment_bytes, seed),
             bans: BanTable::new(plan.ban.capacity, seed),
             offenders: Offenders::new(plan.ban.capacity),
@@ -213,11 +213,13 @@ impl Engine {
         }
     }
 
-    /// Whether the packets that are handed in go on whatever is decided, as they do while observing. Then what comes of a flow that
-    /// was denied gets the verdict of its first packet, and is neither counted as passed or dropped, nor told, nor held against
-    /// anybody: it would not be there if the verdict had been done. Not so at first.
+    /// Whether the packets that are handed in go on whatever is decided, as they do while observing and in captures. Then what comes
+    /// of a flow that was denied and that goes on all the same gets the verdict of its first packet, and is counted among
+    /// [`Totals::sequels`] alone: it is neither told nor held against anybody, as it would not be there if the verdict had been done.
+    /// Where another firewall has dropped what is denied here, nothing goes on, and each packet is judged. Not so at first.
     pub fn only_observe(&mut self, is_on: bool) {
-        self.denied_flows.remember(is_on);
+        let ceiling = is_on.then_some(self.plan.limits.flows);
+        self.denied_flows.remember(ceiling, self.seed);
     }
 
     /// Decides a frame, counts it and feeds the detectors with it.
@@ -306,7 +308,7 @@ impl Engine {
     pub fn reload(&mut self, plan: Arc<Plan>) {
         self.rules = Rules::new(&plan, self.seed);
         self.inspector = Inspector::new(&plan);
-        self.denied_flows.forget();
+        self.denied_flows.forget(plan.limits.flows, self.seed);
         self.detectors = Detectors::new(&plan, self.seed);
         self.bans.set_capacity(plan.ban.capacity);
         self.offenders.set_capacity(plan.ban.capacity);

@@ -8,6 +8,9 @@ use wire::TcpFlags;
 
 use super::tcp::{Row, Step, TcpState, step};
 
+/// What a SYN can carry at most, in bytes: an IP packet.
+const MOST_IN_SYN: u32 = 65_535;
+
 /// What is known of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connection {
@@ -100,6 +103,12 @@ impl Segment {
 
     pub(super) fn is_end(&self) -> bool {
         self.flags.fin() || self.flags.rst()
+    }
+
+    /// Whether it acknowledges the SYN of this number, and nothing behind: what the SYN carried may be acknowledged with it (RFC 7413).
+    pub(super) fn answers(&self, syn: u32) -> bool {
+        let within = self.acknowledgement.wrapping_sub(syn).wrapping_sub(1);
+        self.flags.ack() && within <= MOST_IN_SYN
     }
 
     pub(super) fn is_reset(&self) -> bool {

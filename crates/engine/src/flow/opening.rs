@@ -13,8 +13,6 @@ use crate::verdict::Invalid;
 /// How long a server that took a SYN tries to answer it, at least: with the SYN-ACK sent five times (RFC 6298: after 1, 3, 7 and
 /// 15 s again). Whoever begins anew with another number waits so long, unless the first SYN was answered.
 const ANSWER_UNDER_WAY: Duration = Duration::from_secs(20);
-/// What a SYN can carry at most, in bytes: an IP packet.
-const MOST_IN_SYN: u32 = 65_535;
 
 impl Flow {
     /// Whether a segment is another begin of what nobody has answered yet. Which of two SYNs a receiver has taken is not to be
@@ -46,12 +44,7 @@ impl Flow {
         let Some(begin) = (self.syn).filter(|_| self.is_followed() && self.secret.is_none()) else {
             return false;
         };
-        // What the SYN carried may be acknowledged with it (RFC 7413).
-        let within = segment
-            .acknowledgement()
-            .wrapping_sub(begin)
-            .wrapping_sub(1);
-        segment.is_syn_ack() && within > MOST_IN_SYN
+        segment.is_syn_ack() && !segment.answers(begin)
     }
 
     /// Whether a SYN+ACK answers the SYN behind which it comes, which connection tracking took for more of a connection: with all, some or
