@@ -45,7 +45,8 @@ pub struct Rule {
     pub line: u32,
     /// `file:line:column`.
     pub position: String,
-    /// Packets it decided since the policy was applied; for rules in the kernel, those the kernel counted.
+    /// Packets it decided since the policy was applied, in the kernel or by whoever looks into packets for content rules; of a flow that
+    /// passes the first alone.
     pub hits: u64,
 }
 

@@ -141,9 +141,10 @@ impl Guard {
         totals.dropped += inspected.dropped;
         totals.rejected += inspected.rejected;
         // What the kernel's rules had accepted it has counted.
-        totals.allowed = totals.allowed.saturating_sub(inspected.taken_back);
-        totals.packets +=
-            (inspected.dropped + inspected.rejected).saturating_sub(inspected.taken_back);
+        totals.allowed = (totals.allowed + inspected.allowed).saturating_sub(inspected.taken_back);
+        totals.packets += (inspected.allowed + inspected.dropped + inspected.rejected)
+            .saturating_sub(inspected.taken_back);
+        totals.bytes += inspected.bytes;
         totals.dns_questions += inspected.dns_questions;
         totals.dns_blocked += inspected.dns_blocked;
         totals.anomalies = engine.anomalies;
@@ -209,10 +210,13 @@ impl Guard {
             .as_mut()
             .and_then(|datapath| datapath.counters().ok())
             .unwrap_or_default();
+        let inspected = self.pump.hits();
         for (at, hits) in hits.iter_mut().enumerate() {
             let id = RuleId(at as u32);
             let before = self.counts.rules.get(&id).copied().unwrap_or(0);
-            *hits = before + counters.of(Cause::Rule(id)).packets;
+            // What workers decided the kernel has handed up uncounted.
+            let by_workers = inspected.get(at).copied().unwrap_or(0);
+            *hits = before + counters.of(Cause::Rule(id)).packets + by_workers;
         }
         hits
     }
@@ -220,6 +224,7 @@ impl Guard {
     /// Forgets the rules' matches: another policy's rules come.
     pub(super) fn forget_hits(&mut self) {
         self.counts.rules.clear();
+        self.pump.forget_hits();
     }
 
     /// How the firewall is.
