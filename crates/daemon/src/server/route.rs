@@ -132,14 +132,12 @@ async fn stats(
     blocking(move || {
         store.flush(Duration::from_millis(500));
         let reader = store.reader()?;
-        let (denied_ports, denied_port_packets) = reader.denied_ports(since)?;
+        let is_meant = |address| !own_side.contains(address);
         Ok(Json(api::Stats {
-            denied_ports,
-            denied_port_packets,
             totals,
             minutes: reader.minutes(since)?,
-            top_sources: reader.top_sources(since, |address| !own_side.contains(address))?,
-            top_ports: reader.top_ports(since)?,
+            denied: reader.top_denied(since, true, is_meant)?,
+            would_deny: reader.top_denied(since, false, is_meant)?,
             mode,
         }))
     })

@@ -194,23 +194,19 @@ fn events_come_back_by_what_they_are_looked_up_by() {
         (Some("policy.toml"), Some(12))
     );
     assert_eq!(reader.seen(range("198.51.100.1/32")).unwrap(), None);
-    assert!(
-        reader
-            .top_sources(Timestamp::default(), |_| true)
-            .unwrap()
-            .iter()
-            .any(|(address, _)| address == "203.0.113.7")
-    );
+    let since = Timestamp::default();
+    let top = reader.top_denied(since, true, |_| true).unwrap();
+    let is_ours = |(address, _): &(String, u64)| address == "203.0.113.7";
+    assert!(top.top_sources.iter().any(is_ours));
     let others = |address| address != std::net::IpAddr::from([203, 0, 113, 7]);
-    let named = reader.top_sources(Timestamp::default(), others).unwrap();
-    assert!(named.iter().all(|(address, _)| address != "203.0.113.7"));
-    assert!(
-        reader
-            .top_ports(Timestamp::default())
-            .unwrap()
-            .iter()
-            .any(|(port, _)| port == "tcp/22")
+    let named = reader.top_denied(since, true, others).unwrap();
+    assert!(!named.top_sources.iter().any(is_ours));
+    assert_eq!(
+        reader.top_denied(since, false, |_| true).unwrap(),
+        api::TopDenied::default(),
+        "nothing that only would have been"
     );
+    assert!(top.top_ports.iter().any(|(port, _)| port == "tcp/22"));
     opened.store.stop();
     opened.thread.join().unwrap();
 }
@@ -476,6 +472,7 @@ fn the_story_of_a_source_is_not_buried_by_its_ban() {
     assert_eq!(ids("0.0.0.0/0", None, 20, 1), [64, 62, 61, 7, 6]);
     // Neither the ban's drops nor the feed's are about a service.
     let since = Timestamp::from_secs(0);
-    assert_eq!(reader.denied_ports(since).unwrap(), (5, 5));
-    assert_eq!(reader.top_ports(since).unwrap().len(), 5);
+    let top = reader.top_denied(since, true, |_| true).unwrap();
+    assert_eq!((top.denied_ports, top.denied_port_packets), (5, 5));
+    assert_eq!(top.top_ports.len(), 5);
 }

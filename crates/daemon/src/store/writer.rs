@@ -278,9 +278,11 @@ fn minute(connection: &Connection, at: i64, counts: &Totals) -> rusqlite::Result
     const MINUTE: i64 = 60_000_000_000;
     connection
         .prepare_cached(
-            "INSERT INTO minutes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (at) DO UPDATE SET
+            "INSERT INTO minutes (at, packets, bytes, allowed, dropped, rejected, anomalies, flows, alerts, bans, would_drop,
+             would_reject, would_ban) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (at) DO UPDATE SET
              packets = packets + ?2, bytes = bytes + ?3, allowed = allowed + ?4, dropped = dropped + ?5,
-             rejected = rejected + ?6, anomalies = anomalies + ?7, flows = flows + ?8, alerts = alerts + ?9, bans = bans + ?10",
+             rejected = rejected + ?6, anomalies = anomalies + ?7, flows = flows + ?8, alerts = alerts + ?9, bans = bans + ?10,
+             would_drop = would_drop + ?11, would_reject = would_reject + ?12, would_ban = would_ban + ?13",
         )?
         .execute(params![
             at - at % MINUTE,
@@ -293,6 +295,9 @@ fn minute(connection: &Connection, at: i64, counts: &Totals) -> rusqlite::Result
             counts.flows as i64,
             counts.alerts as i64,
             counts.bans as i64,
+            counts.would_drop as i64,
+            counts.would_reject as i64,
+            counts.would_ban as i64,
         ])
         .map(drop)
 }

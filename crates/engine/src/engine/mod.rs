@@ -297,6 +297,11 @@ impl Engine {
         &self.hits
     }
 
+    /// Counts matches anew.
+    pub fn forget_hits(&mut self) {
+        self.hits.fill(0);
+    }
+
     /// The plan in force.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
