@@ -6,7 +6,7 @@ use policy::{Direction, DnsAnswer, HostField, RuleId, Timestamp};
 use wire::dns::RecordType;
 use wire::{FiveTuple, MalformedKind};
 
-use crate::ban::{Ban, BanRefused, Detector, Evidence};
+use crate::ban::{Ban, BanEnd, BanRefused, Detector, Evidence};
 use crate::verdict::{Reason, Verdict};
 
 /// One line of the record.
@@ -65,8 +65,8 @@ pub enum EventBody {
     Unban {
         /// The ban as it stood.
         ban: Ban,
-        /// Whether it ran out by itself.
-        expired: bool,
+        /// How.
+        end: BanEnd,
     },
     /// A ban was asked for and not made.
     BanRefused {

@@ -72,6 +72,7 @@ fn ban(prefix: &str, left: Option<u64>, reason: &str) -> Ban {
         times_banned: 3,
         offences: 0,
         grew_from: Vec::new(),
+        would_be: false,
         evidence: Default::default(),
         mode: None,
         kept: false,

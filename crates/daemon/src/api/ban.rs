@@ -40,6 +40,9 @@ pub struct Ban {
     /// `observe` while nothing is blocked because of it, `enforce` while the kernel carries it out; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
+    /// Whether a detector or a rule made it while nothing was blocked: it was never in force, and is none when enforcing begins.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub would_be: bool,
     /// Only in the answer to a [`BanRequest`] without a time: a ban in force ends later than the policy's time would, and its end stays.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,

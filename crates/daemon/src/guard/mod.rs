@@ -4,6 +4,7 @@
 mod address;
 mod apply;
 mod ban;
+mod begin;
 mod drift;
 mod flow;
 mod go_back;
@@ -105,6 +106,10 @@ pub struct Guard {
     /// What the kernel may hold and should not: lifted or over, or refused by the gate. At most as many as bans are possible, since
     /// none but what the kernel holds has to be here.
     to_lift: BTreeSet<IpNet>,
+    /// Bans that only would have been when enforcing began: still to be told.
+    not_enforced: Vec<engine::Ban>,
+    /// The kernel carries out the plan, and nobody was told yet of the bans that hold from now on.
+    begins_to_enforce: bool,
     /// When the kernel's bans were last compared with the engine's.
     last_compared: Instant,
     began: (Timestamp, Instant),
@@ -302,6 +307,8 @@ impl Guard {
             early: Vec::new(),
             bans_behind: false,
             to_lift: BTreeSet::new(),
+            not_enforced: Vec::new(),
+            begins_to_enforce: false,
             last_compared: Instant::now(),
             began: (now, Instant::now()),
             last_check: Instant::now(),

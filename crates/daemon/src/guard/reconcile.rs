@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use engine::{Ban, BanOrigin};
+use engine::{Ban, BanEnd, BanOrigin};
 use ipnet::IpNet;
 use kernel::datapath::{DatapathError, HeldBan};
 use policy::address::prefix_range;
@@ -14,7 +14,7 @@ use super::Guard;
 use super::ban::UNBANS_AT_ONCE;
 use crate::clock::Step;
 use crate::record::NoticeKind;
-use crate::store::{BanEnd, Memory};
+use crate::store::Memory;
 
 /// By how much the kernel's time left of a ban may differ from ours. What is about to end is not put back.
 const SLACK: Duration = Duration::from_secs(2);
@@ -178,6 +178,7 @@ impl Guard {
                 // The kernel's meters count packets that anybody can send.
                 offences: 0,
                 grew_from: Vec::new(),
+                would_be: false,
                 evidence: None,
             };
             match self.engine.restore_ban(ban.clone(), now) {

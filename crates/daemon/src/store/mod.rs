@@ -13,7 +13,7 @@ mod query;
 mod uptime;
 mod writer;
 
-pub(crate) use ban::{BanEnd, PastBan};
+pub(crate) use ban::PastBan;
 pub(crate) use entry::{Entry, Range};
 pub(crate) use file::StoreError;
 pub(crate) use query::{EventFilter, Reader, StoredEvent};
@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use engine::BanEnd;
 use ipnet::IpNet;
 use policy::{LogSettings, Timestamp};
 

@@ -138,6 +138,8 @@ pub struct Engine {
     resolved: Resolved,
     flows: FlowTable,
     denied_flows: DeniedFlows,
+    /// See [`Engine::only_observe`].
+    observes: bool,
     fragments: Reassembler,
     bans: BanTable,
     offenders: Offenders,
@@ -189,6 +191,7 @@ impl Engine {
             resolved: Resolved::new(seed),
             flows: FlowTable::new(plan.limits.flows, seed),
             denied_flows: DeniedFlows::new(seed),
+            observes: false,
             fragments: Reassembler::new(plan.limits.fragment_bytes, seed),
             bans: BanTable::new(plan.ban.capacity, seed),
             offenders: Offenders::new(plan.ban.capacity),
@@ -215,8 +218,10 @@ impl Engine {
 
     /// Whether the packets that are handed in go on whatever is decided, as they do while observing. Then what comes of a flow that
     /// was denied gets the verdict of its first packet, and is neither counted as passed or dropped, nor told, nor held against
-    /// anybody: it would not be there if the verdict had been done. Not so at first.
+    /// anybody: it would not be there if the verdict had been done. Bans that nobody asked for only would be, until
+    /// [`Engine::take_would_be`] takes them out. Not so at first.
     pub fn only_observe(&mut self, is_on: bool) {
+        self.observes = is_on;
         self.denied_flows.remember(is_on);
     }
 
