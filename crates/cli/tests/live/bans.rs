@@ -476,3 +476,34 @@ port = 8080
     assert!(ban.get("would_be").is_none(), "{ban}");
     assert!(connect(&lab.attacker, SERVER_FOR_ATTACKER, 8080).is_silent());
 }
+
+/// What the kernel held while no daemon ran was in force, and is: the record says so.
+#[test]
+fn bans_that_the_kernel_kept_are_recorded_as_bans() {
+    let Some(lab) = topology() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut firewall = Firewall::new(&lab.server, OPEN).recording_in(folder.path().to_owned());
+    firewall.run(&[]);
+    firewall.ask(&format!("ban {ATTACKER} --for 10m"));
+    firewall.kill();
+    // Nobody remembers but the kernel.
+    std::fs::remove_dir_all(folder.path().join("state")).unwrap();
+    std::fs::remove_dir_all(folder.path().join("log")).unwrap();
+    firewall.run(&[]);
+    assert_eq!(firewall.json("bans")[0]["origin"], "kernel");
+    let log =
+        || std::fs::read_to_string(folder.path().join("log/firewall.log")).unwrap_or_default();
+    eventually("it is on record", Duration::from_secs(5), || {
+        log().contains(ATTACKER)
+    });
+    let log = log();
+    assert!(
+        log.contains(" BAN: ") && !log.contains("WOULD-BAN"),
+        "{log}"
+    );
+    let events = firewall.ask("events --kind ban").stdout;
+    assert!(
+        events.contains("BAN") && !events.contains("WOULD-BAN"),
+        "{events}"
+    );
+}

@@ -11,8 +11,13 @@ use super::drift::named;
 use crate::record::NoticeKind;
 
 impl Guard {
-    /// After the judge has changed, and the record knows it: tells of bans that only would have been. Gives what whoever asked for it has to know.
+    /// After the judge has changed, and the record knows it: tells of bans that were found in the kernel at the start, and of those that
+    /// only would have been. Gives what whoever asked for it has to know.
     pub(super) fn tell_of_begin(&mut self, now: Timestamp) -> Option<String> {
+        let found = std::mem::take(&mut self.found_at_start);
+        if !found.is_empty() {
+            self.tell_of_bans(found, "were found in the kernel", now);
+        }
         let gone = std::mem::take(&mut self.not_enforced);
         if gone.is_empty() {
             return None;

@@ -106,6 +106,8 @@ pub struct Guard {
     /// What the kernel may hold and should not: lifted or over, or refused by the gate. At most as many as bans are possible, since
     /// none but what the kernel holds has to be here.
     to_lift: BTreeSet<IpNet>,
+    /// What the kernel held at the start and nobody knew of: still to be told.
+    found_at_start: Vec<engine::Ban>,
     /// Bans that only would have been when enforcing began: still to be told.
     not_enforced: Vec<engine::Ban>,
     /// The kernel carries out the plan, and nobody was told yet of the bans that hold from now on.
@@ -307,6 +309,7 @@ impl Guard {
             early: Vec::new(),
             bans_behind: false,
             to_lift: BTreeSet::new(),
+            found_at_start: Vec::new(),
             not_enforced: Vec::new(),
             begins_to_enforce: false,
             last_compared: Instant::now(),
