@@ -76,6 +76,7 @@ fn ban(prefix: &str, left: Option<u64>, reason: &str) -> Ban {
         evidence: Default::default(),
         mode: None,
         kept: false,
+        not_kept: None,
     }
 }
 

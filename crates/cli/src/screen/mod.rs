@@ -166,6 +166,13 @@ pub(crate) fn warn_if_observing(mode: Option<&str>) {
     }
 }
 
+/// Says that what was asked for is in force and would not outlive a restart, where that is so.
+pub(crate) fn warn_if_not_kept(why: Option<&str>) {
+    if let Some(why) = why {
+        warn(&format!("! {why}"));
+    }
+}
+
 /// Says something on standard error that is no failure.
 pub(crate) fn warn(message: &str) {
     eprintln!("portcullis: {}", visible(message));

@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::prefix::Typed;
 use crate::screen::{
     Cell, Screen, Table, Tone, humane_seconds, moment, several, spinner, visible, warn,
-    warn_if_observing,
+    warn_if_not_kept, warn_if_observing,
 };
 use crate::source;
 
@@ -52,6 +52,7 @@ pub(super) fn ban(
             );
         }
         warn_if_observing(ban.mode.as_deref());
+        warn_if_not_kept(ban.not_kept.as_deref());
     }
     if let Some(surprise) = asked.address.surprise("is banned") {
         warn(&surprise);
@@ -90,6 +91,7 @@ pub(super) fn unban(
             None => "Nothing was banned.".into(),
         })?;
     }
+    warn_if_not_kept(unbanned.not_kept.as_deref());
     Ok(Exit::Done)
 }
 
@@ -230,6 +232,7 @@ fn import(
         if found.bans.is_empty() && found.bad.count > 0 {
             warn(FORMS);
         }
+        warn_if_not_kept(imported.not_kept.as_deref());
     }
     Ok(if failed { Exit::Failed } else { Exit::Done })
 }
@@ -261,6 +264,7 @@ pub(super) fn allow(
             for ban in &allowed.lifted {
                 screen.line(format!("{} is no longer banned.", short(ban)))?;
             }
+            warn_if_not_kept(allowed.not_kept.as_deref());
             Ok(Exit::Done)
         }
         Some(Typed {

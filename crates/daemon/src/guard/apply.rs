@@ -10,6 +10,7 @@ use kernel::datapath::{Apply, Datapath, DatapathError};
 use policy::{AddressSet, Mode, Plan, Timestamp};
 
 use super::hold::{Before, Hold, HoldError};
+use super::rolled_back::REJECTED;
 use super::saved::{APPLIED, PREVIOUS, Saved};
 use super::{Guard, InForce};
 use crate::api;
@@ -537,6 +538,7 @@ impl Guard {
             rules: self.in_force.candidate.plan.rules.len(),
             pending: self.pending(),
             warnings,
+            not_kept: self.not_kept(&[APPLIED, PREVIOUS, REJECTED]),
         }
     }
 

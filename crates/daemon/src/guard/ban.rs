@@ -403,6 +403,7 @@ impl Guard {
                 return Ok(api::Unbanned {
                     lifted: Vec::new(),
                     still: Vec::new(),
+                    not_kept: None,
                 });
             }
             // The kernel bans by itself too, and its word of that may be lost on the way.
@@ -429,7 +430,12 @@ impl Guard {
         let covers = |ban: &&Ban| wanted.is_some_and(|wanted| ban.prefix.contains(&wanted));
         let still = self.engine.bans().filter(covers);
         let still = still.map(|ban| self.shown(ban, now)).collect();
-        Ok(api::Unbanned { lifted, still })
+        Ok(api::Unbanned {
+            lifted,
+            still,
+            // Whoever waits for the store knows.
+            not_kept: None,
+        })
     }
 
     fn not_lifted(&self, source: DatapathError) -> BanError {

@@ -33,6 +33,7 @@ pub use hold::{Hold, HoldError, Revert};
 pub use look_up::{LookUpError, Standing, probe, result};
 pub use packet::Batch;
 pub(crate) use packet::How;
+pub(crate) use record::not_kept;
 pub(crate) use rolled_back::{REJECTED, RolledBack};
 pub(crate) use saved::{APPLIED, Saved};
 pub(crate) use standing::feed_text;

@@ -39,6 +39,7 @@ pub fn ban(ban: &engine::Ban, now: Timestamp) -> api::Ban {
         mode: (ban.would_be).then(|| Mode::Observe.name().to_owned()),
         would_be: ban.would_be,
         kept: false,
+        not_kept: None,
     }
 }
 

@@ -55,12 +55,22 @@ pub(super) fn run(
         match &mut open {
             None => {
                 shared.lost.fetch_add(lost, Ordering::Relaxed);
+                if lost_bans {
+                    let why = lock(&shared.error).clone();
+                    *lock(&shared.bans_missing) = why.or_else(|| Some("it is not open".to_owned()));
+                }
             }
             // Nothing says whether there is room again but trying.
             Some(_) if batch.is_empty() && failed_at.is_none_or(|at| at.elapsed() < RETRY) => {}
             Some(connection) => match write(connection, &batch, &mut decisions) {
                 Ok(events) => {
                     shared.written.fetch_add(events, Ordering::Relaxed);
+                    if batch
+                        .iter()
+                        .any(|message| matches!(message, Message::Replace(_)))
+                    {
+                        *lock(&shared.bans_missing) = None;
+                    }
                     failed_at = None;
                     *lock(&shared.error) = None;
                 }
@@ -68,6 +78,7 @@ pub(super) fn run(
                     shared.lost.fetch_add(lost, Ordering::Relaxed);
                     decisions.clear();
                     if lost_bans {
+                        *lock(&shared.bans_missing) = Some(error.to_string());
                         behind.get_or_insert_with(Instant::now);
                     }
                     // The guard tells of it.
