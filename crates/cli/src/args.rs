@@ -92,10 +92,9 @@ pub(crate) enum Verb {
     Status(Plain),
     /// Show the rules in force with their hits.
     ///
-    /// While the policy is enforced, hits are the packets that came to the rule in the kernel: each one that it drops or rejects,
-    /// but of a flow that passes the first one alone, which holds for limit rules too. What content rules find is not among
-    /// them; `portcullis events --rule NAME` shows it. While observing, hits are what the rule would have decided, content rules
-    /// included.
+    /// While the policy is enforced, hits are the packets that the rule decided: each one that it drops or rejects, but of a flow that
+    /// passes the first one alone, which holds for limit rules too. Of a content rule they are those that it was found in, and what
+    /// it let go on counts for the rule behind that let it in. While observing, hits are what the rule would have decided.
     Rules(Plain),
     /// Show the named sets, or what is in one.
     Sets(Sets),

@@ -126,10 +126,12 @@ fn what(event: &Value) -> (Tone, String, String) {
         "ban" => (Tone::Bad, "BAN".into(), ban(&event["ban"])),
         "unban" => {
             let ban = &event["ban"];
-            let how = if ban["ended"] == "expired" {
-                "it ran out"
-            } else {
-                "it was lifted"
+            let how = match ban["ended"].as_str() {
+                Some("expired") => "it ran out",
+                Some("not-enforced") => {
+                    "it was never in force, and is not now that enforcing begins"
+                }
+                _ => "it was lifted",
             };
             (
                 Tone::Good,

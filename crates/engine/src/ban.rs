@@ -32,12 +32,36 @@ pub struct Ban {
     pub grew_from: Vec<IpNet>,
     /// What was counted, for bans that a detector made.
     pub evidence: Option<Evidence>,
+    /// Whether a detector or a rule made it while nothing was blocked: it was never in force, and is none when enforcing begins.
+    pub would_be: bool,
 }
 
 impl Ban {
     /// Time left at `now`; `None` when it holds until it is lifted.
     pub fn remaining(&self, now: Timestamp) -> Option<Duration> {
         (self.expires != Timestamp::MAX).then(|| self.expires.since(now))
+    }
+}
+
+/// How a ban ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BanEnd {
+    /// It ran out.
+    Expired,
+    /// Somebody lifted it, or its prefix became protected.
+    Lifted,
+    /// It only would have been, and enforcing began without it.
+    NotEnforced,
+}
+
+impl BanEnd {
+    /// `expired`, `lifted`, `not-enforced`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Lifted => "lifted",
+            Self::NotEnforced => "not-enforced",
+        }
     }
 }
 

@@ -207,6 +207,7 @@ mod tests {
             times_banned: 1,
             offences: 1,
             grew_from: Vec::new(),
+            would_be: false,
             evidence: None,
         }
     }

@@ -6,7 +6,7 @@ use policy::{Direction, DnsAnswer, HostField, RuleId, Timestamp};
 use wire::dns::RecordType;
 use wire::{FiveTuple, MalformedKind};
 
-use crate::ban::{Ban, BanRefused, Detector, Evidence};
+use crate::ban::{Ban, BanEnd, BanRefused, Detector, Evidence};
 use crate::verdict::{Reason, Verdict};
 
 /// One line of the record.
@@ -65,8 +65,8 @@ pub enum EventBody {
     Unban {
         /// The ban as it stood.
         ban: Ban,
-        /// Whether it ran out by itself.
-        expired: bool,
+        /// How.
+        end: BanEnd,
     },
     /// A ban was asked for and not made.
     BanRefused {
@@ -210,8 +210,7 @@ pub struct Totals {
     pub dropped: u64,
     /// Packets rejected, or that would have been.
     pub rejected: u64,
-    /// Where nothing is blocked: packets of flows that would have been denied, which nobody would have sent then. None of them is
-    /// among the three above.
+    /// Of the dropped and rejected, where nothing is blocked: what came of flows that would have been denied. Nobody would have sent it.
     pub sequels: u64,
     /// Broken or impossible packets.
     pub anomalies: u64,
@@ -225,4 +224,15 @@ pub struct Totals {
     pub dns_questions: u64,
     /// And those of them that asked for a blocked name.
     pub dns_blocked: u64,
+}
+
+impl Totals {
+    /// Counts packets by what became of them.
+    pub(crate) fn add(&mut self, verdict: Verdict, packets: u64) {
+        match verdict {
+            Verdict::Allow => self.allowed += packets,
+            Verdict::Drop => self.dropped += packets,
+            Verdict::Reject => self.rejected += packets,
+        }
+    }
 }

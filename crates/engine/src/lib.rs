@@ -29,7 +29,7 @@ mod rules;
 pub mod source;
 pub mod verdict;
 
-pub use ban::{Ban, BanOrigin, BanRefused, Detector, Evidence, NoSource};
+pub use ban::{Ban, BanEnd, BanOrigin, BanRefused, Detector, Evidence, NoSource};
 pub use detect::Over;
 pub use engine::{Arrival, Decision, Engine, Inspect, Known, Setup, Tracked, TrackedEnd};
 pub use event::{

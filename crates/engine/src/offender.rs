@@ -103,6 +103,8 @@ impl From<&Ban> for Offender {
 #[derive(Debug)]
 pub(crate) struct Offenders {
     by_place: BTreeMap<Place, Offender>,
+    /// In place of what stands above, with bans that only would have been: at most as many.
+    supposed: BTreeMap<Place, Offender>,
     ceiling: usize,
 }
 
@@ -113,6 +115,7 @@ impl Offenders {
     pub(crate) fn new(capacity: u32) -> Self {
         Self {
             by_place: BTreeMap::new(),
+            supposed: BTreeMap::new(),
             ceiling: ceiling(capacity),
         }
     }
@@ -121,8 +124,16 @@ impl Offenders {
         self.ceiling = ceiling(capacity);
     }
 
-    /// What is remembered of exactly this prefix.
+    /// What is remembered of exactly this prefix, with what only would have been.
     pub(crate) fn of(&self, prefix: IpNet, now: Timestamp, memory: Duration) -> Offender {
+        match self.supposed.get(&place(prefix)) {
+            Some(supposed) => supposed.fading(now, memory),
+            None => self.on_record(prefix, now, memory),
+        }
+    }
+
+    /// What is remembered of exactly this prefix.
+    pub(crate) fn on_record(&self, prefix: IpNet, now: Timestamp, memory: Duration) -> Offender {
         let known = self.by_place.get(&place(prefix)).copied();
         known
             .unwrap_or(Offender::unknown(prefix))
@@ -131,17 +142,29 @@ impl Offenders {
 
     /// Moves every time that is remembered.
     pub(crate) fn shift(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
-        for offender in self.by_place.values_mut() {
+        let supposed = self.supposed.values_mut();
+        for offender in self.by_place.values_mut().chain(supposed) {
             *offender = offender.shifted(&moved);
         }
     }
 
-    /// Remembers, in place of what was.
+    /// Remembers, in place of what was and of what would have been.
     pub(crate) fn put(&mut self, offender: Offender) {
-        self.by_place.insert(place(offender.prefix), offender);
-        if self.by_place.len() > self.ceiling {
-            self.forget_some();
-        }
+        let place = place(offender.prefix);
+        self.supposed.remove(&place);
+        self.by_place.insert(place, offender);
+        make_room(&mut self.by_place, self.ceiling);
+    }
+
+    /// Remembers what only would have been, until [`Offenders::forget_supposed`].
+    pub(crate) fn suppose(&mut self, offender: Offender) {
+        self.supposed.insert(place(offender.prefix), offender);
+        make_room(&mut self.supposed, self.ceiling);
+    }
+
+    /// What would have been is no matter any more.
+    pub(crate) fn forget_supposed(&mut self) {
+        self.supposed.clear();
     }
 
     /// Who within `wide`, of prefixes with `length` bits in the common key space, offended within `memory`, and since a ban
@@ -156,8 +179,11 @@ impl Offenders {
     ) -> Vec<IpNet> {
         let lifted = self.of(wide, now, memory).lifted;
         let (first, last) = prefix_range(wide);
-        self.by_place
-            .range((length, first)..=(length, last))
+        let range = (length, first)..=(length, last);
+        let on_record = self.by_place.range(range.clone());
+        let on_record = on_record.filter(|(place, _)| !self.supposed.contains_key(place));
+        on_record
+            .chain(self.supposed.range(range))
             .map(|(_, offender)| offender.fading(now, memory))
             .filter(|offender| match (offender.offended, lifted) {
                 (None, _) => false,
@@ -172,21 +198,23 @@ impl Offenders {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Offender> {
         self.by_place.values()
     }
+}
 
-    /// Makes room for a while: who offended least, and of those whose last ban is longest ago, goes first.
-    fn forget_some(&mut self) {
-        let room = (self.ceiling / 16).max(1);
-        let surplus = self.by_place.len().saturating_sub(self.ceiling) + room - 1;
-        let mut ranked: Vec<_> = self
-            .by_place
-            .iter()
-            .map(|(place, offender)| (offender.offences, offender.times, offender.last, *place))
-            .collect();
-        let surplus = surplus.clamp(1, ranked.len());
-        ranked.select_nth_unstable(surplus - 1);
-        for (.., place) in &ranked[..surplus] {
-            self.by_place.remove(place);
-        }
+/// Makes room for a while where there are too many: who offended least, and of those whose last ban is longest ago, goes first.
+fn make_room(offenders: &mut BTreeMap<Place, Offender>, ceiling: usize) {
+    if offenders.len() <= ceiling {
+        return;
+    }
+    let room = (ceiling / 16).max(1);
+    let surplus = offenders.len().saturating_sub(ceiling) + room - 1;
+    let mut ranked: Vec<_> = offenders
+        .iter()
+        .map(|(place, offender)| (offender.offences, offender.times, offender.last, *place))
+        .collect();
+    let surplus = surplus.clamp(1, ranked.len());
+    ranked.select_nth_unstable(surplus - 1);
+    for (.., place) in &ranked[..surplus] {
+        offenders.remove(place);
     }
 }
 

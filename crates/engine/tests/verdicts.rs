@@ -348,11 +348,13 @@ fn bans_cut_flows_and_end_by_themselves() {
             .iter()
             .any(|event| matches!(&event.body, EventBody::Ban(ban) if ban.prefix == prefix))
     );
-    assert!(
-        events
-            .iter()
-            .any(|event| matches!(&event.body, EventBody::Unban { expired: true, .. }))
-    );
+    assert!(events.iter().any(|event| matches!(
+        &event.body,
+        EventBody::Unban {
+            end: engine::BanEnd::Expired,
+            ..
+        }
+    )));
     assert_eq!(bench.engine.bans().count(), 0);
 }
 

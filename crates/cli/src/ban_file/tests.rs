@@ -72,9 +72,11 @@ fn ban(prefix: &str, left: Option<u64>, reason: &str) -> Ban {
         times_banned: 3,
         offences: 0,
         grew_from: Vec::new(),
+        would_be: false,
         evidence: Default::default(),
         mode: None,
         kept: false,
+        not_kept: None,
     }
 }
 

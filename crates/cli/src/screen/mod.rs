@@ -183,6 +183,13 @@ pub(crate) fn pass_on(warning: &str) {
     warn(&format!("{prefix}{warning}"));
 }
 
+/// Says that what was asked for is in force and would not outlive a restart, where that is so.
+pub(crate) fn warn_if_not_kept(why: Option<&str>) {
+    if let Some(why) = why {
+        warn(&format!("! {why}"));
+    }
+}
+
 /// Says something on standard error that is no failure.
 pub(crate) fn warn(message: &str) {
     eprintln!("portcullis: {}", plain_times(&visible(message)));

@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::prefix::Typed;
 use crate::screen::{
     Cell, Screen, Table, Tone, humane_seconds, moment, several, spinner, visible, warn,
-    warn_if_observing,
+    warn_if_not_kept, warn_if_observing,
 };
 use crate::source;
 
@@ -53,6 +53,7 @@ pub(super) fn ban(
             );
         }
         warn_if_observing(ban.mode.as_deref());
+        warn_if_not_kept(ban.not_kept.as_deref());
     }
     if let Some(surprise) = asked.address.surprise("is banned") {
         warn(&surprise);
@@ -92,6 +93,7 @@ pub(super) fn unban(
             None => "Nothing was banned.".into(),
         })?;
     }
+    warn_if_not_kept(unbanned.not_kept.as_deref());
     Ok(Exit::Done)
 }
 
@@ -233,6 +235,7 @@ fn import(
         if found.bans.is_empty() && found.bad.count > 0 {
             warn(FORMS);
         }
+        warn_if_not_kept(imported.not_kept.as_deref());
     }
     Ok(if failed { Exit::Failed } else { Exit::Done })
 }
@@ -264,6 +267,7 @@ pub(super) fn allow(
             for ban in &allowed.lifted {
                 screen.line(format!("{} is no longer banned.", short(ban)))?;
             }
+            warn_if_not_kept(allowed.not_kept.as_deref());
             Ok(Exit::Done)
         }
         Some(Typed {

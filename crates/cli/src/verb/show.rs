@@ -1,7 +1,8 @@
 //! `rules`, `sets`, `flows`, `stats`: tables of what is in force and what was counted.
 
 use daemon::api::{
-    FLOWS as MOST_FLOWS, Flow, FlowQuery, Rule, Set, SetAddresses, Stats, StatsQuery, Totals,
+    FLOWS as MOST_FLOWS, Flow, FlowQuery, Rule, Set, SetAddresses, Stats, StatsQuery, TopDenied,
+    Totals,
 };
 
 use crate::args;
@@ -209,30 +210,65 @@ pub(super) fn stats(
         screen.json(&stats)?;
         return Ok(Exit::Done);
     }
-    const COUNTERS: &[&str] = &[
-        "",
-        "packets",
-        "bytes",
-        "allowed",
-        "dropped",
-        "rejected",
-        "anomalies",
-        "flows",
-        "alerts",
-        "bans",
-    ];
-    let mut table = Table::new(COUNTERS);
+    // What would have been has columns of its own where there is any: in the sum or in a minute of a run before.
+    let sums = stats.minutes.iter().map(|minute| &minute.counts);
+    let with_would = stats.mode != "enforce"
+        || (sums.chain([&stats.totals]))
+            .any(|sums| sums.would_drop + sums.would_reject + sums.would_ban > 0);
+    let shown = COUNTERS
+        .iter()
+        .filter(|(name, _)| with_would || !name.starts_with("would"));
+    let names: Vec<&'static str> = std::iter::once("")
+        .chain(shown.clone().map(|(name, _)| *name))
+        .collect();
+    let row = |label: &str, totals: &Totals| -> Vec<Cell> {
+        let counts = shown.clone().map(|(_, count)| Cell::number(count(totals)));
+        std::iter::once(Cell::new(label).tone(Tone::Faint))
+            .chain(counts)
+            .collect()
+    };
+    let mut table = Table::new(&names);
     for minute in &stats.minutes {
         // Without the seconds: it is the begin of a minute.
         let label = moment(minute.at);
         let label = label.strip_suffix(":00").unwrap_or(&label);
-        table.row(counters(label, &minute.counts));
+        table.row(row(label, &minute.counts));
     }
-    table.row(counters("since the begin", &stats.totals));
+    table.row(row("since the begin", &stats.totals));
     screen.table(&table, "")?;
     warn_if_observing(Some(&stats.mode));
-    let services = named_services(&stats.top_ports);
-    let (mut ports, mut packets) = (stats.denied_ports, stats.denied_port_packets);
+    let titles = ["denied sources", "denied services"];
+    show_denied(&stats.denied, titles, screen)?;
+    let titles = ["would-be denied sources", "would-be denied services"];
+    show_denied(&stats.would_deny, titles, screen)?;
+    Ok(Exit::Done)
+}
+
+/// The columns of `stats`.
+type Count = fn(&Totals) -> u64;
+const COUNTERS: &[(&str, Count)] = &[
+    ("packets", |totals| totals.packets),
+    ("bytes", |totals| totals.bytes),
+    ("allowed", |totals| totals.allowed),
+    ("dropped", |totals| totals.dropped),
+    ("rejected", |totals| totals.rejected),
+    ("would drop", |totals| totals.would_drop),
+    ("would reject", |totals| totals.would_reject),
+    ("anomalies", |totals| totals.anomalies),
+    ("flows", |totals| totals.flows),
+    ("alerts", |totals| totals.alerts),
+    ("bans", |totals| totals.bans),
+    ("would ban", |totals| totals.would_ban),
+];
+
+/// Who was denied most, and what they asked for.
+fn show_denied(
+    denied: &TopDenied,
+    [sources, asked_for]: [&'static str; 2],
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    let services = named_services(&denied.top_ports);
+    let (mut ports, mut packets) = (denied.denied_ports, denied.denied_port_packets);
     for (_, count) in services {
         ports = ports.saturating_sub(1);
         packets = packets.saturating_sub(*count);
@@ -241,12 +277,12 @@ pub(super) fn stats(
     if ports > 0 {
         rest.push((several(ports, "other"), packets));
     }
-    if stats.shut_out > 0 {
-        rest.push(("any, by bans and feeds".to_owned(), stats.shut_out));
+    if denied.shut_out > 0 {
+        rest.push(("any, by bans and feeds".to_owned(), denied.shut_out));
     }
     for (title, top, rest) in [
-        ("denied sources", stats.top_sources.as_slice(), Vec::new()),
-        ("denied services", services, rest),
+        (sources, denied.top_sources.as_slice(), Vec::new()),
+        (asked_for, services, rest),
     ] {
         if top.is_empty() && rest.is_empty() {
             continue;
@@ -261,7 +297,7 @@ pub(super) fn stats(
         }
         screen.table(&table, "")?;
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// The services that are named: a scan asks for a thousand of them once, and which of them says nothing.
@@ -274,21 +310,6 @@ fn named_services(top: &[(String, u64)]) -> &[(String, u64)] {
     } else {
         top
     }
-}
-
-fn counters(label: &str, totals: &Totals) -> [Cell; 10] {
-    [
-        Cell::new(label).tone(Tone::Faint),
-        Cell::number(totals.packets),
-        Cell::number(totals.bytes),
-        Cell::number(totals.allowed),
-        Cell::number(totals.dropped),
-        Cell::number(totals.rejected),
-        Cell::number(totals.anomalies),
-        Cell::number(totals.flows),
-        Cell::number(totals.alerts),
-        Cell::number(totals.bans),
-    ]
 }
 
 #[cfg(test)]

@@ -87,26 +87,7 @@ pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Res
     }
     fact("bans", status.bans.to_string());
     fact("flows", status.flows.to_string());
-    let totals = &status.totals;
-    let would = match status.mode.as_str() {
-        "enforce" => "",
-        _ => "would have been ",
-    };
-    let sequels = match totals.sequels {
-        0 => String::new(),
-        count => format!(", {count} that came of denied flows"),
-    };
-    fact(
-        "packets",
-        format!(
-            "{} seen, {} allowed, {} {would}dropped, {} {would}rejected{sequels}, {}",
-            totals.packets,
-            totals.allowed,
-            totals.dropped,
-            totals.rejected,
-            several(totals.anomalies, "anomaly")
-        ),
-    );
+    fact("packets", packets(&status));
     fact("losses", losses(&status.losses));
     for (name, sink) in sinks(&status.record) {
         fact(name, sink_text(sink));
@@ -217,6 +198,33 @@ fn names(dns: &DnsStatus, status: &Status) -> String {
         several(status.totals.dns_questions, "question")
     ));
     text
+}
+
+/// What became of packets; what was blocked, and apart from it what would have been while the firewall observed.
+fn packets(status: &Status) -> String {
+    let totals = &status.totals;
+    let observes = status.mode != "enforce";
+    let mut parts = vec![
+        format!("{} seen", totals.packets),
+        format!("{} allowed", totals.allowed),
+    ];
+    let (is_blocked, would_be) = (
+        totals.dropped + totals.rejected > 0,
+        totals.would_drop + totals.would_reject > 0,
+    );
+    if is_blocked || !observes {
+        parts.push(format!("{} dropped", totals.dropped));
+        parts.push(format!("{} rejected", totals.rejected));
+    }
+    if would_be || observes {
+        parts.push(format!("{} would have been dropped", totals.would_drop));
+        parts.push(format!("{} would have been rejected", totals.would_reject));
+    }
+    if totals.sequels > 0 {
+        parts.push(format!("{} of these came of denied flows", totals.sequels));
+    }
+    parts.push(several(totals.anomalies, "anomaly"));
+    parts.join(", ")
 }
 
 /// Whether a queue is worth a line: something waits in it, or found it full.

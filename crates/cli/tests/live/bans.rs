@@ -389,3 +389,121 @@ fn a_protected_address_is_not_banned() {
     }
     assert_eq!(firewall.json("bans"), serde_json::json!([]));
 }
+
+/// What a detector found while nothing was blocked cuts nobody when blocking begins; what a person wanted does, and it is told.
+#[test]
+fn enforcing_begins_without_the_bans_that_only_would_have_been() {
+    const WATCHED: &str = r#"
+mode = "observe"
+[default]
+inbound = "deny"
+outbound = "allow"
+[detect.blocked]
+packets = 3
+window = "60s"
+ban = "10m"
+[[rule]]
+name = "web"
+action = "allow"
+direction = "in"
+protocol = "tcp"
+port = 8080
+"#;
+    let Some(lab) = topology() else { return };
+    let _service = Echo::start(&lab.server, &[8080]);
+    let firewall = Firewall::start(&lab.server, WATCHED);
+    for port in 100..110 {
+        assert!(!connect(&lab.attacker, SERVER_FOR_ATTACKER, port).is_open());
+    }
+    let soon = Duration::from_secs(5);
+    eventually("it would be banned", soon, || {
+        firewall.ask("bans").stdout.contains(ATTACKER)
+    });
+    let ban = firewall.json("bans")[0].clone();
+    assert_eq!(
+        (&ban["would_be"], &ban["mode"]),
+        (&true.into(), &"observe".into())
+    );
+    firewall.ask("ban 192.0.2.7 --for 10m --reason wanted");
+
+    firewall.write(&WATCHED.replace("observe", "enforce"));
+    let apply = format!("apply {}", firewall.policy().display());
+    let told = firewall.ask(&apply).stderr;
+    let line = |what: &str| {
+        told.lines()
+            .find(|line| line.contains(what))
+            .unwrap_or_default()
+    };
+    assert!(line(ATTACKER).contains("not enforced"), "{told}");
+    assert!(line("192.0.2.7").contains("in force from now on"), "{told}");
+    assert!(connect(&lab.attacker, SERVER_FOR_ATTACKER, 8080).is_open());
+    let bans = firewall.json("bans");
+    assert_eq!(bans.as_array().unwrap().len(), 1, "{bans}");
+    assert_eq!(
+        (&bans[0]["prefix"], &bans[0]["mode"]),
+        (&"192.0.2.7/32".into(), &"enforce".into())
+    );
+    eventually("both are on record", soon, || {
+        let events = firewall.ask("events --json").stdout;
+        let has = |words: &[&str]| {
+            events
+                .lines()
+                .any(|line| words.iter().all(|word| line.contains(word)))
+        };
+        has(&["\"unban\"", ATTACKER, "not-enforced"])
+            && has(&[
+                "\"event_type\":\"ban\"",
+                "192.0.2.7",
+                "\"mode\":\"enforce\"",
+            ])
+    });
+    // The first ban that is done is a first one.
+    for port in 200..210 {
+        assert!(!connect(&lab.attacker, SERVER_FOR_ATTACKER, port).is_open());
+    }
+    eventually("it is banned", soon, || {
+        firewall.ask("bans").stdout.contains(ATTACKER)
+    });
+    let bans = firewall.json("bans");
+    let ban = bans
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|ban| ban["origin"] == "detector")
+        .unwrap();
+    assert_eq!(ban["times_banned"], 1, "{ban}");
+    assert!(ban["remaining_s"].as_u64().unwrap() <= 600, "{ban}");
+    assert!(ban.get("would_be").is_none(), "{ban}");
+    assert!(connect(&lab.attacker, SERVER_FOR_ATTACKER, 8080).is_silent());
+}
+
+/// What the kernel held while no daemon ran was in force, and is: the record says so.
+#[test]
+fn bans_that_the_kernel_kept_are_recorded_as_bans() {
+    let Some(lab) = topology() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut firewall = Firewall::new(&lab.server, OPEN).recording_in(folder.path().to_owned());
+    firewall.run(&[]);
+    firewall.ask(&format!("ban {ATTACKER} --for 10m"));
+    firewall.kill();
+    // Nobody remembers but the kernel.
+    std::fs::remove_dir_all(folder.path().join("state")).unwrap();
+    std::fs::remove_dir_all(folder.path().join("log")).unwrap();
+    firewall.run(&[]);
+    assert_eq!(firewall.json("bans")[0]["origin"], "kernel");
+    let log =
+        || std::fs::read_to_string(folder.path().join("log/firewall.log")).unwrap_or_default();
+    eventually("it is on record", Duration::from_secs(5), || {
+        log().contains(ATTACKER)
+    });
+    let log = log();
+    assert!(
+        log.contains(" BAN: ") && !log.contains("WOULD-BAN"),
+        "{log}"
+    );
+    let events = firewall.ask("events --kind ban").stdout;
+    assert!(
+        events.contains("BAN") && !events.contains("WOULD-BAN"),
+        "{events}"
+    );
+}

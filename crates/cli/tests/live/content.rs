@@ -84,6 +84,56 @@ fn a_bad_packet_is_dropped_and_its_sender_banned_in_the_end() {
     assert!(alerts.contains("D2GS: bad login packet"), "{alerts}");
 }
 
+/// What stands behind a content rule is decided where content rules are: hits and sums count it all the same.
+#[test]
+fn what_is_let_in_behind_content_rules_is_counted_for_the_rule_that_lets_it_in() {
+    let Some(lab) = topology() else { return };
+    let _service = Echo::start(&lab.server, &[4000, 4002]);
+    let policy = game("open").replace("\"4000-4001\"", "\"4000-4002\"")
+        + "[[rule]]\nname = \"no site\"\naction = \"deny\"\nprotocol = \"tcp\"\nport = 4002\nhttp_host = \"a.example\"\n";
+    let firewall = Firewall::start(&lab.server, &policy);
+    let hits = || -> Vec<u64> {
+        let rules = firewall.json("rules");
+        let rules = rules.as_array().unwrap().iter();
+        rules.map(|rule| rule["hits"].as_u64().unwrap()).collect()
+    };
+    let totals = || firewall.json("status")["totals"].clone();
+    let sum = |name: &str| totals()[name].as_u64().unwrap();
+    let before = sum("allowed");
+    for port in [4000, 4002] {
+        for to in [SERVER, SERVER6] {
+            let Attempt::Open(mut stream) = connect(&lab.client, to, port) else {
+                panic!("{to}")
+            };
+            for _ in 0..3 {
+                assert!(echoes(&mut stream, b"hello"), "good bytes pass to {to}");
+            }
+        }
+    }
+    assert_eq!(hits(), [0, 0, 4, 0], "of a flow its first packet alone");
+    assert!(sum("allowed") >= before + 4, "{}", totals());
+    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 4000) else {
+        panic!("not open")
+    };
+    assert!(!echoes(&mut stream, &[0x68, 0x01, 0x00, 0x01]));
+    drop(stream);
+    let found = hits();
+    assert!(found[0] >= 1, "each packet that it drops: {found:?}");
+    assert_eq!(found[1..], [0, 5, 0]);
+    assert!(sum("dropped") >= found[0], "{}", totals());
+    assert!(sum("packets") >= sum("allowed") + sum("dropped"));
+
+    // Another set of protected addresses is no other policy, and takes nothing back.
+    firewall.ask("allow 192.0.2.50");
+    assert!(connect(&lab.client, SERVER, 4000).is_open());
+    let again = hits();
+    assert!(again[0] >= found[0], "{again:?}");
+    assert_eq!(again[2], 6);
+    let shown = firewall.ask("rules").stdout;
+    let line = shown.lines().find(|line| line.contains("game")).unwrap();
+    assert!(line.contains(" 6 "), "{shown}");
+}
+
 #[test]
 fn a_pattern_over_two_segments_is_found() {
     let Some(lab) = topology() else { return };

@@ -120,6 +120,12 @@ fn lines(text: &str, words: &[&str]) -> usize {
     text.lines().filter(has_all).count()
 }
 
+/// Whether one sentence says that what was asked for is in force and not written down, and why.
+fn is_told(said: &str, why: &str) -> bool {
+    let mut lines = said.lines();
+    lines.any(|line| line.contains("in force now and is not written down (") && line.contains(why))
+}
+
 fn is_banned_in_kernel(lab: &Topology, address: &str) -> bool {
     let table = ["list", "table", "inet", "portcullis"];
     (lab.server.run("nft", &table)).is_ok_and(|table| table.contains(address))
@@ -152,7 +158,14 @@ fn a_full_disk_stops_the_record_and_nothing_else() {
         });
         firewall.ask("ban 192.0.2.8 --for 10m --reason meanwhile");
         firewall.ask("unban 192.0.2.7");
-        firewall.ask("allow 192.0.2.50");
+        let told = firewall.ask("allow 192.0.2.50");
+        assert!(is_told(&told.stderr, "No space left"), "{}", told.stderr);
+        eventually("a ban says so too", Duration::from_secs(20), || {
+            // The page that the file has begun may still take some.
+            firewall.ask("unban 192.0.2.8");
+            let told = firewall.ask("ban 192.0.2.8 --for 10m --reason meanwhile");
+            is_told(&told.stderr, "full")
+        });
         assert!(connect(&lab.client, SERVER, 8080).is_open());
         assert!(connect(&lab.client, SERVER, 22).is_silent());
         lab.server.run("nft", &["flush", "ruleset"]).unwrap();
@@ -190,6 +203,11 @@ fn a_full_disk_stops_the_record_and_nothing_else() {
             ["eve", "text", "store"]
                 .iter()
                 .all(|sink| record[sink]["state"] == "writing")
+        });
+        eventually("nothing more to be told", Duration::from_secs(10), || {
+            firewall.ask("ban 192.0.2.99 --for 1m");
+            let told = firewall.json("unban 192.0.2.99");
+            told.get("not_kept").is_none()
         });
         eventually("the gap is on record", Duration::from_secs(5), || {
             lines(&eve(disk), &["\"daemon\"", "again", "eve.json"]) == 1
@@ -292,8 +310,27 @@ fn a_disk_that_cannot_be_written_keeps_the_firewall_running() {
         assert!(connect(&lab.attacker, SERVER_FOR_ATTACKER, 8080).is_silent());
         assert!(connect(&lab.client, SERVER, 8080).is_open());
         assert!(connect(&lab.client, SERVER, 22).is_silent());
-        firewall.ask("ban 192.0.2.8 --for 10m");
+        let apply = format!("apply {}", firewall.policy().display());
+        for words in [
+            "ban 192.0.2.8 --for 10m",
+            "ban 192.0.2.9 --for 10m",
+            "unban 192.0.2.9",
+            "allow 192.0.2.50",
+            &apply,
+        ] {
+            let told = firewall.ask(words);
+            assert!(is_told(&told.stderr, ""), "{words}: {}", told.stderr);
+            let json = firewall.json(words.replace("192.0.2.9", "192.0.2.8").as_str());
+            let why = json["not_kept"].as_str().unwrap_or_default();
+            assert!(why.contains("is not written down ("), "{words}: {json}");
+            firewall.ask("ban 192.0.2.8 --for 10m");
+        }
         assert!(is_banned_in_kernel(lab, "192.0.2.8"));
+        let told = firewall.ask("allow 192.0.2.51 --until-restart").stderr;
+        assert!(
+            !told.contains("written down"),
+            "nobody asked for that: {told}"
+        );
         let status = firewall.json("status");
         for sink in ["eve", "text", "store"] {
             assert_eq!(status["record"][sink]["state"], "stopped", "{status}");

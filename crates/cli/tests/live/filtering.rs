@@ -261,3 +261,82 @@ fn observing_no_verb_claims_that_anything_is_blocked() {
             .contains("would have been dropped")
     );
 }
+
+#[test]
+fn what_would_have_been_is_told_apart_from_what_was() {
+    let Some(lab) = topology() else { return };
+    let _services = Echo::start(&lab.server, &[23]);
+    let enforcing = policy("");
+    let observing = enforcing.replace("enforce", "observe");
+    let firewall = Firewall::start(&lab.server, &observing);
+    let soon = std::time::Duration::from_secs(5);
+    let sum = |name: &str| {
+        let totals = firewall.json("status")["totals"].clone();
+        totals
+            .get(name)
+            .and_then(serde_json::Value::as_u64)
+            .unwrap_or(0)
+    };
+    let switch = |policy: &str| {
+        firewall.write(policy);
+        firewall.ask(&format!("apply {}", firewall.policy().display()));
+    };
+    assert!(connect(&lab.client, SERVER, 23).is_open());
+    crate::firewall::eventually("it would be dropped", soon, || sum("would_drop") > 0);
+    let would = sum("would_drop");
+    assert_eq!(sum("dropped"), 0, "nothing was");
+
+    switch(&enforcing);
+    assert_eq!(
+        (sum("dropped"), sum("would_drop")),
+        (0, would),
+        "by the change alone"
+    );
+    assert!(connect(&lab.client, SERVER, 23).is_silent());
+    crate::firewall::eventually("it is dropped", soon, || sum("dropped") > 0);
+    assert_eq!(sum("would_drop"), would);
+    let dropped = sum("dropped");
+    let status = firewall.ask("status").stdout;
+    assert!(
+        status.contains(" dropped, ")
+            && status.contains(&format!("{would} would have been dropped")),
+        "{status}"
+    );
+    let stats = firewall.json("stats");
+    assert_eq!(stats["totals"]["would_drop"], would, "{stats}");
+    let minutes = stats["minutes"].as_array().unwrap();
+    let of_minutes = |name: &str| -> u64 {
+        minutes
+            .iter()
+            .filter_map(|minute| minute[name].as_u64())
+            .sum()
+    };
+    assert_eq!(of_minutes("would_drop"), would, "{stats}");
+    assert_eq!(
+        of_minutes("dropped"),
+        stats["totals"]["dropped"].as_u64().unwrap(),
+        "{stats}"
+    );
+    assert_eq!(stats["would_deny"]["top_sources"][0][0], CLIENT, "{stats}");
+    assert_eq!(stats["would_deny"]["top_sources"][0][1], would, "{stats}");
+    assert_eq!(stats["would_deny"]["top_ports"][0][0], "tcp/23", "{stats}");
+    crate::firewall::eventually("it is on record", soon, || {
+        firewall.json("stats")["top_sources"][0][0] == CLIENT
+    });
+    let shown = firewall.ask("stats").stdout;
+    for title in [
+        "would drop",
+        "\ndenied sources",
+        "\nwould-be denied sources",
+    ] {
+        assert!(shown.contains(title), "{title}: {shown}");
+    }
+
+    switch(&observing);
+    assert!(sum("dropped") >= dropped);
+    let dropped = sum("dropped");
+    assert_eq!(sum("would_drop"), would);
+    assert!(connect(&lab.client, SERVER, 23).is_open());
+    crate::firewall::eventually("it would be again", soon, || sum("would_drop") > would);
+    assert_eq!(sum("dropped"), dropped);
+}

@@ -40,9 +40,15 @@ pub struct Ban {
     /// `observe` while nothing is blocked because of it, `enforce` while the kernel carries it out; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
+    /// Whether a detector or a rule made it while nothing was blocked: it was never in force, and is none when enforcing begins.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub would_be: bool,
     /// Only in the answer to a [`BanRequest`] without a time: a ban in force ends later than the policy's time would, and its end stays.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
+    /// Only in the answer to a [`BanRequest`]: why it would not outlive a restart: it is in force, and was not written down; one sentence for people. Left out when it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }
 
 /// What a ban rests on.
@@ -113,6 +119,9 @@ pub struct Unbanned {
     /// Bans of wider prefixes that still drop what was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub still: Vec<Ban>,
+    /// Why it would not outlive a restart: it is in force, and was not written down; one sentence for people. Left out when it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }
 
 /// The plain form of a ban list, as older tools keep it (`banned_ips.json`): address → when the ban began, in seconds since
@@ -162,6 +171,9 @@ pub struct Imported {
     pub refused: Vec<NotImported>,
     /// How many were not made.
     pub refused_count: usize,
+    /// Why it would not outlive a restart: it is in force, and was not written down; one sentence for people. Left out when it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }
 
 impl Imported {
@@ -174,6 +186,7 @@ impl Imported {
         self.unchanged += other.unchanged;
         self.expired += other.expired;
         self.refused_count += other.refused_count;
+        self.not_kept = other.not_kept.or(self.not_kept.take());
         let room = Self::MOST_REFUSED.saturating_sub(self.refused.len());
         self.refused.extend(other.refused.into_iter().take(room));
     }
@@ -217,6 +230,9 @@ pub struct Allowed {
     /// The bans that were lifted by it; only in the answer to the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lifted: Vec<Ban>,
+    /// Only in the answer to the request: why it would not outlive a restart: it is in force, and was not written down; one sentence for people. Left out when it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }
 
 fn yes() -> bool {

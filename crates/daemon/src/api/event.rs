@@ -121,11 +121,24 @@ pub struct Stats {
     pub totals: Totals,
     /// By minute, oldest first; minutes in which nothing was seen are left out.
     pub minutes: Vec<Minute>,
-    /// Sources with most denied packets on record in that time, most first, at most 20: address and count. Not this host, its gateways
-    /// and its name servers. The record holds at most so many a second: `totals` counts all.
+    /// Of what was denied in that time.
+    #[serde(flatten)]
+    pub denied: TopDenied,
+    /// Of what would have been denied in that time, and went on as it was observed.
+    #[serde(default)]
+    pub would_deny: TopDenied,
+    /// `observe` or `enforce`: whether anything is blocked now.
+    #[serde(default)]
+    pub mode: String,
+}
+
+/// Who was denied most, and what they asked for: of what is on record, which holds at most so many packets a second; `totals` counts all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopDenied {
+    /// Sources with most denied packets, most first, at most 20: address and count. Not this host, its gateways and its name servers.
     pub top_sources: Vec<(String, u64)>,
-    /// Services with most denied packets on record in that time, most first, at most 20: `tcp/22`, or `icmp` where there is no port,
-    /// and count. What bans and feeds drop is not counted here, but in `shut_out`.
+    /// Services with most denied packets, most first, at most 20: `tcp/22`, or `icmp` where there is no port, and count. What bans and
+    /// feeds drop is not counted here, but in `shut_out`.
     pub top_ports: Vec<(String, u64)>,
     /// How many services these were chosen from.
     #[serde(default)]
@@ -133,12 +146,9 @@ pub struct Stats {
     /// The packets of all of them.
     #[serde(default)]
     pub denied_port_packets: u64,
-    /// Packets on record in that time that bans and feeds dropped, whatever they asked for.
+    /// Packets that bans and feeds dropped, whatever they asked for.
     #[serde(default)]
     pub shut_out: u64,
-    /// `observe` or `enforce`: while observing, what counts as dropped would have been.
-    #[serde(default)]
-    pub mode: String,
 }
 
 /// The counters of one minute.

@@ -49,8 +49,8 @@ pub use ban::{
 };
 pub use dns::{DnsTestRequest, DnsTestResult};
 pub use event::{
-    BanHistory, Decided, EventQuery, FLOWS, Flow, FlowQuery, Minute, Stats, StatsQuery, Why,
-    WhyCount, WhyFeed,
+    BanHistory, Decided, EventQuery, FLOWS, Flow, FlowQuery, Minute, Stats, StatsQuery, TopDenied,
+    Why, WhyCount, WhyFeed,
 };
 pub use policy::{
     Applied, ApplyRequest, Finding, Flushed, Format, PolicyText, PolicyVersion, Rule, Set,

@@ -45,7 +45,8 @@ pub struct Rule {
     pub line: u32,
     /// `file:line:column`.
     pub position: String,
-    /// Packets it decided since the policy was applied; for rules in the kernel, those the kernel counted.
+    /// Packets it decided since the policy was applied, in the kernel or by whoever looks into packets for content rules; of a flow that
+    /// passes the first alone.
     pub hits: u64,
 }
 
@@ -130,6 +131,9 @@ pub struct Applied {
     /// Warnings: lint, what the kernel cannot enforce, sessions that it cuts.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Why it would not outlive a restart: it is in force, and was not written down; one sentence for people. Left out when it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }
 
 /// What was taken out of the kernel.

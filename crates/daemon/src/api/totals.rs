@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Sums since the begin: also the last line of `replay --json`.
+/// Sums since the begin. What was blocked and what would have been, had it been enforced, stand apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Packets seen.
@@ -11,12 +11,19 @@ pub struct Totals {
     pub bytes: u64,
     /// Packets that passed.
     pub allowed: u64,
-    /// Packets dropped, or that would have been.
+    /// Packets dropped.
     pub dropped: u64,
-    /// Packets rejected, or that would have been.
+    /// Packets rejected.
     pub rejected: u64,
-    /// Where nothing is blocked: packets of flows that would have been denied, which nobody would have sent then, and which are none of
-    /// the three above; left out when there were none.
+    /// Packets that went on while observing, and would have been dropped; left out when there were none, as the others that only would
+    /// have been.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub would_drop: u64,
+    /// Packets that went on while observing, and would have been rejected.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub would_reject: u64,
+    /// Of all these: what came of flows that would have been denied, as nothing was blocked. Nobody would have sent it, and nothing of it
+    /// is told or held against anybody.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub sequels: u64,
     /// Broken or impossible packets.
@@ -27,6 +34,9 @@ pub struct Totals {
     pub alerts: u64,
     /// Bans made.
     pub bans: u64,
+    /// Bans that would have been made, while observing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub would_ban: u64,
     /// Questions to name servers that `[dns]` looked at; left out when there were none, as the next.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dns_questions: u64,
@@ -44,6 +54,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+/// What an engine that decides counts as done.
 impl From<engine::Totals> for Totals {
     fn from(totals: engine::Totals) -> Self {
         let engine::Totals {
@@ -73,6 +84,9 @@ impl From<engine::Totals> for Totals {
             bans,
             dns_questions,
             dns_blocked,
+            would_drop: 0,
+            would_reject: 0,
+            would_ban: 0,
         }
     }
 }
@@ -87,12 +101,29 @@ impl Totals {
             dropped: rule(self.dropped, other.dropped),
             rejected: rule(self.rejected, other.rejected),
             sequels: rule(self.sequels, other.sequels),
+            would_drop: rule(self.would_drop, other.would_drop),
+            would_reject: rule(self.would_reject, other.would_reject),
             anomalies: rule(self.anomalies, other.anomalies),
             flows: rule(self.flows, other.flows),
             alerts: rule(self.alerts, other.alerts),
             bans: rule(self.bans, other.bans),
+            would_ban: rule(self.would_ban, other.would_ban),
             dns_questions: rule(self.dns_questions, other.dns_questions),
             dns_blocked: rule(self.dns_blocked, other.dns_blocked),
+        }
+    }
+
+    /// The same of an engine that only observes: nothing of it was done.
+    #[must_use]
+    pub fn observed(self) -> Self {
+        Self {
+            dropped: 0,
+            rejected: 0,
+            bans: 0,
+            would_drop: self.would_drop + self.dropped,
+            would_reject: self.would_reject + self.rejected,
+            would_ban: self.would_ban + self.bans,
+            ..self
         }
     }
 

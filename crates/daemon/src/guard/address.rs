@@ -67,6 +67,7 @@ impl Guard {
             since: self.clock.now().into(),
             persist: request.persist,
             lifted: Vec::new(),
+            not_kept: None,
         };
         self.allowed.insert(prefix, entry.clone());
         let lifted = self.follow_allowed();
@@ -77,7 +78,12 @@ impl Guard {
                 short(prefix)
             ),
         );
-        Ok(api::Allowed { lifted, ..entry })
+        let not_kept = self.not_kept(&[ALLOWED]).filter(|_| entry.persist);
+        Ok(api::Allowed {
+            lifted,
+            not_kept,
+            ..entry
+        })
     }
 
     /// Takes a prefix off the allow list; returns what is left on it.

@@ -11,6 +11,7 @@ use kernel::datapath::{Apply, Datapath, DatapathError};
 use policy::{AddressSet, Mode, Plan, Timestamp};
 
 use super::hold::{Before, Hold, HoldError};
+use super::rolled_back::REJECTED;
 use super::saved::{APPLIED, PREVIOUS, Saved};
 use super::{Guard, InForce};
 use crate::api;
@@ -284,18 +285,24 @@ impl Guard {
         plan: Arc<Plan>,
         by: By,
         now: Timestamp,
-    ) -> Option<String> {
+    ) -> Vec<String> {
         self.engine.reload(Arc::clone(&plan));
         self.recorder
             .set_policy(Arc::clone(&plan), plan.mode == Mode::Enforce);
         self.pump.set_plan(&plan, &self.discovered);
-        let behind = self.restore_kernel_bans(now).err().map(|error| {
-            self.bans_behind = true;
-            format!("the kernel's bans are behind: {error}")
-        });
+        let begins = std::mem::take(&mut self.begins_to_enforce);
+        let mut told: Vec<String> = self.tell_of_begin(now).into_iter().collect();
+        match self.restore_kernel_bans(now) {
+            Ok(cut) if begins => told.extend(self.tell_of_cut(&cut, by, now)),
+            Ok(_) => {}
+            Err(error) => {
+                self.bans_behind = true;
+                told.push(format!("the kernel's bans are behind: {error}"));
+            }
+        }
         self.settle(now);
         self.remember(candidate, plan, by, now);
-        behind
+        told
     }
 
     /// Warns of sessions that the plan would not let begin anew; refuses where it would enforce that unforced and for good.
@@ -553,6 +560,7 @@ impl Guard {
             rules: self.in_force.candidate.plan.rules.len(),
             pending: self.pending(),
             warnings,
+            not_kept: self.not_kept(&[APPLIED, PREVIOUS, REJECTED]),
         }
     }
 

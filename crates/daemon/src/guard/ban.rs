@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine::source::source_prefix;
-use engine::{Ban, BanOrigin, BanRefused, Event, EventBody};
+use engine::{Ban, BanEnd, BanOrigin, BanRefused, Event, EventBody};
 use ipnet::IpNet;
 use kernel::datapath::DatapathError;
 use policy::{AddressSet, Timestamp};
@@ -16,12 +16,11 @@ use crate::record::NoticeKind;
 use crate::record::ban::ban_in;
 use crate::record::escape::{Escaped, is_hazard};
 use crate::record::explain::{several, short};
-use crate::store::BanEnd;
 
 /// Bans that are taken out of the kernel one by one while packets wait; more of them follow with the next checks.
 pub(super) const UNBANS_AT_ONCE: usize = 1_000;
 /// Bans that come at once and get an event each; of more there is one notice.
-const TOLD_AT_ONCE: usize = 1_000;
+pub(super) const TOLD_AT_ONCE: usize = 1_000;
 /// Longest reason of a ban, in characters.
 const MOST_REASON: usize = 1_000;
 
@@ -198,20 +197,17 @@ impl Guard {
         match &event.body {
             EventBody::Ban(ban) => {
                 self.store.ban(ban.clone());
-                self.store
-                    .offender(self.engine.offender(ban.prefix, event.at));
+                if !ban.would_be {
+                    self.store
+                        .offender(self.engine.offender_on_record(ban.prefix, event.at));
+                }
                 changes.push(ban.into());
             }
-            EventBody::Unban { ban, expired } => {
-                let end = if *expired {
-                    BanEnd::Expired
-                } else {
-                    BanEnd::Lifted
-                };
-                self.store.unban(ban.prefix, end, event.at);
-                if !expired {
+            EventBody::Unban { ban, end } => {
+                self.store.unban(ban.prefix, *end, event.at);
+                if *end == BanEnd::Lifted {
                     self.store
-                        .offender(self.engine.offender(ban.prefix, event.at));
+                        .offender(self.engine.offender_on_record(ban.prefix, event.at));
                 }
                 changes.push(Change::Unban(ban.prefix));
             }
@@ -326,7 +322,7 @@ impl Guard {
             .filter(|held| duration.is_none() && held.expires > until);
         let duration = match longer {
             // What is known of it is worth more than that somebody asked again.
-            Some(held) if request.reason.is_none() => {
+            Some(held) if request.reason.is_none() && !held.would_be => {
                 return Ok(api::Ban {
                     kept: true,
                     ..self.shown(held, now)
@@ -408,6 +404,7 @@ impl Guard {
                 return Ok(api::Unbanned {
                     lifted: Vec::new(),
                     still: Vec::new(),
+                    not_kept: None,
                 });
             }
             // The kernel bans by itself too, and its word of that may be lost on the way.
@@ -434,7 +431,12 @@ impl Guard {
         let covers = |ban: &&Ban| wanted.is_some_and(|wanted| ban.prefix.contains(&wanted));
         let still = self.engine.bans().filter(covers);
         let still = still.map(|ban| self.shown(ban, now)).collect();
-        Ok(api::Unbanned { lifted, still })
+        Ok(api::Unbanned {
+            lifted,
+            still,
+            // Whoever waits for the store knows.
+            not_kept: None,
+        })
     }
 
     fn not_lifted(&self, source: DatapathError) -> BanError {

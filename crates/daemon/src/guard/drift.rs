@@ -93,19 +93,23 @@ impl Guard {
 /// Bans that the record names when somebody took them out of the kernel.
 const NAMED: usize = 3;
 
+/// The first of them, and how many more there are.
+pub(super) fn named(prefixes: &[IpNet]) -> String {
+    let names: Vec<String> = prefixes.iter().take(NAMED).map(|net| short(*net)).collect();
+    match prefixes.len().saturating_sub(NAMED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
 /// What was done to the bans, in words.
 fn taken_out(missing: &[IpNet]) -> String {
-    let names: Vec<String> = missing.iter().take(NAMED).map(|net| short(*net)).collect();
-    let more = match missing.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
     let (what, it, back) = match missing.len() {
         1 => ("a ban", "it", "it was"),
         _ => ("bans", "them", "they were"),
     };
     format!(
-        "somebody took {what} out of the kernel or made {it} end earlier ({}{more}); {back} put back",
-        names.join(", ")
+        "somebody took {what} out of the kernel or made {it} end earlier ({}); {back} put back",
+        named(missing)
     )
 }

@@ -23,6 +23,8 @@ impl Guard {
         let mut held: HashMap<IpNet, Ban> = self
             .engine
             .bans()
+            // What only would have been keeps nobody out when enforcing begins: an import does.
+            .filter(|ban| !ban.would_be)
             .map(|ban| (ban.prefix, ban.clone()))
             .collect();
         for wanted in import_list(import) {
@@ -77,6 +79,7 @@ impl Guard {
                     // A list does not say on what evidence: what it brings does not double.
                     offences: 0,
                     grew_from: Vec::new(),
+                    would_be: false,
                     evidence: None,
                 },
             };

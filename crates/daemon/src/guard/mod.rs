@@ -4,6 +4,7 @@
 mod address;
 mod apply;
 mod ban;
+mod begin;
 mod drift;
 mod flow;
 mod go_back;
@@ -32,6 +33,7 @@ pub use hold::{Hold, HoldError, Revert};
 pub use look_up::{LookUpError, Standing, probe, result};
 pub use packet::Batch;
 pub(crate) use packet::How;
+pub(crate) use record::not_kept;
 pub(crate) use rolled_back::{REJECTED, RolledBack};
 pub(crate) use saved::{APPLIED, Saved};
 pub(crate) use standing::feed_text;
@@ -105,6 +107,12 @@ pub struct Guard {
     /// What the kernel may hold and should not: lifted or over, or refused by the gate. At most as many as bans are possible, since
     /// none but what the kernel holds has to be here.
     to_lift: BTreeSet<IpNet>,
+    /// What the kernel held at the start and nobody knew of: still to be told.
+    found_at_start: Vec<engine::Ban>,
+    /// Bans that only would have been when enforcing began: still to be told.
+    not_enforced: Vec<engine::Ban>,
+    /// The kernel carries out the plan, and nobody was told yet of the bans that hold from now on.
+    begins_to_enforce: bool,
     /// When the kernel's bans were last compared with the engine's.
     last_compared: Instant,
     began: (Timestamp, Instant),
@@ -302,6 +310,9 @@ impl Guard {
             early: Vec::new(),
             bans_behind: false,
             to_lift: BTreeSet::new(),
+            found_at_start: Vec::new(),
+            not_enforced: Vec::new(),
+            begins_to_enforce: false,
             last_compared: Instant::now(),
             began: (now, Instant::now()),
             last_check: Instant::now(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use engine::{Ban, BanOrigin};
+use engine::{Ban, BanEnd, BanOrigin};
 use ipnet::IpNet;
 use kernel::datapath::{DatapathError, HeldBan};
 use policy::address::prefix_range;
@@ -14,7 +14,7 @@ use super::Guard;
 use super::ban::UNBANS_AT_ONCE;
 use crate::clock::Step;
 use crate::record::NoticeKind;
-use crate::store::{BanEnd, Memory};
+use crate::store::Memory;
 
 /// By how much the kernel's time left of a ban may differ from ours. What is about to end is not put back.
 const SLACK: Duration = Duration::from_secs(2);
@@ -150,9 +150,17 @@ impl Guard {
     /// What the kernel holds and nobody knows of becomes a ban as any other, so that it is seen and can be lifted. What the gate does
     /// not admit is lifted.
     fn take_over(&mut self, held: Vec<HeldBan>, now: Timestamp) {
+        let found = self.found(held, now);
+        if !found.is_empty() {
+            self.tell_of_bans(found, "were found in the kernel", now);
+        }
+    }
+
+    /// The same without telling.
+    fn found(&mut self, held: Vec<HeldBan>, now: Timestamp) -> Vec<Ban> {
         // What is due is still there because the kernel refused, or because it is much.
         if !self.to_lift.is_empty() {
-            return;
+            return Vec::new();
         }
         let known = self.engine.bans().map(|ban| HeldBan {
             prefix: ban.prefix,
@@ -178,6 +186,7 @@ impl Guard {
                 // The kernel's meters count packets that anybody can send.
                 offences: 0,
                 grew_from: Vec::new(),
+                would_be: false,
                 evidence: None,
             };
             match self.engine.restore_ban(ban.clone(), now) {
@@ -188,9 +197,7 @@ impl Guard {
                 }
             }
         }
-        if !found.is_empty() {
-            self.tell_of_bans(found, "were found in the kernel", now);
-        }
+        found
     }
 
     /// Bans of the last run, and those that the kernel kept meanwhile: what either knows holds on, if the gate admits it.
@@ -209,7 +216,8 @@ impl Guard {
         };
         // An error says that nothing of ours is in the kernel.
         let held = datapath.bans().unwrap_or_default();
-        self.take_over(held, now);
+        // Told when it is known whether they stay in force.
+        self.found_at_start = self.found(held, now);
     }
 
     /// The wall clock was set: what is left of each ban stays what it was. The kernel counts by a clock that nobody sets.

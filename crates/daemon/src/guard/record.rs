@@ -55,6 +55,13 @@ impl Watched {
 #[derive(Debug, Default)]
 pub(super) struct Unsaved(BTreeMap<&'static str, (Value, String)>);
 
+/// In one sentence: a change is in force, and the disk did not take it.
+pub(crate) fn not_kept(why: &str) -> String {
+    format!(
+        "this is in force now and is not written down ({why}): a restart may forget it, unless writing succeeds until then, which is tried by itself"
+    )
+}
+
 impl Guard {
     /// Tells which part of the record stops, and which goes on.
     pub(super) fn watch_record(&mut self) {
@@ -135,6 +142,12 @@ impl Guard {
                 format!("{name} is kept for the next start now"),
             );
         }
+    }
+
+    /// What whoever asked for a change has to know when one of these files could not be written.
+    pub(super) fn not_kept(&self, names: &[&str]) -> Option<String> {
+        let error = names.iter().find_map(|name| self.unsaved.0.get(name));
+        error.map(|(_, error)| not_kept(error))
     }
 
     /// What the next start would not know, one sentence each.

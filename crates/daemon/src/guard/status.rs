@@ -14,10 +14,10 @@ use crate::record::explain::several;
 /// What was counted beside the engine's own counts.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    /// What the engine judged while it observed, up to the last time it began to enforce.
-    judged: Totals,
-    /// The engine's sums when it last began to observe: what it has counted since it has judged.
-    judging_since: Totals,
+    /// What the engine counted under each mode before the present one.
+    before: Totals,
+    /// The engine's sums when the present mode began.
+    mode_since: Totals,
     /// What the kernel counted under earlier transactions: each begins anew.
     kernel: Totals,
     /// Rules' matches in the kernel under earlier transactions of the same policy.
@@ -28,7 +28,7 @@ pub(super) struct Counts {
     pub(super) unread_log: u64,
     /// Alerts of inspecting workers.
     pub(super) worker_alerts: u64,
-    /// Bans that were imported.
+    /// Bans that were imported, as the engine counts those that it makes.
     pub(super) imported: u64,
 }
 
@@ -127,12 +127,10 @@ fn totals_of(counters: &Counters, plan: &Plan) -> Totals {
 impl Guard {
     /// Sums since the daemon began. What the kernel decides it counts; the rest the engine counts.
     pub fn totals(&mut self) -> Totals {
-        let engine = Totals::from(*self.engine.totals());
         let mut totals = self.counts.kernel;
-        totals += self.counts.judged;
-        if !self.enforcing {
-            totals += engine.since(&self.counts.judging_since);
-        } else if let Some(datapath) = &mut self.datapath {
+        totals += self.counts.before;
+        totals += self.engine_counts();
+        if let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) {
             // An error shows as drift; the sums then stand still until it is put back.
             if let Ok(counters) = datapath.counters() {
                 totals += totals_of(&counters, &self.in_force.plan);
@@ -142,28 +140,51 @@ impl Guard {
         totals.dropped += inspected.dropped;
         totals.rejected += inspected.rejected;
         // What the kernel's rules had accepted it has counted.
-        totals.allowed = totals.allowed.saturating_sub(inspected.taken_back);
-        totals.packets +=
-            (inspected.dropped + inspected.rejected).saturating_sub(inspected.taken_back);
+        totals.allowed = (totals.allowed + inspected.allowed).saturating_sub(inspected.taken_back);
+        totals.packets += (inspected.allowed + inspected.dropped + inspected.rejected)
+            .saturating_sub(inspected.taken_back);
+        totals.bytes += inspected.bytes;
         totals.dns_questions += inspected.dns_questions;
         totals.dns_blocked += inspected.dns_blocked;
-        totals.anomalies = engine.anomalies;
-        totals.flows = engine.flows;
-        totals.alerts = engine.alerts + self.counts.worker_alerts;
-        totals.bans = engine.bans + self.counts.imported;
+        totals.alerts += self.counts.worker_alerts;
         totals
     }
 
-    /// The engine stops or begins to be the one that judges.
-    pub(super) fn change_judge(&mut self, enforcing: bool) {
-        let engine = Totals::from(*self.engine.totals());
-        if enforcing {
-            self.counts.judged += engine.since(&self.counts.judging_since);
-        } else {
-            self.counts.judging_since = engine;
+    /// What the engine counted in the present mode. Enforcing, what it hears of packets are samples: those the kernel counts.
+    fn engine_counts(&self) -> Totals {
+        let counted = self.engine_sums().since(&self.counts.mode_since);
+        if !self.enforcing {
+            return counted.observed();
         }
+        Totals {
+            anomalies: counted.anomalies,
+            flows: counted.flows,
+            alerts: counted.alerts,
+            bans: counted.bans,
+            ..Totals::default()
+        }
+    }
+
+    /// The engine's sums since the begin, with the bans that were imported.
+    fn engine_sums(&self) -> Totals {
+        let mut sums = Totals::from(*self.engine.totals());
+        sums.bans += self.counts.imported;
+        sums
+    }
+
+    /// The engine stops or begins to be the one that judges. Hits begin anew: what a rule did is not what it would have done.
+    pub(super) fn change_judge(&mut self, enforcing: bool) {
+        let counted = self.engine_counts();
+        self.counts.before += counted;
+        self.counts.mode_since = self.engine_sums();
+        self.forget_hits();
+        self.engine.forget_hits();
         self.engine.only_observe(!enforcing);
         self.enforcing = enforcing;
+        self.begins_to_enforce = enforcing;
+        if enforcing {
+            self.not_enforced = self.engine.take_would_be();
+        }
         if !enforcing {
             // Nothing of ours is there any more: neither what is to be lifted nor what could differ.
             self.to_lift.clear();
@@ -210,10 +231,13 @@ impl Guard {
             .as_mut()
             .and_then(|datapath| datapath.counters().ok())
             .unwrap_or_default();
+        let inspected = self.pump.hits();
         for (at, hits) in hits.iter_mut().enumerate() {
             let id = RuleId(at as u32);
             let before = self.counts.rules.get(&id).copied().unwrap_or(0);
-            *hits = before + counters.of(Cause::Rule(id)).packets;
+            // What workers decided the kernel has handed up uncounted.
+            let by_workers = inspected.get(at).copied().unwrap_or(0);
+            *hits = before + counters.of(Cause::Rule(id)).packets + by_workers;
         }
         hits
     }
@@ -221,6 +245,7 @@ impl Guard {
     /// Forgets the rules' matches: another policy's rules come.
     pub(super) fn forget_hits(&mut self) {
         self.counts.rules.clear();
+        self.pump.forget_hits();
     }
 
     /// How the firewall is.

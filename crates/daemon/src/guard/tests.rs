@@ -11,6 +11,7 @@ use policy::LogSettings;
 use wire::Link;
 
 mod bans;
+mod begin;
 mod counters;
 mod hold;
 mod imports;
@@ -311,6 +312,7 @@ fn the_store_and_the_kernel_are_one_at_the_start() {
         times_banned: 3,
         offences: 2,
         grew_from: Vec::new(),
+        would_be: false,
         evidence: None,
     };
     let bans = vec![

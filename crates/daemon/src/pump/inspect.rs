@@ -12,13 +12,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use engine::{Event, EventBody, Reason, Setup, Totals};
-use kernel::datapath::{Queues, mark};
+use kernel::datapath::Queues;
 use kernel::nfqueue::{self, Queue, QueueError};
 use kernel::reply::Replier;
 use policy::{AddressSet, Plan};
 
 use super::judge::{Judge, for_kernel};
 use super::stand_in::StandIn;
+use super::tally::{Hits, Inspected, Tally};
 use super::{WAIT, lock};
 use crate::addresses::Discovered;
 use crate::api;
@@ -44,11 +45,7 @@ struct Shared {
     orders: Mutex<Orders>,
     lost_events: AtomicU64,
     inspected: AtomicU64,
-    dropped: AtomicU64,
-    rejected: AtomicU64,
-    taken_back: AtomicU64,
-    dns_questions: AtomicU64,
-    dns_blocked: AtomicU64,
+    tally: Tally,
     unanswered: AtomicU64,
 }
 
@@ -59,32 +56,8 @@ struct Orders {
     plan: Arc<Plan>,
     own: AddressSet,
     protected: AddressSet,
-}
-
-/// What workers decided, in packets.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Inspected {
-    pub(crate) dropped: u64,
-    pub(crate) rejected: u64,
-    /// Of both: what the kernel's rules had accepted, and counted so.
-    pub(crate) taken_back: u64,
-    /// Questions to name servers.
-    pub(crate) dns_questions: u64,
-    /// For blocked names.
-    pub(crate) dns_blocked: u64,
-}
-
-impl Inspected {
-    /// Both together.
-    pub(super) fn and(self, more: Self) -> Self {
-        Self {
-            dropped: self.dropped + more.dropped,
-            rejected: self.rejected + more.rejected,
-            taken_back: self.taken_back + more.taken_back,
-            dns_questions: self.dns_questions + more.dns_questions,
-            dns_blocked: self.dns_blocked + more.dns_blocked,
-        }
-    }
+    /// Of this plan's rules: their numbers mean others in another.
+    hits: Arc<Hits>,
 }
 
 impl Orders {
@@ -97,17 +70,18 @@ impl Orders {
             plan: Arc::new(inspecting),
             own: discovered.own.clone(),
             protected: discovered.protected_set(),
+            hits: Arc::new(Hits::of(plan.rules.len())),
         }
     }
 
-    /// The same plan stays the same for the workers too, which reload at another one.
-    fn change(&mut self, plan: &Arc<Plan>, discovered: &Discovered) {
+    /// The same plan stays the same for the workers too, which reload at another one. Returns the hits of the one before, if it goes.
+    fn change(&mut self, plan: &Arc<Plan>, discovered: &Discovered) -> Option<Arc<Hits>> {
         if Arc::ptr_eq(plan, &self.whole) {
             self.own = discovered.own.clone();
             self.protected = discovered.protected_set();
-        } else {
-            *self = Self::new(plan, discovered);
+            return None;
         }
+        Some(std::mem::replace(self, Self::new(plan, discovered)).hits)
     }
 }
 
@@ -135,11 +109,7 @@ impl Inspectors {
             orders: Mutex::new(Orders::new(plan, discovered)),
             lost_events: AtomicU64::new(0),
             inspected: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            rejected: AtomicU64::new(0),
-            taken_back: AtomicU64::new(0),
-            dns_questions: AtomicU64::new(0),
-            dns_blocked: AtomicU64::new(0),
+            tally: Tally::default(),
             unanswered: AtomicU64::new(0),
         });
         let mut threads = Vec::new();
@@ -167,9 +137,11 @@ impl Inspectors {
         self.queues
     }
 
-    pub(super) fn set_plan(&self, plan: &Arc<Plan>, discovered: &Discovered) {
-        lock(&self.shared.orders).change(plan, discovered);
+    /// Returns the rules' hits under the plan before, where this is another.
+    pub(super) fn set_plan(&self, plan: &Arc<Plan>, discovered: &Discovered) -> Option<Arc<Hits>> {
+        let before = lock(&self.shared.orders).change(plan, discovered);
         self.shared.generation.fetch_add(1, Ordering::Release);
+        before
     }
 
     /// Tells the workers to end. Not waited for: one may be waiting for the guard.
@@ -178,13 +150,12 @@ impl Inspectors {
     }
 
     pub(super) fn inspected(&self) -> Inspected {
-        Inspected {
-            dropped: self.shared.dropped.load(Ordering::Relaxed),
-            rejected: self.shared.rejected.load(Ordering::Relaxed),
-            taken_back: self.shared.taken_back.load(Ordering::Relaxed),
-            dns_questions: self.shared.dns_questions.load(Ordering::Relaxed),
-            dns_blocked: self.shared.dns_blocked.load(Ordering::Relaxed),
-        }
+        self.shared.tally.sums()
+    }
+
+    /// Of the rules of the plan in force.
+    pub(super) fn hits(&self) -> Arc<Hits> {
+        Arc::clone(&lock(&self.shared.orders).hits)
     }
 
     /// Answers that could not be sent.
@@ -257,6 +228,7 @@ struct Worker {
     shared: Arc<Shared>,
     handle: Handle,
     judge: Judge,
+    hits: Arc<Hits>,
     generation: u64,
     kept: VecDeque<Event>,
     /// Made when there is something to answer.
@@ -271,6 +243,7 @@ impl Worker {
             plan,
             own,
             protected,
+            hits,
             ..
         } = lock(&shared.orders).clone();
         let judge = Judge::new(Setup {
@@ -283,6 +256,7 @@ impl Worker {
             queue,
             handle,
             judge,
+            hits,
             generation,
             shared,
             kept: VecDeque::new(),
@@ -301,27 +275,22 @@ impl Worker {
         let mut stand_ins: Vec<StandIn> = Vec::new();
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.judge.notice_step();
-            follow_orders(&mut self.judge, &self.shared, &mut self.generation);
+            follow_orders(
+                &mut self.judge,
+                &mut self.hits,
+                &self.shared,
+                &mut self.generation,
+            );
             let before = *self.judge.engine.totals();
             let (judge, shared) = (&mut self.judge, &self.shared);
-            let generation = &mut self.generation;
+            let (hits, generation) = (&mut self.hits, &mut self.generation);
             let served = self.queue.serve(&mut buffers, WAIT, |packet| {
                 // Orders may have come while nothing else did.
-                follow_orders(judge, shared, generation);
+                follow_orders(judge, hits, shared, generation);
                 let decision = judge.judge(packet, socket.as_fd());
                 shared.inspected.fetch_add(1, Ordering::Relaxed);
-                match decision.verdict {
-                    engine::Verdict::Allow => {}
-                    engine::Verdict::Drop => {
-                        shared.dropped.fetch_add(1, Ordering::Relaxed);
-                    }
-                    engine::Verdict::Reject => {
-                        shared.rejected.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-                if decision.verdict != engine::Verdict::Allow && packet.mark & mark::ACCEPTED != 0 {
-                    shared.taken_back.fetch_add(1, Ordering::Relaxed);
-                }
+                shared.tally.add(Inspected::of(packet, &decision));
+                hits.note(packet, &decision);
                 let filter = judge.engine.plan().dns.as_ref();
                 stand_ins.extend(StandIn::to(packet, &decision, filter));
                 for_kernel(packet.mark, decision.verdict, decision.inspect)
@@ -365,16 +334,11 @@ impl Worker {
     /// Tells what was asked since the engine stood at `before`.
     fn count(&self, before: &Totals) {
         let now = self.judge.engine.totals();
-        let (questions, blocked) = (
-            now.dns_questions - before.dns_questions,
-            now.dns_blocked - before.dns_blocked,
-        );
-        self.shared
-            .dns_questions
-            .fetch_add(questions, Ordering::Relaxed);
-        self.shared
-            .dns_blocked
-            .fetch_add(blocked, Ordering::Relaxed);
+        self.shared.tally.add(Inspected {
+            dns_questions: now.dns_questions - before.dns_questions,
+            dns_blocked: now.dns_blocked - before.dns_blocked,
+            ..Inspected::default()
+        });
     }
 
     /// Hands what was found to the guard, when it has room.
@@ -415,7 +379,7 @@ impl Worker {
 }
 
 /// Takes up a new plan, when there is one.
-fn follow_orders(judge: &mut Judge, shared: &Shared, known: &mut u64) {
+fn follow_orders(judge: &mut Judge, hits: &mut Arc<Hits>, shared: &Shared, known: &mut u64) {
     let generation = shared.generation.load(Ordering::Acquire);
     if generation == *known {
         return;
@@ -425,8 +389,10 @@ fn follow_orders(judge: &mut Judge, shared: &Shared, known: &mut u64) {
         plan,
         own,
         protected,
+        hits: fresh,
         ..
     } = lock(&shared.orders).clone();
+    *hits = fresh;
     // A reload begins inspection anew: not for new addresses alone.
     if !Arc::ptr_eq(&plan, judge.engine.plan()) {
         judge.engine.reload(plan);

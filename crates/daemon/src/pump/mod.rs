@@ -10,6 +10,7 @@ mod inspect;
 pub mod judge;
 mod log;
 mod stand_in;
+mod tally;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -27,7 +28,7 @@ use crate::guard::{Batch, Handle};
 
 pub(crate) use flow::Change;
 pub use flow::{Tracked, tracked};
-pub(crate) use inspect::Inspected;
+pub(crate) use tally::Inspected;
 
 /// Emptied batches that wait for packets again.
 const SPARE: usize = 16;
@@ -65,6 +66,8 @@ pub struct Pump {
     lost: api::Losses,
     /// By workers that have ended.
     inspected_before: Inspected,
+    /// Of the rules in force, by workers that have ended and under earlier plans with the same rules.
+    hits_before: Vec<u64>,
     /// When threads that had died were last begun anew.
     revived: Option<Instant>,
 }
@@ -132,6 +135,7 @@ impl Pump {
             failures: Arc::default(),
             lost: api::Losses::default(),
             inspected_before: Inspected::default(),
+            hits_before: Vec::new(),
             revived: None,
         }
     }
@@ -314,7 +318,9 @@ impl Pump {
     pub fn set_plan(&mut self, plan: &Arc<Plan>, discovered: &Discovered) {
         if let Some(inspectors) = &self.inspectors {
             if plan.looks_inside() {
-                inspectors.set_plan(plan, discovered);
+                if let Some(hits) = inspectors.set_plan(plan, discovered) {
+                    hits.add_to(&mut self.hits_before);
+                }
             } else {
                 self.end_inspectors();
             }
@@ -353,6 +359,7 @@ impl Pump {
             self.lost.nfqueue += inspectors.lost();
             self.lost.answers += inspectors.unanswered();
             self.inspected_before = self.inspected_before.and(inspectors.inspected());
+            inspectors.hits().add_to(&mut self.hits_before);
             inspectors.end();
         }
     }
@@ -388,6 +395,20 @@ impl Pump {
             .map(inspect::Inspectors::inspected)
             .unwrap_or_default();
         self.inspected_before.and(now)
+    }
+
+    /// Packets that workers decided by each rule since [`Pump::forget_hits`], by [`policy::RuleId`]; what is not there is none.
+    pub(crate) fn hits(&self) -> Vec<u64> {
+        let mut hits = self.hits_before.clone();
+        if let Some(running) = &self.inspectors {
+            running.hits().add_to(&mut hits);
+        }
+        hits
+    }
+
+    /// Forgets what was decided under plans before the one in force: its rules are others.
+    pub(crate) fn forget_hits(&mut self) {
+        self.hits_before.clear();
     }
 
     /// Whether packets should come and none can.

@@ -35,16 +35,20 @@ pub fn ban(ban: &engine::Ban, now: Timestamp) -> api::Ban {
             rule,
             ..ban.evidence.as_ref().map(evidence).unwrap_or_default()
         },
-        mode: None,
+        // Whatever is enforced now, this one never was.
+        mode: (ban.would_be).then(|| Mode::Observe.name().to_owned()),
+        would_be: ban.would_be,
         kept: false,
+        not_kept: None,
     }
 }
 
 /// The same, with whether it blocks anything.
 pub fn ban_in(mode: Mode, ban: &engine::Ban, now: Timestamp) -> api::Ban {
+    let shown = self::ban(ban, now);
     api::Ban {
-        mode: Some(mode.name().to_owned()),
-        ..self::ban(ban, now)
+        mode: shown.mode.or_else(|| Some(mode.name().to_owned())),
+        ..shown
     }
 }
 

@@ -240,9 +240,9 @@ fn body(event: &Event, context: Context<'_>) -> (&'static str, Map<String, Value
             let made = ban::ban_in(context.mode(), made, event.at);
             ("ban", object([("ban", json!(made))]))
         }
-        EventBody::Unban { ban: over, expired } => {
+        EventBody::Unban { ban: over, end } => {
             let mut value = json!(ban::ban_in(context.mode(), over, event.at));
-            value["ended"] = json!(if *expired { "expired" } else { "lifted" });
+            value["ended"] = json!(end.name());
             ("unban", object([("ban", value)]))
         }
         EventBody::BanRefused { refused, origin } => {

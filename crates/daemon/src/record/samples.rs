@@ -64,6 +64,7 @@ pub(crate) fn ban() -> Ban {
         times_banned: 1,
         offences: 0,
         grew_from: Vec::new(),
+        would_be: false,
         evidence: Some(evidence()),
     }
 }
@@ -237,11 +238,8 @@ pub(crate) fn events() -> Vec<Event> {
         };
         bodies.push(EventBody::Ban(lasting));
     }
-    for expired in [true, false] {
-        bodies.push(EventBody::Unban {
-            ban: ban(),
-            expired,
-        });
+    for end in [BanEnd::Expired, BanEnd::Lifted, BanEnd::NotEnforced] {
+        bodies.push(EventBody::Unban { ban: ban(), end });
     }
     bodies.push(EventBody::BanRefused {
         refused: BanRefused::Protected {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use engine::{Alert, Event, EventBody, Verdict};
+use engine::{Alert, BanEnd, Event, EventBody, Verdict};
 
 use super::escape::Escaped;
 use super::eve::Context;
@@ -79,21 +79,20 @@ pub fn line(event: &Event, context: Context<'_>) -> Option<String> {
                 made.reason,
                 made.origin.name()
             );
-            (if context.enforced { "BAN" } else { "WOULD-BAN" }, why)
+            let is_ban = context.enforced && !made.would_be;
+            (if is_ban { "BAN" } else { "WOULD-BAN" }, why)
         }
-        EventBody::Unban { ban, expired } => {
-            let how = if *expired {
-                "it ran out"
-            } else {
-                "it was lifted"
+        EventBody::Unban { ban, end } => {
+            let how = match end {
+                BanEnd::Expired => "it ran out; it was banned for",
+                BanEnd::Lifted => "it was lifted; it was banned for",
+                BanEnd::NotEnforced => {
+                    "it was never in force, and is not now that enforcing begins; it would have been banned for"
+                }
             };
             (
                 "UNBAN",
-                format!(
-                    "{}: {how}; it was banned for: {}",
-                    explain::short(ban.prefix),
-                    ban.reason
-                ),
+                format!("{}: {how}: {}", explain::short(ban.prefix), ban.reason),
             )
         }
         EventBody::BanRefused { refused, .. } => ("BAN-REFUSED", refused.to_string()),

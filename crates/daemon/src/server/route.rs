@@ -19,7 +19,7 @@ use super::{Service, event, why};
 use crate::api;
 use crate::candidate::{Candidate, Source};
 use crate::clock;
-use crate::guard::{Asked, By, Guard};
+use crate::guard::{self, Asked, By, Guard};
 
 /// Every path of the API.
 pub(super) fn router(service: Service, stop: watch::Receiver<bool>, allowed: Allowed) -> Router {
@@ -132,15 +132,12 @@ async fn stats(
     blocking(move || {
         store.flush(Duration::from_millis(500));
         let reader = store.reader()?;
-        let (denied_ports, denied_port_packets) = reader.denied_ports(since)?;
+        let is_meant = |address| !own_side.contains(address);
         Ok(Json(api::Stats {
-            denied_ports,
-            denied_port_packets,
-            shut_out: reader.shut_out(since)?,
             totals,
             minutes: reader.minutes(since)?,
-            top_sources: reader.top_sources(since, |address| !own_side.contains(address))?,
-            top_ports: reader.top_ports(since)?,
+            denied: reader.top_denied(since, true, is_meant)?,
+            would_deny: reader.top_denied(since, false, is_meant)?,
             mode,
         }))
     })
@@ -152,21 +149,49 @@ async fn bans(State(app): State<App>) -> ApiResult<Vec<api::Ban>> {
 }
 
 async fn ban(State(app): State<App>, Body(request): Body<api::BanRequest>) -> ApiResult<api::Ban> {
-    ask(&app, move |guard| guard.ban(&request)).await.map(Json)
+    let ban = ask(&app, move |guard| guard.ban(&request)).await?;
+    let not_kept = bans_not_kept(&app).await?;
+    Ok(Json(api::Ban { not_kept, ..ban }))
+}
+
+/// Waits until the store has what was asked of bans before; says why it has not, if so.
+async fn bans_not_kept(app: &App) -> Result<Option<String>, Failure> {
+    /// The store writes within milliseconds, or is in trouble.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let store = app.service.store.clone();
+    blocking(move || {
+        let why = if store.flush(PATIENCE) {
+            store.bans_missing()
+        } else {
+            Some("the store does not answer".to_owned())
+        };
+        Ok(why.as_deref().map(guard::not_kept))
+    })
+    .await
 }
 
 async fn unban(
     State(app): State<App>,
     Query(query): Query<api::UnbanQuery>,
 ) -> ApiResult<api::Unbanned> {
-    ask(&app, move |guard| guard.unban(&query)).await.map(Json)
+    let unbanned = ask(&app, move |guard| guard.unban(&query)).await?;
+    let not_kept = bans_not_kept(&app).await?;
+    Ok(Json(api::Unbanned {
+        not_kept,
+        ..unbanned
+    }))
 }
 
 async fn import(
     State(app): State<App>,
     Body(import): Body<api::BanImport>,
 ) -> ApiResult<api::Imported> {
-    know(&app, move |guard| guard.import_bans(&import)).await
+    let Json(imported) = know(&app, move |guard| guard.import_bans(&import)).await?;
+    let not_kept = bans_not_kept(&app).await?;
+    Ok(Json(api::Imported {
+        not_kept,
+        ..imported
+    }))
 }
 
 async fn allowed_list(State(app): State<App>) -> ApiResult<Vec<api::Allowed>> {

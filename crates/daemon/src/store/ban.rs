@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use engine::{Ban, BanOrigin, Detector, Evidence, Pattern, Shape, Technique};
+use engine::{Ban, BanEnd, BanOrigin, Detector, Evidence, Pattern, Shape, Technique};
 use ipnet::IpNet;
 use policy::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -12,24 +12,6 @@ use wire::FiveTuple;
 
 use super::entry::Range;
 use super::nanos;
-
-/// How a ban ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BanEnd {
-    /// It ran out.
-    Expired,
-    /// Somebody lifted it.
-    Lifted,
-}
-
-impl BanEnd {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::Lifted => "lifted",
-        }
-    }
-}
 
 /// A ban that is over.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,6 +109,8 @@ struct Stored {
     grew_from: Vec<IpNet>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     evidence: Option<StoredEvidence>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    would_be: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -172,6 +156,7 @@ fn encode(ban: &Ban) -> String {
         times: ban.times_banned,
         offences: ban.offences,
         grew_from: ban.grew_from.clone(),
+        would_be: ban.would_be,
         evidence: ban.evidence.as_ref().map(|evidence| StoredEvidence {
             count: evidence.count,
             threshold: evidence.threshold,
@@ -226,6 +211,7 @@ fn decode(text: &str) -> Option<Ban> {
         times_banned: stored.times,
         offences: stored.offences,
         grew_from: stored.grew_from,
+        would_be: stored.would_be,
         evidence: stored.evidence.map(|evidence| Evidence {
             count: evidence.count,
             threshold: evidence.threshold,

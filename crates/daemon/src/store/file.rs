@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// What `PRAGMA user_version` says of a file with these tables.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -145,8 +145,9 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
         });
     }
     // Immediate, so that a lock of somebody else shows now and not at the first event.
+    let more = if found == 1 { SINCE_1 } else { "" };
     file.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"
+        "BEGIN IMMEDIATE; {TABLES} {more} PRAGMA user_version = {VERSION}; COMMIT;"
     ))
     .map_err(sqlite())?;
     for table in [
@@ -264,8 +265,16 @@ CREATE TABLE IF NOT EXISTS clock_steps (id INTEGER PRIMARY KEY, at INTEGER NOT N
 CREATE TABLE IF NOT EXISTS minutes (
     at INTEGER PRIMARY KEY, packets INTEGER NOT NULL, bytes INTEGER NOT NULL, allowed INTEGER NOT NULL,
     dropped INTEGER NOT NULL, rejected INTEGER NOT NULL, anomalies INTEGER NOT NULL, flows INTEGER NOT NULL,
-    alerts INTEGER NOT NULL, bans INTEGER NOT NULL);
+    alerts INTEGER NOT NULL, bans INTEGER NOT NULL, would_drop INTEGER NOT NULL DEFAULT 0,
+    would_reject INTEGER NOT NULL DEFAULT 0, would_ban INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS policies (
     id INTEGER PRIMARY KEY, at INTEGER NOT NULL, source TEXT NOT NULL, digest TEXT NOT NULL, rules INTEGER NOT NULL,
     how TEXT NOT NULL, text TEXT NOT NULL);
+";
+
+/// What files of version 1 lack. Their minutes counted what would have been blocked as blocked, and stay as they are.
+const SINCE_1: &str = "
+ALTER TABLE minutes ADD COLUMN would_drop INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE minutes ADD COLUMN would_reject INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE minutes ADD COLUMN would_ban INTEGER NOT NULL DEFAULT 0;
 ";

@@ -13,7 +13,7 @@ mod query;
 mod uptime;
 mod writer;
 
-pub(crate) use ban::{BanEnd, PastBan};
+pub(crate) use ban::PastBan;
 pub(crate) use entry::{Entry, Range};
 pub(crate) use file::StoreError;
 pub(crate) use query::{EventFilter, Reader, StoredEvent};
@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use engine::BanEnd;
 use ipnet::IpNet;
 use policy::{LogSettings, Timestamp};
 
@@ -55,6 +56,8 @@ struct Shared {
     /// Raised when the file may lack bans.
     bans_wanted: AtomicBool,
     error: Mutex<Option<String>>,
+    /// See [`Store::bans_missing`].
+    bans_missing: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -245,6 +248,11 @@ impl Store {
         Reader::open(&self.shared.path)
     }
 
+    /// Why changes of bans are not in the file, if some are not: until [`Store::replace`] has put them there.
+    pub fn bans_missing(&self) -> Option<String> {
+        lock(&self.shared.bans_missing).clone()
+    }
+
     /// How it does.
     pub fn state(&self) -> api::Sink {
         let shared = &self.shared;
@@ -286,6 +294,7 @@ impl Store {
             self.shared.queued.fetch_sub(1, Ordering::Relaxed);
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             if lost.is_of_bans() {
+                *lock(&self.shared.bans_missing) = Some("the store is behind".to_owned());
                 self.shared.bans_wanted.store(true, Ordering::Relaxed);
             }
         }

@@ -71,6 +71,8 @@ const TOLD: &str = "kind IN ('ban','unban','ban-refused','alert')";
 /// What a banned source sends is counted, and buries what it was banned for.
 const NOT_OF_THE_BANNED: &str =
     "(decision IS NULL OR decision NOT IN (SELECT id FROM decisions WHERE reason = 'banned'))";
+/// Whether an event tells of what was done, and not of what would have been.
+const ENFORCED: &str = "(instr(json, '\"enforced\":false') = 0)";
 /// What bans and feeds drop says nothing about the service that was asked for.
 const DECIDED_BY_POLICY: &str =
     "decision NOT IN (SELECT id FROM decisions WHERE reason IN ('banned', 'feed'))";
@@ -202,7 +204,7 @@ impl Reader {
     pub fn denied(&self, range: Range) -> Result<Vec<Denied>, StoreError> {
         let sql = format!(
             "SELECT d.verdict, d.reason, d.rule, d.file, d.line, d.stage, d.text, count(*), min(e.at), max(e.at),
-                    instr(e.json, '\"enforced\":false') = 0 AS enforced
+                    {ENFORCED} AS enforced
              FROM events e JOIN decisions d ON d.id = e.decision
              WHERE e.kind = 'drop' AND {IN_RANGE} GROUP BY d.id, enforced ORDER BY 8 DESC, d.id LIMIT 20"
         );
@@ -257,8 +259,8 @@ impl Reader {
     ///
     /// When the file cannot be read.
     pub fn minutes(&self, since: Timestamp) -> Result<Vec<api::Minute>, StoreError> {
-        let sql = "SELECT at, packets, bytes, allowed, dropped, rejected, anomalies, flows, alerts, bans FROM minutes
-                   WHERE at >= ? ORDER BY at";
+        let sql = "SELECT at, packets, bytes, allowed, dropped, rejected, anomalies, flows, alerts, bans, would_drop,
+                   would_reject, would_ban FROM minutes WHERE at >= ? ORDER BY at";
         self.rows(sql, vec![nanos(since).into()], |row| {
             let number = |index| row.get::<_, i64>(index).map(|value| value.max(0) as u64);
             Ok(api::Minute {
@@ -273,6 +275,9 @@ impl Reader {
                     flows: number(7)?,
                     alerts: number(8)?,
                     bans: number(9)?,
+                    would_drop: number(10)?,
+                    would_reject: number(11)?,
+                    would_ban: number(12)?,
                     // Not kept by minute.
                     ..api::Totals::default()
                 },
@@ -280,20 +285,40 @@ impl Reader {
         })
     }
 
-    /// Sources with most denied packets from `since` on, of those that are meant.
+    /// What was denied most from `since` on, by sources that are meant and by service; or, not `enforced`, what would have been.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
-    pub fn top_sources(
+    pub fn top_denied(
         &self,
         since: Timestamp,
+        enforced: bool,
+        is_meant: impl Fn(IpAddr) -> bool,
+    ) -> Result<api::TopDenied, StoreError> {
+        let (denied_ports, denied_port_packets) = self.denied_ports(since, enforced)?;
+        Ok(api::TopDenied {
+            top_sources: self.top_sources(since, enforced, is_meant)?,
+            top_ports: self.top_ports(since, enforced)?,
+            denied_ports,
+            denied_port_packets,
+            shut_out: self.shut_out(since, enforced)?,
+        })
+    }
+
+    /// Sources with most denied packets from `since` on, of those that are meant.
+    fn top_sources(
+        &self,
+        since: Timestamp,
+        enforced: bool,
         is_meant: impl Fn(IpAddr) -> bool,
     ) -> Result<Vec<(String, u64)>, StoreError> {
-        let sql =
-            "SELECT src, count(*) FROM events WHERE kind = 'drop' AND at >= ? AND src IS NOT NULL
-                   GROUP BY src ORDER BY 2 DESC LIMIT 1000";
-        let sources = self.rows(sql, vec![nanos(since).into()], |row| {
+        let sql = format!(
+            "SELECT src, count(*) FROM events WHERE kind = 'drop' AND at >= ? AND {ENFORCED} = ? AND src IS NOT NULL
+             GROUP BY src ORDER BY 2 DESC LIMIT 1000"
+        );
+        let values = vec![nanos(since).into(), enforced.into()];
+        let sources = self.rows(&sql, values, |row| {
             let key = u128::from_be_bytes(row.get::<_, [u8; 16]>(0)?);
             Ok((policy::key_address(key), row.get::<_, i64>(1)? as u64))
         })?;
@@ -306,16 +331,17 @@ impl Reader {
     }
 
     /// Services with most packets that rules, defaults and checks denied from `since` on: `tcp/22`, or `icmp` where there is no port.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read.
-    pub fn top_ports(&self, since: Timestamp) -> Result<Vec<(String, u64)>, StoreError> {
+    fn top_ports(
+        &self,
+        since: Timestamp,
+        enforced: bool,
+    ) -> Result<Vec<(String, u64)>, StoreError> {
         let sql = format!(
-            "SELECT proto, port, count(*) FROM events WHERE kind = 'drop' AND at >= ? AND proto IS NOT NULL AND {DECIDED_BY_POLICY}
-             GROUP BY proto, port ORDER BY 3 DESC, proto, port LIMIT 20"
+            "SELECT proto, port, count(*) FROM events WHERE kind = 'drop' AND at >= ? AND {ENFORCED} = ? AND proto IS NOT NULL
+              AND {DECIDED_BY_POLICY} GROUP BY proto, port ORDER BY 3 DESC, proto, port LIMIT 20"
         );
-        self.rows(&sql, vec![nanos(since).into()], |row| {
+        let values = vec![nanos(since).into(), enforced.into()];
+        self.rows(&sql, values, |row| {
             let protocol: u8 = row.get(0)?;
             let port: Option<u16> = row.get(1)?;
             let mut name = policy::protocol::name(protocol)
@@ -328,33 +354,25 @@ impl Reader {
     }
 
     /// How many services [`Reader::top_ports`] chooses from, and their packets together.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read.
-    pub fn denied_ports(&self, since: Timestamp) -> Result<(u64, u64), StoreError> {
+    fn denied_ports(&self, since: Timestamp, enforced: bool) -> Result<(u64, u64), StoreError> {
         let sql = format!(
             "SELECT count(*), coalesce(sum(packets), 0) FROM (SELECT count(*) AS packets FROM events
-             WHERE kind = 'drop' AND at >= ? AND proto IS NOT NULL AND {DECIDED_BY_POLICY} GROUP BY proto, port)"
+              WHERE kind = 'drop' AND at >= ? AND {ENFORCED} = ? AND proto IS NOT NULL AND {DECIDED_BY_POLICY} GROUP BY proto, port)"
         );
-        let rows = self.rows(&sql, vec![nanos(since).into()], |row| {
+        let values = vec![nanos(since).into(), enforced.into()];
+        let rows = self.rows(&sql, values, |row| {
             Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
         })?;
         Ok(rows.first().copied().unwrap_or_default())
     }
 
     /// Packets on record that bans and feeds dropped from `since` on.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read.
-    pub fn shut_out(&self, since: Timestamp) -> Result<u64, StoreError> {
+    fn shut_out(&self, since: Timestamp, enforced: bool) -> Result<u64, StoreError> {
         let sql = format!(
-            "SELECT count(*) FROM events WHERE kind = 'drop' AND at >= ? AND NOT ({DECIDED_BY_POLICY})"
+            "SELECT count(*) FROM events WHERE kind = 'drop' AND at >= ? AND {ENFORCED} = ? AND NOT ({DECIDED_BY_POLICY})"
         );
-        let rows = self.rows(&sql, vec![nanos(since).into()], |row| {
-            Ok(row.get::<_, i64>(0)? as u64)
-        })?;
+        let values = vec![nanos(since).into(), enforced.into()];
+        let rows = self.rows(&sql, values, |row| Ok(row.get::<_, i64>(0)? as u64))?;
         Ok(rows.first().copied().unwrap_or_default())
     }
 

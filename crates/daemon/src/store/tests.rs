@@ -194,23 +194,19 @@ fn events_come_back_by_what_they_are_looked_up_by() {
         (Some("policy.toml"), Some(12))
     );
     assert_eq!(reader.seen(range("198.51.100.1/32")).unwrap(), None);
-    assert!(
-        reader
-            .top_sources(Timestamp::default(), |_| true)
-            .unwrap()
-            .iter()
-            .any(|(address, _)| address == "203.0.113.7")
-    );
+    let since = Timestamp::default();
+    let top = reader.top_denied(since, true, |_| true).unwrap();
+    let is_ours = |(address, _): &(String, u64)| address == "203.0.113.7";
+    assert!(top.top_sources.iter().any(is_ours));
     let others = |address| address != std::net::IpAddr::from([203, 0, 113, 7]);
-    let named = reader.top_sources(Timestamp::default(), others).unwrap();
-    assert!(named.iter().all(|(address, _)| address != "203.0.113.7"));
-    assert!(
-        reader
-            .top_ports(Timestamp::default())
-            .unwrap()
-            .iter()
-            .any(|(port, _)| port == "tcp/22")
+    let named = reader.top_denied(since, true, others).unwrap();
+    assert!(!named.top_sources.iter().any(is_ours));
+    assert_eq!(
+        reader.top_denied(since, false, |_| true).unwrap(),
+        api::TopDenied::default(),
+        "nothing that only would have been"
     );
+    assert!(top.top_ports.iter().any(|(port, _)| port == "tcp/22"));
     opened.store.stop();
     opened.thread.join().unwrap();
 }
@@ -484,8 +480,11 @@ fn the_story_of_a_source_is_not_buried_by_its_ban() {
     assert_eq!(ids("0.0.0.0/0", None, 20, 1), [64, 62, 61, 7, 6]);
     // Neither the ban's drops nor the feed's are about a service, and what has no port is one all the same: nothing is left out.
     let since = Timestamp::from_secs(0);
-    assert_eq!(reader.denied_ports(since).unwrap(), (6, 7));
-    let top = reader.top_ports(since).unwrap();
-    assert_eq!((top.len(), &top[0]), (6, &("icmp".to_owned(), 2)));
-    assert_eq!(reader.shut_out(since).unwrap(), 54);
+    let top = reader.top_denied(since, true, |_| true).unwrap();
+    assert_eq!((top.denied_ports, top.denied_port_packets), (6, 7));
+    assert_eq!(
+        (top.top_ports.len(), &top.top_ports[0]),
+        (6, &("icmp".to_owned(), 2))
+    );
+    assert_eq!(top.shut_out, 54);
 }

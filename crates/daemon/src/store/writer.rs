@@ -55,12 +55,22 @@ pub(super) fn run(
         match &mut open {
             None => {
                 shared.lost.fetch_add(lost, Ordering::Relaxed);
+                if lost_bans {
+                    let why = lock(&shared.error).clone();
+                    *lock(&shared.bans_missing) = why.or_else(|| Some("it is not open".to_owned()));
+                }
             }
             // Nothing says whether there is room again but trying.
             Some(_) if batch.is_empty() && failed_at.is_none_or(|at| at.elapsed() < RETRY) => {}
             Some(connection) => match write(connection, &batch, &mut decisions) {
                 Ok(events) => {
                     shared.written.fetch_add(events, Ordering::Relaxed);
+                    if batch
+                        .iter()
+                        .any(|message| matches!(message, Message::Replace(_)))
+                    {
+                        *lock(&shared.bans_missing) = None;
+                    }
                     failed_at = None;
                     *lock(&shared.error) = None;
                 }
@@ -68,6 +78,7 @@ pub(super) fn run(
                     shared.lost.fetch_add(lost, Ordering::Relaxed);
                     decisions.clear();
                     if lost_bans {
+                        *lock(&shared.bans_missing) = Some(error.to_string());
                         behind.get_or_insert_with(Instant::now);
                     }
                     // The guard tells of it.
@@ -278,9 +289,11 @@ fn minute(connection: &Connection, at: i64, counts: &Totals) -> rusqlite::Result
     const MINUTE: i64 = 60_000_000_000;
     connection
         .prepare_cached(
-            "INSERT INTO minutes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (at) DO UPDATE SET
+            "INSERT INTO minutes (at, packets, bytes, allowed, dropped, rejected, anomalies, flows, alerts, bans, would_drop,
+             would_reject, would_ban) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (at) DO UPDATE SET
              packets = packets + ?2, bytes = bytes + ?3, allowed = allowed + ?4, dropped = dropped + ?5,
-             rejected = rejected + ?6, anomalies = anomalies + ?7, flows = flows + ?8, alerts = alerts + ?9, bans = bans + ?10",
+             rejected = rejected + ?6, anomalies = anomalies + ?7, flows = flows + ?8, alerts = alerts + ?9, bans = bans + ?10,
+             would_drop = would_drop + ?11, would_reject = would_reject + ?12, would_ban = would_ban + ?13",
         )?
         .execute(params![
             at - at % MINUTE,
@@ -293,6 +306,9 @@ fn minute(connection: &Connection, at: i64, counts: &Totals) -> rusqlite::Result
             counts.flows as i64,
             counts.alerts as i64,
             counts.bans as i64,
+            counts.would_drop as i64,
+            counts.would_reject as i64,
+            counts.would_ban as i64,
         ])
         .map(drop)
 }

@@ -38,6 +38,7 @@ impl Engine {
             self.denied_flows
                 .follows(&case.facts, &case.located, arrival.now)
         {
+            self.totals.add(verdict, frames);
             self.totals.sequels += frames;
             return Decision {
                 verdict,

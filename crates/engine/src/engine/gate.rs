@@ -10,7 +10,7 @@ use policy::Timestamp;
 use policy::address::prefix_range;
 
 use super::Engine;
-use crate::ban::{Ban, BanOrigin, BanRefused, Evidence, GREW_FROM};
+use crate::ban::{Ban, BanEnd, BanOrigin, BanRefused, Evidence, GREW_FROM};
 use crate::ban_table::place;
 use crate::clock;
 use crate::event::EventBody;
@@ -131,7 +131,9 @@ impl Engine {
         let charge = self.doubted(prefix, charge, now);
         let first = duration.unwrap_or(self.plan.ban.duration);
         if charge.is_automatic()
-            && let Some(held) = self.held_until(prefix, now.after(first), now)
+            && let Some(held) = self
+                .held_until(prefix, now.after(first), now)
+                .or_else(|| self.held_for_real(prefix, now))
         {
             return Ok(held.clone());
         }
@@ -147,6 +149,12 @@ impl Engine {
     fn held_until(&self, prefix: IpNet, until: Timestamp, now: Timestamp) -> Option<&Ban> {
         let mut around = self.bans.all_covering(prefix_range(prefix).0, now);
         around.find(|ban| ban.prefix.contains(&prefix) && ban.expires >= until)
+    }
+
+    /// While observing: the ban of exactly this prefix that will be in force, which nothing that only would have been takes the place of.
+    fn held_for_real(&self, prefix: IpNet, now: Timestamp) -> Option<&Ban> {
+        let held = self.bans.get(prefix).filter(|_| self.observes)?;
+        (!held.would_be && held.expires > now).then_some(held)
     }
 
     /// The charge, not proven where somebody may be guessing in the name of its source.
@@ -175,9 +183,16 @@ impl Engine {
         now: Timestamp,
     ) -> Ban {
         let settings = &self.plan.ban;
-        let past = self.offenders.of(prefix, now, settings.memory);
+        // What a person wants is a ban whenever enforcing begins.
+        let would_be = self.observes && charge.is_automatic();
+        let past = if would_be {
+            self.offenders.of(prefix, now, settings.memory)
+        } else {
+            self.offenders.on_record(prefix, now, settings.memory)
+        };
         // Who makes a ban in force longer or shorter bans nobody a further time.
-        let in_force = self.bans.get(prefix).is_some_and(|ban| ban.expires > now);
+        let in_force = (self.bans.get(prefix))
+            .is_some_and(|ban| ban.expires > now && (would_be || !ban.would_be));
         let in_force = in_force && past.times > 0;
         let lasts = if charge.proven && charge.is_automatic() {
             let before = past.offences - u32::from(in_force && past.offences > 0);
@@ -190,7 +205,11 @@ impl Engine {
         } else {
             past.banned(now, charge.proven)
         };
-        self.offenders.put(past);
+        if would_be {
+            self.offenders.suppose(past);
+        } else {
+            self.offenders.put(past);
+        }
         let ban = Ban {
             prefix,
             origin: charge.origin.clone(),
@@ -201,6 +220,7 @@ impl Engine {
             offences: past.offences,
             grew_from,
             evidence: charge.evidence,
+            would_be,
         };
         self.bans.insert(ban.clone());
         self.totals.bans += 1;
@@ -302,13 +322,22 @@ impl Engine {
         };
         self.pass(ban.prefix, &ban.origin, now)?;
         if ban.expires > now {
-            let known = self.offenders.of(ban.prefix, now, self.plan.ban.memory);
+            let memory = self.plan.ban.memory;
+            let known = if ban.would_be {
+                self.offenders.of(ban.prefix, now, memory)
+            } else {
+                self.offenders.on_record(ban.prefix, now, memory)
+            };
             if known.times < ban.times_banned {
-                let lifted = known.lifted;
-                self.offenders.put(Offender {
-                    lifted,
+                let told = Offender {
+                    lifted: known.lifted,
                     ..Offender::from(&ban)
-                });
+                };
+                if ban.would_be {
+                    self.offenders.suppose(told);
+                } else {
+                    self.offenders.put(told);
+                }
             }
             self.bans.insert(ban);
         }
@@ -320,13 +349,29 @@ impl Engine {
         self.offenders.put(offender);
     }
 
-    /// What is remembered of exactly this prefix; with no bans where it is nothing.
+    /// What is remembered of exactly this prefix; with no bans where it is nothing. While observing, with what only would have been.
     pub fn offender(&self, prefix: IpNet, now: Timestamp) -> Offender {
         self.offenders
             .of(canonical(prefix), now, self.plan.ban.memory)
     }
 
-    /// Everybody who is remembered, also those whose bans are too long ago to count.
+    /// The same without what only would have been.
+    pub fn offender_on_record(&self, prefix: IpNet, now: Timestamp) -> Offender {
+        self.offenders
+            .on_record(canonical(prefix), now, self.plan.ban.memory)
+    }
+
+    /// Takes out the bans that only would have been, without events; and forgets that they would have made further ones longer.
+    pub fn take_would_be(&mut self) -> Vec<Ban> {
+        self.offenders.forget_supposed();
+        let only = self.bans.iter().filter(|ban| ban.would_be);
+        let only: Vec<IpNet> = only.map(|ban| ban.prefix).collect();
+        only.into_iter()
+            .filter_map(|prefix| self.bans.remove(prefix))
+            .collect()
+    }
+
+    /// Everybody who is remembered, also those whose bans are too long ago to count. Without what only would have been.
     pub fn offenders(&self) -> impl Iterator<Item = &Offender> {
         self.offenders.iter()
     }
@@ -346,13 +391,14 @@ impl Engine {
     /// wide one does not lead to it again. Bans of other prefixes, within it and around it, stay.
     pub fn unban(&mut self, now: Timestamp, prefix: IpNet) -> Option<Ban> {
         let ban = self.bans.remove(canonical(prefix))?;
-        let past = self.offenders.of(ban.prefix, now, self.plan.ban.memory);
+        let memory = self.plan.ban.memory;
+        let past = self.offenders.on_record(ban.prefix, now, memory);
         self.offenders.put(past.lifted(now));
         self.push_ban_event(
             now,
             EventBody::Unban {
                 ban: ban.clone(),
-                expired: false,
+                end: BanEnd::Lifted,
             },
         );
         Some(ban)
@@ -361,7 +407,8 @@ impl Engine {
     pub(super) fn expire_bans(&mut self, now: Timestamp) {
         while let Some(ban) = self.bans.pop_expired(now) {
             let at = ban.expires;
-            self.push_ban_event(at, EventBody::Unban { ban, expired: true });
+            let end = BanEnd::Expired;
+            self.push_ban_event(at, EventBody::Unban { ban, end });
         }
     }
 

@@ -138,6 +138,8 @@ pub struct Engine {
     resolved: Resolved,
     flows: FlowTable,
     denied_flows: DeniedFlows,
+    /// See [`Engine::only_observe`].
+    observes: bool,
     fragments: Reassembler,
     bans: BanTable,
     offenders: Offenders,
@@ -189,6 +191,7 @@ impl Engine {
             resolved: Resolved::new(seed),
             flows: FlowTable::new(plan.limits.flows, seed),
             denied_flows: DeniedFlows::default(),
+            observes: false,
             fragments: Reassembler::new(plan.limits.fragment_bytes, seed),
             bans: BanTable::new(plan.ban.capacity, seed),
             offenders: Offenders::new(plan.ban.capacity),
@@ -214,10 +217,12 @@ impl Engine {
     }
 
     /// Whether the packets that are handed in go on whatever is decided, as they do while observing and in captures. Then what comes
-    /// of a flow that was denied and that goes on all the same gets the verdict of its first packet, and is counted among
-    /// [`Totals::sequels`] alone: it is neither told nor held against anybody, as it would not be there if the verdict had been done.
-    /// Where another firewall has dropped what is denied here, nothing goes on, and each packet is judged. Not so at first.
+    /// of a flow that was denied and that goes on all the same gets the verdict of its first packet, and is counted with it, and among
+    /// [`Totals::sequels`]: it is neither told nor held against anybody, as it would not be there if the verdict had been done.
+    /// Where another firewall has dropped what is denied here, nothing goes on, and each packet is judged. Bans that nobody asked for
+    /// only would be, until [`Engine::take_would_be`] takes them out. Not so at first.
     pub fn only_observe(&mut self, is_on: bool) {
+        self.observes = is_on;
         let ceiling = is_on.then_some(self.plan.limits.flows);
         self.denied_flows.remember(ceiling, self.seed);
     }
@@ -297,6 +302,11 @@ impl Engine {
     /// Matches of each rule, by [`RuleId`], since the plan was loaded.
     pub fn rule_hits(&self) -> &[u64] {
         &self.hits
+    }
+
+    /// Counts matches anew.
+    pub fn forget_hits(&mut self) {
+        self.hits.fill(0);
     }
 
     /// The plan in force.

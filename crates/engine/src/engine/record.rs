@@ -29,11 +29,7 @@ impl Engine {
             flow,
             ..
         } = *decided;
-        match verdict {
-            Verdict::Allow => self.totals.allowed += frames,
-            Verdict::Drop => self.totals.dropped += frames,
-            Verdict::Reject => self.totals.rejected += frames,
-        }
+        self.totals.add(verdict, frames);
         if verdict != Verdict::Allow {
             self.settle_refused(facts, verdict, reason, flow, now);
         } else if let Reason::Rule(id) = reason

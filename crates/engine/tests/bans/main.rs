@@ -33,6 +33,7 @@ fn offend(bench: &mut Bench, prefix: &str, proven: bool) -> Result<Ban, BanRefus
         times_banned: 1,
         offences: u32::from(proven),
         grew_from: Vec::new(),
+        would_be: false,
         evidence: None,
     };
     bench.engine.adopt_ban(ban, bench.now)
@@ -87,6 +88,55 @@ fn each_further_ban_lasts_twice_as_long_up_to_a_week() {
     let forgotten = offend(&mut bench, "203.0.113.7/32", true).unwrap();
     assert_eq!((forgotten.times_banned, forgotten.offences), (1, 1));
     assert_eq!(forgotten.expires.since(forgotten.since), 10 * MINUTE);
+}
+
+/// Observing shows how bans would grow, and what was shown makes no ban that is done longer.
+#[test]
+fn what_only_would_have_been_counts_for_nothing_when_enforcing_begins() {
+    let mut bench = Bench::new(plan(vec![]));
+    let minutes = |ban: &Ban| ban.expires.since(ban.since).as_secs() / 60;
+    let (often, once) = ("203.0.113.7/32", "203.0.113.8/32");
+    // Really banned once before anybody observed.
+    let real = offend(&mut bench, once, true).unwrap();
+    assert!(!real.would_be);
+    later(&mut bench, 10 * MINUTE);
+
+    bench.engine.only_observe(true);
+    for expected in [10, 20, 40] {
+        let ban = offend(&mut bench, often, true).unwrap();
+        assert_eq!((minutes(&ban), ban.would_be), (expected, true));
+        later(&mut bench, ban.expires.since(ban.since));
+    }
+    let again = offend(&mut bench, once, true).unwrap();
+    assert_eq!(minutes(&again), 20);
+    let wanted = by_hand(&mut bench, "203.0.113.9/32", MINUTE * 60).unwrap();
+    assert!(!wanted.would_be, "a person wants it");
+    // Nothing that only would be takes the place of what a person wants.
+    let kept = offend(&mut bench, "203.0.113.9/32", true).unwrap();
+    assert_eq!(kept.origin, BanOrigin::Manual);
+    let now = bench.now;
+    assert_eq!(bench.engine.offender(net(often), now).times, 3);
+    assert_eq!(bench.engine.offender_on_record(net(often), now).times, 0);
+    assert!(
+        bench
+            .engine
+            .offenders()
+            .all(|known| known.prefix != net(often))
+    );
+
+    bench.engine.only_observe(false);
+    let gone = bench.engine.take_would_be();
+    let gone: Vec<IpNet> = gone.iter().map(|ban| ban.prefix).collect();
+    assert_eq!(gone, [net(once)]);
+    assert!(!is_banned(&bench, "203.0.113.8") && is_banned(&bench, "203.0.113.9"));
+    let first = offend(&mut bench, often, true).unwrap();
+    assert_eq!((minutes(&first), first.times_banned), (10, 1));
+    let second = offend(&mut bench, once, true).unwrap();
+    assert_eq!(
+        (minutes(&second), second.times_banned),
+        (20, 2),
+        "what was done counts"
+    );
 }
 
 /// What the kernel leaves out when it bans by itself is what the gate refuses.

@@ -68,6 +68,7 @@ fn a_burst_of_segments_out_of_place_makes_a_handshake_doubtful() {
         times_banned: 1,
         offences: 1,
         grew_from: Vec::new(),
+        would_be: false,
         evidence: None,
     };
     for (guesses, wait, offences) in [(15, 0, 1), (16, 0, 0), (16, 61_000, 1)] {

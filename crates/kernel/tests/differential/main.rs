@@ -56,6 +56,7 @@ fn engine(plan: &Plan, bans: &[ipnet::IpNet]) -> Engine {
             times_banned: 1,
             offences: 0,
             grew_from: Vec::new(),
+            would_be: false,
             evidence: None,
         };
         engine.restore_ban(ban, now()).ok();

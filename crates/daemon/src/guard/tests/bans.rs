@@ -17,6 +17,7 @@ fn caught(guard: &Guard, prefix: &str) -> Event {
         times_banned: 1,
         offences: 1,
         grew_from: Vec::new(),
+        would_be: false,
         evidence: None,
     };
     Event {
@@ -29,7 +30,7 @@ fn caught(guard: &Guard, prefix: &str) -> Event {
     }
 }
 
-fn catch(guard: &mut Guard, prefix: &str) {
+pub(super) fn catch(guard: &mut Guard, prefix: &str) {
     let event = caught(guard, prefix);
     guard.inspected(vec![event]);
 }

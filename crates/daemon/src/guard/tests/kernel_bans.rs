@@ -140,6 +140,7 @@ fn a_host_inside_a_stored_prefix_is_a_ban_of_its_own() {
         times_banned: 1,
         offences: 1,
         grew_from: Vec::new(),
+        would_be: false,
         evidence: None,
     };
     let mut second = stage(ENFORCE, kernel, vec![wide]);
@@ -236,6 +237,7 @@ fn bans_of_the_kernel_are_known_again_in_no_time() {
         times_banned: 1,
         offences: 0,
         grew_from: Vec::new(),
+        would_be: false,
         evidence: None,
     });
     let bans = bans.collect();

@@ -15,6 +15,7 @@ fn ban(since: Timestamp) -> engine::Ban {
         times_banned: 2,
         offences: 2,
         grew_from: Vec::new(),
+        would_be: false,
         evidence: None,
     }
 }
