@@ -235,7 +235,7 @@ fn summary(
     ))?;
     if totals.sequels > 0 {
         screen.line(format!(
-            "{} more packets came of denied flows that went on in the capture: enforced, nobody would have sent them",
+            "{} of them came of denied flows that went on in the capture: enforced, nobody would have sent them",
             totals.sequels
         ))?;
     }
