@@ -602,13 +602,13 @@ pub(crate) fn a_capture_of_a_host_that_only_observed_replays_to_the_same_bans() 
 }
 
 pub(crate) fn what_nobody_answers_is_denied_each_time_live_and_in_a_capture() {
-    let policy = blocked(4);
+    let policy = blocked(3);
     let visit = |scene: &Scene| {
         let is_open = reaches(&scene.net.attacker, SERVER_FOR_ATTACKER, 2222);
         mark(scene);
         is_open
     };
-    // Enforcing, its SYN is sent again after a second, and two more, and four.
+    // Enforcing, its SYN is sent again after a second, and after two more.
     let mut is_open = true;
     let live = record("enforce", &policy, |scene| is_open = visit(scene));
     assert!(!is_open);

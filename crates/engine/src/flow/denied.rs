@@ -253,3 +253,14 @@ impl DeniedFlows {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_takes_the_room_that_the_documents_say() {
+        let room = size_of::<(FlowKey, u64, Denied)>();
+        assert!(room <= 112, "{room} bytes, and its place in the index");
+    }
+}
