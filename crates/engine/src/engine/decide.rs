@@ -207,9 +207,9 @@ impl Engine {
         let Some(state) = self.flows.get_mut(flow) else {
             return Decided::allow(Reason::Established, None);
         };
-        // Of what the kernel tracks one side may not be seen.
+        // Of what the kernel tracks one side may not be seen. The side that began it says something behind an answer.
         let has_opened = match arrival.known {
-            None => state.handshake,
+            None => state.handshake || !reply,
             Some(known) => known.has_opened(),
         };
         // A connection that was picked up under way proves nothing.
