@@ -320,10 +320,11 @@ impl Engine {
                 state.inspection = self.inspector.begin(facts, &plan, decided.reason.rule());
             }
             if state.inspection.is_some() {
-                // Its own payload was asked already; this puts it at the begin of the stream.
+                // Its own payload was asked already, and its rule has counted it; this puts it at the begin of the stream.
+                let passed_by = [state.rule(), decided.reason.rule()];
                 let standing = Standing {
                     reply: false,
-                    let_in: state.rule(),
+                    let_in: passed_by.into_iter().flatten().min(),
                     is_proven: facts.tcp_flags.is_none(),
                     is_asked: arrival.known.is_some(),
                 };
