@@ -8,7 +8,7 @@ mod common;
 use Direction::{In, Out};
 use Verdict::{Allow, Drop};
 use common::*;
-use engine::{Detector, EventBody, Inspect, Reason, Verdict};
+use engine::{Detector, EventBody, Inspect, Known, Reason, Tracked, Verdict};
 use policy::{
     Action, Content, Direction, Pattern, PayloadHits, Plan, Protocols, Rule, RuleId, Scope,
 };
@@ -290,6 +290,36 @@ fn a_source_over_its_packet_rate_is_banned() {
         bench.verdict(In, &udp("203.0.113.8", 1, HOST, 9, b"x")),
         Allow
     );
+}
+
+/// Of a flow that no rule was seen to let in, the kernel forgot all, and picks it up again.
+#[test]
+fn what_a_limit_rule_lets_pass_by_its_content_counts_once() {
+    let once = policy::Rate {
+        amount: 1.try_into().unwrap(),
+        unit: policy::RateUnit::Connections,
+        per: std::time::Duration::from_secs(60),
+        burst: 1.try_into().unwrap(),
+    };
+    let mut bench = Bench::new(plan(vec![Rule {
+        rate: Some(once),
+        content: content(contains("x"), Scope::Packet),
+        source_port: policy::PortSet::from_ranges([(80, 80)]),
+        port: policy::PortSet::default(),
+        ..tcp_port(Action::Limit, 80)
+    }]));
+    for (flow, flags, payload, verdict) in [
+        (Tracked::Reply { is_open: false }, RST, &b""[..], Allow),
+        (Tracked::New, ACK, b"xx", Allow),
+        (Tracked::New, ACK, b"xx", Drop),
+    ] {
+        let known = Known {
+            is_first: verdict == Allow,
+            ..Known::again(flow)
+        };
+        let packet = tcp(HOST, 80, CLIENT, 500, flags, 100, payload);
+        assert_eq!(bench.asked(known, &packet).verdict, verdict, "{known:?}");
+    }
 }
 
 /// Out-of-order segments of one byte, so that the least data takes the most memory.

@@ -48,20 +48,20 @@ pub(crate) fn generate(random: &mut Random) -> String {
     text
 }
 
-/// The same with content rules among the others, and with names that are not resolved. Without limits: user space and the kernel count
-/// apart.
+/// The same with content rules among the others, and with names that are not resolved.
 pub(crate) fn looking_inside(random: &mut Random) -> String {
     let plain = "option ban.ipv6.widen false\n".to_owned() + &generate(random);
-    let mut lines: Vec<String> = plain
-        .lines()
-        .filter(|line| !line.starts_with("limit"))
-        .map(str::to_owned)
-        .collect();
+    let mut lines: Vec<String> = plain.lines().map(str::to_owned).collect();
     let settings = lines.iter().take_while(|line| !is_rule(line)).count();
     for _ in 0..1 + random.below(4) {
         let behind = random.below((lines.len() - settings) as u32 + 1) as usize;
         let place = if random.once_in(2) { 0 } else { behind };
         lines.insert(settings + place, content(random));
+    }
+    let looks = |line: &String| line.contains("payload") && is_rule(line);
+    if let Some(first) = lines.iter().position(looks) {
+        let behind = lines[first..].iter_mut();
+        behind.for_each(|line| *line = unreachable(line));
     }
     if random.once_in(2) {
         lines.push("deny dns ads.example *.below.example".to_owned());
@@ -69,14 +69,29 @@ pub(crate) fn looking_inside(random: &mut Random) -> String {
     lines.join("\n") + "\n"
 }
 
+/// A `limit` rule behind a content rule with a rate that nobody reaches: user space and the kernel count apart there. What such a rule
+/// takes by its content user space alone counts.
+fn unreachable(line: &str) -> String {
+    match line.split_once(" rate ") {
+        Some((before, _)) if !line.contains("payload") => {
+            let unit = ["connections", "packets", "bytes"]
+                .into_iter()
+                .find(|unit| line.contains(unit));
+            let unit = unit.unwrap();
+            format!("{before} rate 1000000000 {unit}/second burst 4000000000 ")
+        }
+        _ => line.to_owned(),
+    }
+}
+
 fn is_rule(line: &str) -> bool {
-    ["allow", "deny", "reject", "ban"]
+    ["allow", "deny", "reject", "ban", "limit"]
         .iter()
         .any(|action| line.starts_with(action))
 }
 
 fn content(random: &mut Random) -> String {
-    let action = random.pick(&["deny", "deny", "reject", "allow", "ban"]);
+    let action = random.pick(&["deny", "deny", "reject", "allow", "ban", "limit"]);
     let direction = random.pick(&["", "in ", "out ", "forward "]);
     let protocol = random.pick(&["tcp ", "tcp ", "udp "]);
     let mut text = format!("{action} {direction}{protocol}");
@@ -115,6 +130,9 @@ fn content(random: &mut Random) -> String {
     if random.once_in(3) {
         text.push_str("every-packet ");
     }
+    if action == "limit" {
+        rate(&mut text, random);
+    }
     text
 }
 
@@ -144,18 +162,22 @@ fn rule(text: &mut String, random: &mut Random) {
         write!(text, "on {} ", random.pick(&["f0", "g0", "f*"])).unwrap();
     }
     if action == "limit" {
-        // So slow that nothing comes back while a test runs, however busy the machine is.
-        let (unit, burst) = random.pick(&[
-            ("connections", 2),
-            ("connections", 5),
-            ("packets", 3),
-            ("packets", 12),
-            ("bytes", 300),
-            ("bytes", 3_000),
-        ]);
-        write!(text, "rate 1 {unit}/day burst {burst} ").unwrap();
+        rate(text, random);
     }
     text.push('\n');
+}
+
+/// So slow that nothing comes back while a test runs, however busy the machine is.
+fn rate(text: &mut String, random: &mut Random) {
+    let (unit, burst) = random.pick(&[
+        ("connections", 2),
+        ("connections", 5),
+        ("packets", 3),
+        ("packets", 12),
+        ("bytes", 300),
+        ("bytes", 3_000),
+    ]);
+    write!(text, "rate 1 {unit}/day burst {burst} ").unwrap();
 }
 
 fn prefix(random: &mut Random) -> String {

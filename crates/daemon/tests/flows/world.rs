@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use engine::{Arrival, BanOrigin, Decision, Engine, EventBody, Reason, Setup, Verdict};
 use ipnet::IpNet;
-use kernel::datapath::{Counters, Datapath as _, Queues};
-use kernel::nfqueue::Batch;
+use kernel::datapath::{Counters, Datapath as _, Queues, mark};
+use kernel::nfqueue::{Batch, QueuedPacket};
 use kernel::nft::Nft;
 use policy::{AddressSet, Plan, Timestamp};
 use portcullis_daemon::pump::judge::{Judge, for_kernel};
-use wire::Link;
+use wire::{Frame, Link, Transport};
 
 use crate::conversation::{Act, Conversation, Side, Step};
 use crate::datagram::Body;
@@ -49,6 +49,8 @@ pub(crate) struct Tally {
     pub(crate) outside_window: u64,
     /// Behind a reset of a connection that was picked up under way, or of which a ban hid one side.
     pub(crate) behind_reset: u64,
+    /// Of a connection that was answered without SYN+ACK, under ports of another of which answers alone are handed up.
+    pub(crate) unopened: u64,
 }
 
 impl Tally {
@@ -61,6 +63,7 @@ impl Tally {
         self.backwards += other.backwards;
         self.outside_window += other.outside_window;
         self.behind_reset += other.behind_reset;
+        self.unopened += other.unopened;
     }
 }
 
@@ -151,7 +154,7 @@ impl Round<'_> {
     fn run(&self, stage: &mut Stage, closer: Option<Closer>) -> Result<Tally, Box<Parting>> {
         let plan = policies::plan(self.text);
         let mut engine = Engine::new(setup(&plan));
-        let mut worker = Worker::new(&plan);
+        let mut worker = Worker::new(&plan, self.conversations.len());
         let queues = plan.looks_inside().then_some(Queues { first: 0, count: 1 });
         stage.apply(&plan, queues, &[]);
         let mut tally = Tally::default();
@@ -176,6 +179,7 @@ impl Round<'_> {
                 stage.complaints();
             }
             worker.decided = None;
+            worker.conversation = number;
             let (from, to) = (
                 conversation.place(this.from),
                 conversation.place(this.from.other()),
@@ -222,6 +226,11 @@ impl Round<'_> {
             }
             if is_asked_backwards(began[number], this, &decision, worker.decided.as_ref()) {
                 tally.backwards += 1;
+                parted[number] = true;
+                continue;
+            }
+            if worker.handed_up[number].is_unopened {
+                tally.unopened += 1;
                 parted[number] = true;
                 continue;
             }
@@ -300,6 +309,32 @@ impl Doubtful {
     }
 }
 
+/// What was handed up of a conversation.
+#[derive(Clone, Copy, Debug, Default)]
+struct HandedUp {
+    answers: u32,
+    others: u32,
+    /// Of a new connection came an answer that is no SYN+ACK, and of those before answers alone: nobody can tell it from more of those.
+    /// `docs/decisions/0019` says so.
+    is_unopened: bool,
+}
+
+impl HandedUp {
+    fn note(&mut self, packet: &QueuedPacket<'_>) {
+        let has = |bit| packet.mark & bit != 0;
+        let is_first_answer = has(mark::FIRST) && has(mark::REPLY);
+        let frame = wire::parse(Link::RawIp, packet.payload, packet.full_len);
+        if let Ok(Frame::Ip(parsed)) = frame
+            && let Transport::Tcp(segment) = parsed.transport()
+        {
+            self.is_unopened |=
+                is_first_answer && !segment.flags().syn() && self.answers > 0 && self.others == 0;
+            self.answers += u32::from(has(mark::REPLY));
+            self.others += u32::from(!has(mark::REPLY));
+        }
+    }
+}
+
 /// What the daemon does with packets that the kernel hands up.
 struct Worker {
     judge: Judge,
@@ -307,15 +342,20 @@ struct Worker {
     /// The last decision.
     decided: Option<Decision>,
     judged: u64,
+    /// Which conversation goes on.
+    conversation: usize,
+    handed_up: Vec<HandedUp>,
 }
 
 impl Worker {
-    fn new(plan: &Plan) -> Self {
+    fn new(plan: &Plan, conversations: usize) -> Self {
         Self {
             judge: Judge::new(setup(plan)),
             batch: Batch::default(),
             decided: None,
             judged: 0,
+            conversation: 0,
+            handed_up: vec![HandedUp::default(); conversations],
         }
     }
 
@@ -323,11 +363,13 @@ impl Worker {
     fn serve(&mut self, stage: &mut Stage) -> bool {
         let socket = stage.queue.as_fd().try_clone_to_owned().unwrap();
         let (judge, decided) = (&mut self.judge, &mut self.decided);
+        let handed_up = &mut self.handed_up[self.conversation];
         let served = stage
             .queue
             .serve(&mut self.batch, Duration::ZERO, |packet| {
                 let decision = judge.judge(packet, socket.as_fd());
                 *decided = Some(decision);
+                handed_up.note(packet);
                 for_kernel(packet.mark, decision.verdict, decision.inspect)
             });
         let served = served.unwrap();

@@ -213,9 +213,9 @@ impl Engine {
         let Some(state) = self.flows.get_mut(flow) else {
             return Decided::allow(Reason::Established, None);
         };
-        // Of what the kernel tracks one side may not be seen.
+        // Of what the kernel tracks one side may not be seen. The side that began it says something behind an answer.
         let has_opened = match arrival.known {
-            None => state.handshake,
+            None => state.handshake || !reply,
             Some(known) => known.has_opened(),
         };
         // A connection that was picked up under way proves nothing.
@@ -326,10 +326,11 @@ impl Engine {
                 state.inspection = self.inspector.begin(facts, &plan, decided.reason.rule());
             }
             if state.inspection.is_some() {
-                // Its own payload was asked already; this puts it at the begin of the stream.
+                // Its own payload was asked already, and its rule has counted it; this puts it at the begin of the stream.
+                let passed_by = [state.rule(), decided.reason.rule()];
                 let standing = Standing {
                     reply: false,
-                    let_in: state.rule(),
+                    let_in: passed_by.into_iter().flatten().min(),
                     is_proven: facts.tcp_flags.is_none(),
                     is_asked: arrival.known.is_some(),
                 };

@@ -1,7 +1,7 @@
 //! Which hosts one side of a TCP stream asks for: by the server name of its ClientHello, by the host of each HTTP/1 request.
 //!
-//! TLS is read until its hello, or the second one that a server may ask for (RFC 8446 §4.1.4), is whole, also behind a CONNECT;
-//! HTTP as long as one request follows on the other. Where servers may disagree about where a request begins or which host it
+//! TLS is read until its hello, or the second one that a server may ask for (RFC 8446 §4.1.4), is whole; HTTP as long as one request
+//! follows on the other, as each may ask a proxy to connect, and TLS follow. Where servers may disagree about where a request begins or which host it
 //! is for, every reading is given. What is neither is let be.
 
 use std::ops::Range;
@@ -11,7 +11,7 @@ use wire::http::{Body, Http, Request, RequestHost, request_head};
 use wire::tls::{HELLO_MAX, ServerName, Sni, may_be_tls, sni};
 use wire::{Host, HostKind, Tcp};
 
-use super::readings::{Continues, hosts_of_head, hosts_of_lines};
+use super::readings::{CONNECT, Continues, connects, hosts_of_head, hosts_of_lines};
 use super::stream::{Reach, Stream};
 use crate::event::AskedHost;
 
@@ -257,7 +257,7 @@ struct Reader {
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The begin of the stream, or of what a proxy was asked to connect to.
+    /// The begin of the stream, of what a proxy was asked to connect to, or of another request.
     Begin,
     /// A ClientHello, not worth reading before there are so many bytes.
     Hello {
@@ -358,7 +358,7 @@ impl Reader {
             Phase::Hello { .. } => Step::More,
             Phase::AfterHello { early } => self.after_hello(rest, early),
             Phase::Head { seen } => self.head(rest, seen, asked),
-            Phase::Body(left) => self.body(rest, left, Phase::Body, Phase::Head { seen: 0 }),
+            Phase::Body(left) => self.body(rest, left, Phase::Body, Phase::Begin),
             Phase::Chunk(left) => self.body(rest, left, Phase::Chunk, Phase::ChunkEnd),
             Phase::ChunkSize | Phase::ChunkEnd | Phase::Trailer => self.chunk_line(rest),
             Phase::Lines(continues) => self.lines(rest, continues, asked),
@@ -457,11 +457,7 @@ impl Reader {
                 Step::Read(0)
             }
             Http::TooLong => {
-                self.phase = if self.wanted.http {
-                    Phase::Lines(Continues::default())
-                } else {
-                    Phase::Done
-                };
+                self.phase = Phase::Lines(Continues::default());
                 Step::Read(0)
             }
         }
@@ -469,23 +465,26 @@ impl Reader {
 
     fn request(&mut self, rest: &[u8], request: &Request<'_>, asked: &mut Vec<Asked>) {
         self.is_picked_up = false;
-        let connects = request.method == b"CONNECT";
-        if !self.wanted.http {
-            self.phase = if connects { Phase::Begin } else { Phase::Done };
-            return;
-        }
+        // Some proxies do not mind the case.
+        let connects = request.method.eq_ignore_ascii_case(CONNECT);
         match request.host {
-            RequestHost::Host(host) => asked.push(certain(HostField::HttpHost, &host)),
-            RequestHost::Absent => {}
-            RequestHost::Ambiguous(_) => {
+            RequestHost::Host(host) if self.wanted.http => {
+                asked.push(certain(HostField::HttpHost, &host));
+            }
+            RequestHost::Ambiguous(_) if self.wanted.http => {
                 let head = rest.get(..request.head_len).unwrap_or(rest);
                 hosts_of_head(head, &mut |host| self.doubt(host, asked));
             }
+            RequestHost::Host(_) | RequestHost::Ambiguous(_) | RequestHost::Absent => {}
         }
         self.phase = match request.body {
-            Body::Length(0) if connects => Phase::Begin,
-            // Who does not connect may take it for the body of a request like others (RFC 9110 section 9.3.6).
-            _ if connects => Phase::Lines(Continues::default()),
+            Body::Length(0) => Phase::Begin,
+            // Who does not connect may take it for the body of a request like others (RFC 9110 section 9.3.6): where TLS would begin
+            // behind it, nobody can say.
+            _ if connects => {
+                self.is_refused |= self.wanted.sni;
+                Phase::Lines(Continues::default())
+            }
             Body::Length(length) => Phase::Body(length),
             Body::Chunked => Phase::ChunkSize,
             Body::Ambiguous => Phase::Lines(Continues::default()),
@@ -536,7 +535,7 @@ impl Reader {
                 None => Phase::Lines(Continues::default()),
             },
             (Phase::ChunkEnd, Some([])) => Phase::ChunkSize,
-            (Phase::Trailer, Some([])) => Phase::Head { seen: 0 },
+            (Phase::Trailer, Some([])) => Phase::Begin,
             (Phase::Trailer, Some(_)) => Phase::Trailer,
             _ => Phase::Lines(Continues::default()),
         };
@@ -554,9 +553,13 @@ impl Reader {
             None => rest.len(),
         };
         let whole = rest.get(..end).unwrap_or(rest);
-        hosts_of_lines(whole, &mut continues, &mut |host| {
-            self.doubt(host, asked);
-        });
+        if self.wanted.http {
+            hosts_of_lines(whole, &mut continues, &mut |host| {
+                self.doubt(host, asked);
+            });
+        }
+        // TLS may follow, if a request is here and if it is no part of a body.
+        self.is_refused |= self.wanted.sni && connects(whole);
         self.phase = Phase::Lines(continues);
         Step::Read(end)
     }

@@ -60,6 +60,18 @@ pub(super) fn hosts_of_lines(
     }
 }
 
+/// The method by which a proxy is asked for a connection.
+pub(super) const CONNECT: &[u8] = b"CONNECT";
+
+/// Whether one of these lines may ask a proxy for a connection.
+pub(super) fn connects(lines: &[u8]) -> bool {
+    let mut lines = lines.split(|byte| matches!(byte, b'\n' | b'\r' | 0));
+    lines.any(|line| {
+        let method = trim(line).split(|&byte| is_space(byte)).next();
+        method.is_some_and(|method| method.eq_ignore_ascii_case(CONNECT))
+    })
+}
+
 /// The value of a Host field, also with space before its colon.
 fn host_value(line: &[u8]) -> Option<&[u8]> {
     let (name, rest) = line.split_at_checked(4)?;

@@ -324,6 +324,31 @@ fn neither_is_a_pause_behind_an_end_that_the_receiver_does_not_believe() {
     }
 }
 
+/// What the receiver believes, and what has said nothing yet, goes on with nothing.
+#[test]
+fn behind_an_end_that_is_believed_another_connection_is_picked_up() {
+    for (payload, ends, expected) in [
+        (&b"EV"[..], &[(FIN_ACK, 2)][..], Reason::Rule(RuleId(1))),
+        (b"EV", &[(RST, 2)], Reason::Rule(RuleId(1))),
+        (b"EV", &[], Reason::Rule(RuleId(0))),
+        (b"", &[(ACK, 0)], Reason::Rule(RuleId(1))),
+    ] {
+        let mut connection = Connection::open();
+        connection.send(0, payload);
+        for &(flags, offset) in ends {
+            connection.flags(flags, offset, b"");
+        }
+        connection.bench.pass(100_000);
+        let rest = tcp(CLIENT, connection.port, HOST, PORT, ACK, 102, b"IL");
+        let known = Known {
+            is_first: true,
+            ..Known::again(Tracked::New)
+        };
+        let reason = connection.bench.asked(known, &rest).reason;
+        assert_eq!(reason, expected, "{payload:?} {ends:?}");
+    }
+}
+
 #[test]
 fn what_has_ended_is_soon_forgotten() {
     for (ends, is_over) in [

@@ -104,6 +104,11 @@ fn an_old_clock_and_a_signature_are_dropped() {
     assert_eq!(asked(&signed(b"xxxx")).reason, AMBIGUOUS);
     assert_eq!(asked(&segment(0, 5_000, b"abcd")).verdict, Allow);
     assert_eq!(asked(&segment(4, 4_000, b"xxxx")).reason, AMBIGUOUS);
+    let ends = |mut packet: Vec<u8>| {
+        packet[20 + 13] |= 1;
+        packet
+    };
+    assert_eq!(asked(&ends(segment(4, 4_000, b""))).reason, AMBIGUOUS);
     // Segments that overtook each other are not old.
     assert_eq!(asked(&segment(8, 5_010, b"ijkl")).verdict, Allow);
     assert_eq!(

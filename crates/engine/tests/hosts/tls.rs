@@ -14,19 +14,17 @@ fn a_flow_is_settled_when_its_hello_was_read_and_the_next_record_is_none() {
     let next = 100 + hello.len() as u32;
     let finished = client.at(next, b"\x14\x03\x03\0\x01\x01\x17\x03\x03\0\x01\x01");
     assert_eq!(finished.inspect, Inspect::Settled);
-    for other in [
-        &b"SSH-2.0-x\r\n"[..],
-        b"\0\x01\x02",
-        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-    ] {
+    for other in [&b"SSH-2.0-x\r\n"[..], b"\0\x01\x02"] {
         let mut client = Client::new(plan());
         assert_eq!(client.at(100, other).inspect, Inspect::Settled, "{other:?}");
     }
     // HTTP is read as long as it is HTTP.
-    let mut client = Client::new(policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]));
-    assert_eq!(client.at(100, &get("a.example")).inspect, Inspect::More);
-    let next = 100 + get("a.example").len() as u32;
-    assert_eq!(client.at(next, b"\x16\x03\x01").inspect, Inspect::Settled);
+    for (field, next) in [(HTTP, &b"\x16\x03\x01"[..]), (SNI, b"SSH-2.0-x\r\n")] {
+        let mut client = Client::new(policy(vec![hosts(Action::Deny, field, &["ads.example"])]));
+        assert_eq!(client.at(100, &get("a.example")).inspect, Inspect::More);
+        let at = 100 + get("a.example").len() as u32;
+        assert_eq!(client.at(at, next).inspect, Inspect::Settled, "{field:?}");
+    }
 }
 
 #[test]
@@ -112,12 +110,42 @@ fn a_hello_without_end_is_not_let_pass() {
 
 #[test]
 fn the_name_of_tls_behind_a_proxy_is_seen() {
-    let connect = b"CONNECT good.example:443 HTTP/1.1\r\nHost: good.example:443\r\n\r\n";
-    for with_http in [false, true] {
-        let mut rules = vec![hosts(Action::Deny, SNI, &["ads.example"])];
-        rules.extend(with_http.then(|| hosts(Action::Deny, HTTP, &["ads.example"])));
-        let mut client = Client::new(policy(rules));
-        assert_eq!(client.send(connect), Allow);
-        assert_eq!(client.send(&SNI.first_bytes("ads.example")), Drop);
+    let connect = "CONNECT good.example:443 HTTP/1.1\r\nHost: good.example:443\r\n";
+    let before = [
+        "".to_owned(),
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc".to_owned(),
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+            .to_owned(),
+        // Where requests cannot be told apart.
+        format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(40_000)),
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n0\r\n\r\n".to_owned(),
+    ];
+    for before in before {
+        for connect in [
+            format!("{connect}\r\n"),
+            format!("{connect}Content-Length: 3\r\n\r\n"),
+            format!("{connect}Transfer-Encoding: chunked\r\n\r\n"),
+            format!("{connect}\r\n").replace("CONNECT", "connect"),
+        ] {
+            for with_http in [false, true] {
+                let mut rules = vec![hosts(Action::Deny, SNI, &["ads.example"])];
+                rules.extend(with_http.then(|| hosts(Action::Deny, HTTP, &["ads.example"])));
+                for name in ["ads.example", "good.example"] {
+                    let mut client = Client::new(policy(rules.clone()));
+                    let said = format!("{before}{connect}");
+                    let mut verdicts = said.as_bytes().chunks(1_000).map(|part| client.send(part));
+                    let connected = verdicts.all(|verdict| verdict == Allow);
+                    let verdict = client.send(&SNI.first_bytes(name));
+                    // What nobody can read does not pass, whatever it asks for.
+                    let is_plain = before.len() < 40_000
+                        && !before.contains("chunked\r\n\r\nx")
+                        && connect.matches("\r\n").count() == 3;
+                    let passes = is_plain && name == "good.example";
+                    assert_eq!(verdict == Allow, passes, "{before:.99} {connect} {name}");
+                    assert_eq!(connected, is_plain, "{before:.99} {connect}");
+                }
+            }
+        }
     }
 }
