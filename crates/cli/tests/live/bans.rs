@@ -457,6 +457,11 @@ port = 8080
                 "\"mode\":\"enforce\"",
             ])
     });
+    let story = firewall.ask(&format!("why {ATTACKER}")).stdout;
+    assert!(
+        story.contains("would have been banned from") && !story.contains("was banned"),
+        "{story}"
+    );
     // The first ban that is done is a first one.
     for port in 200..210 {
         assert!(!connect(&lab.attacker, SERVER_FOR_ATTACKER, port).is_open());

@@ -199,7 +199,7 @@ impl Guard {
                 self.store.ban(ban.clone());
                 if !ban.would_be {
                     self.store
-                        .offender(self.engine.offender_on_record(ban.prefix, event.at));
+                        .offender(self.engine.offender(ban.prefix, event.at));
                 }
                 changes.push(ban.into());
             }
@@ -207,7 +207,7 @@ impl Guard {
                 self.store.unban(ban.prefix, *end, event.at);
                 if *end == BanEnd::Lifted {
                     self.store
-                        .offender(self.engine.offender_on_record(ban.prefix, event.at));
+                        .offender(self.engine.offender(ban.prefix, event.at));
                 }
                 changes.push(Change::Unban(ban.prefix));
             }

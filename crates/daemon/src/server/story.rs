@@ -53,8 +53,13 @@ pub(super) fn of_prefix(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<St
     for ban in &why.past_bans {
         let by = ban.detector.as_ref().unwrap_or(&ban.origin);
         story.push(format!(
-            "{} was banned from {} on ({by}): {}.",
+            "{} {} banned from {} on ({by}): {}.",
             short(ban.prefix),
+            if ban.would_be {
+                "would have been"
+            } else {
+                "was"
+            },
             ban.since,
             ban.reason
         ));

@@ -488,3 +488,45 @@ fn the_story_of_a_source_is_not_buried_by_its_ban() {
     );
     assert_eq!(top.shut_out, 54);
 }
+
+/// Which had no columns for what only would have been.
+#[test]
+fn the_minutes_of_a_file_of_version_1_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let file = rusqlite::Connection::open(&path).unwrap();
+    file.execute_batch(
+        "CREATE TABLE minutes (
+            at INTEGER PRIMARY KEY, packets INTEGER NOT NULL, bytes INTEGER NOT NULL, allowed INTEGER NOT NULL,
+            dropped INTEGER NOT NULL, rejected INTEGER NOT NULL, anomalies INTEGER NOT NULL, flows INTEGER NOT NULL,
+            alerts INTEGER NOT NULL, bans INTEGER NOT NULL);
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    let minute = now().as_secs() / 60 * 60;
+    file.execute(
+        "INSERT INTO minutes VALUES (?1, 9, 900, 2, 7, 0, 0, 0, 0, 0)",
+        [nanos(Timestamp::from_secs(minute))],
+    )
+    .unwrap();
+    drop(file);
+    for run in 1..=2 {
+        let opened = Store::open(&path, &LogSettings::default()).unwrap();
+        assert!(opened.warnings.is_empty(), "{:?}", opened.warnings);
+        let more = api::Totals {
+            would_drop: 3,
+            ..api::Totals::default()
+        };
+        opened.store.minute(Timestamp::from_secs(minute + 1), more);
+        assert!(opened.store.flush(PATIENCE));
+        let reader = opened.store.reader().unwrap();
+        let minutes = reader.minutes(Timestamp::default()).unwrap();
+        let [minute] = minutes.as_slice() else {
+            panic!("{minutes:?}")
+        };
+        let counts = minute.counts;
+        assert_eq!((counts.dropped, counts.would_drop), (7, 3 * run));
+        opened.store.stop();
+        opened.thread.join().unwrap();
+    }
+}

@@ -349,14 +349,8 @@ impl Engine {
         self.offenders.put(offender);
     }
 
-    /// What is remembered of exactly this prefix; with no bans where it is nothing. While observing, with what only would have been.
+    /// What is remembered of exactly this prefix, without what only would have been; with no bans where it is nothing.
     pub fn offender(&self, prefix: IpNet, now: Timestamp) -> Offender {
-        self.offenders
-            .of(canonical(prefix), now, self.plan.ban.memory)
-    }
-
-    /// The same without what only would have been.
-    pub fn offender_on_record(&self, prefix: IpNet, now: Timestamp) -> Offender {
         self.offenders
             .on_record(canonical(prefix), now, self.plan.ban.memory)
     }
