@@ -72,7 +72,9 @@ impl Failure {
                 "you may not {what} {path}; run this as root or as its owner"
             )),
             io::ErrorKind::NotFound => {
-                Self::Failed(format!("cannot {what} {path}: there is no such file"))
+                // What is written is made; its folder is not.
+                let missing = if what == "write" { "folder" } else { "file" };
+                Self::Failed(format!("cannot {what} {path}: there is no such {missing}"))
             }
             _ => Self::Failed(format!("cannot {what} {path}: {why}")),
         }

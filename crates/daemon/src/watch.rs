@@ -190,8 +190,8 @@ struct Aside {
     path: PathBuf,
     /// What it was when last looked at.
     seen: Option<Stamp>,
-    /// Whether it changed since that was told.
-    is_news: bool,
+    /// When it last changed, if that was not told yet.
+    news: Option<Instant>,
 }
 
 impl Aside {
@@ -199,17 +199,18 @@ impl Aside {
         Self {
             seen: Stamp::of(&path),
             path,
-            is_news: false,
+            news: None,
         }
     }
 
-    /// Looks at it. Whether it has changed, and is left alone since the last look.
-    fn has_settled(&mut self) -> bool {
-        let now = Stamp::of(&self.path);
-        let changes = now != self.seen;
-        self.seen = now;
-        self.is_news |= changes;
-        self.is_news && !changes
+    /// Looks at it. Whether it has changed, and has been left alone since.
+    fn has_settled(&mut self, now: Instant) -> bool {
+        let stamp = Stamp::of(&self.path);
+        if stamp != self.seen {
+            self.seen = stamp;
+            self.news = Some(now);
+        }
+        (self.news).is_some_and(|last| now.duration_since(last) >= SETTLE)
     }
 }
 
@@ -230,6 +231,7 @@ impl Thread {
                 Ok(Message::Touched) => {
                     self.ear.has_heard();
                     self.look();
+                    self.look_aside();
                 }
                 Ok(Message::Policy(source, watched, aside)) => {
                     self.source = source;
@@ -307,11 +309,11 @@ impl Thread {
     /// which file that will be.
     fn look_aside(&mut self) {
         if let Some(aside) = &mut self.aside
-            && aside.has_settled()
-        {
+            && aside.has_settled(Instant::now())
             // An error says that the guard is gone, and with it whoever would want to know.
-            let is_told = self.handle.ask(|guard| guard.tell_of_aside());
-            aside.is_news = !is_told.unwrap_or(true);
+            && self.handle.ask(|guard| guard.tell_of_aside()).unwrap_or(true)
+        {
+            aside.news = None;
         }
     }
 
@@ -438,17 +440,21 @@ mod tests {
         let path = folder.path().join("policy.toml");
         std::fs::write(&path, "mode = \"observe\"\n").unwrap();
         let mut aside = Aside::new(path.clone());
-        assert!(!aside.has_settled(), "nothing changed");
+        let begin = Instant::now();
+        assert!(!aside.has_settled(begin), "nothing changed");
+        let mut now = begin;
         for text in ["mode = \"enforce\"\n", "essentials = false\n"] {
+            now += Duration::from_secs(60);
             std::fs::write(&path, text).unwrap();
-            assert!(!aside.has_settled(), "it may change still");
-            assert!(aside.has_settled());
-            assert!(aside.has_settled(), "nobody has told it");
-            aside.is_news = false;
-            assert!(!aside.has_settled(), "it was told");
+            assert!(!aside.has_settled(now), "it may change still");
+            assert!(aside.has_settled(now + SETTLE));
+            assert!(aside.has_settled(now + SETTLE), "nobody has told it");
+            aside.news = None;
+            assert!(!aside.has_settled(now + 2 * SETTLE), "it was told");
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(!aside.has_settled());
-        assert!(aside.has_settled(), "gone is a change too");
+        now += Duration::from_secs(60);
+        assert!(!aside.has_settled(now));
+        assert!(aside.has_settled(now + SETTLE), "gone is a change too");
     }
 }

@@ -8,7 +8,7 @@ use crate::args;
 use crate::ban_file::{self, FORMS, Lasts, Wish};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::prefix::Typed;
+use crate::prefix::{IpNetOrAddress, Typed};
 use crate::screen::{
     Cell, Screen, Table, Tone, humane_seconds, moment, several, spinner, visible, warn,
     warn_if_not_kept, warn_if_observing,
@@ -261,8 +261,10 @@ pub(super) fn allow(
                 screen.json(&allowed)?;
                 return Ok(Exit::Done);
             }
+            // As the daemon has it: an IPv4 address may have been written as IPv6.
             screen.line(format!(
-                "{address} is never banned from now on; the rules still apply to it."
+                "{} is never banned from now on; the rules still apply to it.",
+                IpNetOrAddress(allowed.prefix)
             ))?;
             for ban in &allowed.lifted {
                 screen.line(format!("{} is no longer banned.", short(ban)))?;
@@ -293,8 +295,7 @@ pub(super) fn allow(
             let mut table = Table::new(&["never banned", "since", ""]);
             for entry in &list {
                 table.row([
-                    Cell::new(crate::prefix::IpNetOrAddress(entry.prefix).to_string())
-                        .tone(Tone::Good),
+                    Cell::new(IpNetOrAddress(entry.prefix).to_string()).tone(Tone::Good),
                     Cell::new(moment(entry.since)),
                     Cell::new(if entry.persist {
                         ""
@@ -310,5 +311,5 @@ pub(super) fn allow(
 }
 
 fn short(ban: &Ban) -> String {
-    visible(&crate::prefix::IpNetOrAddress(ban.prefix).to_string())
+    visible(&IpNetOrAddress(ban.prefix).to_string())
 }

@@ -10,7 +10,7 @@ use crate::args;
 use crate::client::Client;
 use crate::eve;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Screen, parse_duration};
+use crate::screen::{Screen, parse_duration, warn};
 use crate::source;
 
 /// Shows them, oldest first.
@@ -43,6 +43,9 @@ pub(super) fn events(
             },
             || Ok(screen.borrow_mut().flush()?),
         )?;
+        warn(
+            "the daemon has ended, and no more events come; `portcullis events --follow` again once it runs",
+        );
     } else {
         let events: Vec<Box<RawValue>> = daemon.query("events", &query)?;
         for event in events.iter().rev() {

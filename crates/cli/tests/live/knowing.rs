@@ -194,3 +194,55 @@ fn kinds_and_rules_that_do_not_exist_are_said_to() {
     let answer = firewall.request("GET", "events?kind=nonsense", "");
     assert!(answer.contains(" 400 "), "{answer} at {}", socket.display());
 }
+
+/// A ban of a part, and a feed that holds more: what is said of one address is not said of all.
+#[test]
+fn a_ban_of_a_part_does_not_hide_what_a_feed_drops() {
+    let Some(lab) = topology() else { return };
+    let firewall = firewall(&lab.server);
+    firewall.ask("ban 198.51.100.0/25");
+    let story = why(&firewall, "198.51.100.7");
+    assert!(
+        story.starts_with("Dropped now: 198.51.100.0/25 is banned")
+            && story.contains("198.51.100.7 is in the feed @bad (")
+            && story.contains(" too, which drops it when the ban ends."),
+        "{story}"
+    );
+    let story = why(&firewall, "198.51.0.0/16");
+    assert!(
+        story.starts_with("Dropped now, in part: 198.51.100.0/25 is banned")
+            && story.contains("\nA part of 198.51.0.0/16 is in the feed @bad (")
+            && !story.contains("when the ban ends"),
+        "{story}"
+    );
+    // One address has one name, however it is written.
+    let told = firewall.ask("allow ::ffff:192.0.2.99").stdout;
+    assert!(told.starts_with("192.0.2.99 is never banned"), "{told}");
+    let told = firewall.ask("events --kind policy").stdout;
+    assert!(told.contains("192.0.2.99 is on the allow list"), "{told}");
+    let number = firewall.ask("events --kind ban").stdout;
+    let number = number.split_whitespace().next().unwrap();
+    let story = why(&firewall, number);
+    assert!(story.contains(", 198.51.100.0/25 was banned: "), "{story}");
+
+    // Who observes is told by each verb that nothing is blocked, and by nothing that something was.
+    firewall.write(&POLICY.replace("enforce", "observe"));
+    firewall.ask("reload");
+    let judged = firewall.call(&["dns", "test", "ads.example"]).expect(6);
+    assert!(judged.stderr.contains("nothing is blocked"), "{judged:?}");
+    firewall.ask("ban 192.0.2.7");
+    let number = firewall.ask("events --kind would-ban -n 1").stdout;
+    let number = number.split_whitespace().next().unwrap();
+    let story = why(&firewall, number);
+    assert!(
+        story.contains(", 192.0.2.7 would have been banned: "),
+        "{story}"
+    );
+    // A flush takes nothing away from who blocks nothing anyway.
+    firewall.ask("flush");
+    let told = firewall.ask("reload");
+    assert!(!told.stderr.contains("flush"), "{}", told.stderr);
+    firewall.write(POLICY);
+    firewall.call(&["reload"]);
+    assert!(firewall.ask("reload").stderr.contains("flush"));
+}

@@ -290,6 +290,12 @@ fn a_flow_of_a_banned_source_says_so() {
         flow("flows").is_some_and(|flow| flow["decided"]["rule"] == "web for the office")
     });
     assert_eq!(flow("flows").unwrap().get("cut"), None);
+    // A service without a port is one all the same.
+    assert!(!crate::network::pings(&lab.client, SERVER));
+    eventually("the ping is counted", Duration::from_secs(5), || {
+        let stats = firewall.ask("stats").stdout;
+        stats.lines().any(|line| line.starts_with("icmp "))
+    });
     firewall.ask(&format!("ban {CLIENT}"));
     let cut = flow("flows").unwrap();
     assert_eq!(cut["state"], "ESTABLISHED");
@@ -299,6 +305,15 @@ fn a_flow_of_a_banned_source_says_so() {
     let says = format!("dropped now: {CLIENT} is banned; began by web for the office");
     assert!(told.contains(&says), "{told}");
     assert!(!echoes(&mut stream, b"hello"), "and so it is");
+    eventually(
+        "what the ban drops is counted",
+        Duration::from_secs(5),
+        || {
+            let stats = firewall.ask("stats").stdout;
+            stats.contains("any, by bans and feeds")
+                && firewall.json("stats")["shut_out"].as_u64() > Some(0)
+        },
+    );
     firewall.ask(&format!("unban {CLIENT}"));
     assert_eq!(flow("flows").unwrap().get("cut"), None);
     // Whoever only observes is told what would be.

@@ -175,7 +175,7 @@ fn completions_know_every_shell() {
             script.contains("replay") && script.contains("portcullis"),
             "{shell}"
         );
-        assert!(script.contains("--socket") && script.contains("--until-restart"));
+        assert!(script.contains("socket") && script.contains("until-restart"));
         assert!(
             !script.contains("__revert"),
             "{shell} offers what is hidden"

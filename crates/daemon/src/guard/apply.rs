@@ -184,19 +184,17 @@ impl Guard {
             By::Rollback => (self.hold.as_ref()).is_some_and(|hold| hold.before().flushed),
             By::Start | By::Apply => false,
         };
-        let mode = match self.mode_override {
-            _ if stays_flushed => Mode::Observe,
-            forced => forced.unwrap_or(candidate.plan.mode),
-        };
+        let wanted = self.mode_override.unwrap_or(candidate.plan.mode);
+        let mode = if stays_flushed { Mode::Observe } else { wanted };
         self.is_welcome(&candidate, mode, asked)?;
         let plan = effective(&candidate.plan, mode, &self.allowed);
         let mut warnings = candidate.warnings.clone();
-        if stays_flushed {
+        if stays_flushed && wanted == Mode::Enforce {
             warnings.push(
                 "nothing is put in the kernel after `flush`: `portcullis apply` enforces again"
                     .to_owned(),
             );
-        } else if mode != candidate.plan.mode {
+        } else if wanted != candidate.plan.mode {
             warnings.push(format!(
                 "the policy says {}, the daemon was started to {}",
                 candidate.plan.mode.name(),

@@ -25,10 +25,15 @@ pub(super) fn of_prefix(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<St
     for feed in why.feeds.iter().skip(usize::from(is_dropped_by_feed)) {
         let however = match (&why.protected, &why.ban) {
             (Some(_), _) => ", which changes nothing while it is protected",
-            (None, Some(_)) => ", which drops it when the ban ends",
-            (None, None) => "",
+            // Of a wider prefix the ban holds a part, and the feed drops what it holds beside that.
+            (None, Some(ban)) if ban.prefix.contains(&prefix) => {
+                ", which drops it when the ban ends"
+            }
+            (None, _) => "",
         };
-        story.push(format!("{} too{however}.", held(feed, prefix)));
+        let part = if feed.whole { "" } else { "A part of " };
+        let (name, feed) = (short(prefix), feed_text(feed));
+        story.push(format!("{part}{name} is in {feed} too{however}."));
     }
     story.extend(why.history.as_ref().map(history_sentence));
     for denied in &why.denied {
