@@ -278,8 +278,8 @@ pub mod mark {
     pub const ACCEPTED: u32 = 0x1000_0000;
     /// All of them. User space leaves the other bits as it found them.
     pub const ALL: u32 = HAND_UP | SETTLED | REJECT | ESTABLISHED | ACCEPTED | REPLY | FIRST;
-    /// On packets that user space sends, alone among [`OURS`]: an answer in the place of a name server's. No rule is asked and no flow
-    /// tracked.
+    /// On packets that user space sends, alone among [`OURS`]: an answer in the place of a name server's, which is of no tracked flow,
+    /// or the reset of a connection for the side that a rejected packet was for. No rule is asked.
     pub const ANSWER: u32 = 0x2000_0000;
     /// Every bit that means something here. A mark of somebody else's that covers several of them is none of ours.
     pub const OURS: u32 = ALL | ANSWER;

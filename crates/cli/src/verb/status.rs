@@ -274,7 +274,7 @@ fn losses(losses: &Losses) -> String {
         (capture, "packet", "not captured"),
         (nflog, "packet", "of which no copy came"),
         (nfqueue, "packet", "past a full queue"),
-        (answers, "answer", "to blocked questions"),
+        (answers, "reply", "in the place of others not sent"),
         (drop_events, "drop event", "over the rate"),
         (refusals, "refusal", "of bans not told one by one"),
         (store, "event", "the store had no time for"),

@@ -18,6 +18,7 @@ mod knowing;
 mod names;
 mod network;
 mod policies;
+mod rejecting;
 mod resolved;
 mod showing;
 mod slow;

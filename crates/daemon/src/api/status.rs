@@ -192,7 +192,7 @@ pub struct Losses {
     pub nflog: u64,
     /// Packets that a full NFQUEUE dropped.
     pub nfqueue: u64,
-    /// Answers to questions for blocked names that could not be sent: their clients wait.
+    /// Answers to questions for blocked names, and resets of rejected connections, that could not be sent: somebody waits.
     #[serde(default)]
     pub answers: u64,
     /// Drop events over `drops_per_second`: counted, not recorded.

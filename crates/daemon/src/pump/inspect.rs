@@ -291,8 +291,7 @@ impl Worker {
                 shared.inspected.fetch_add(1, Ordering::Relaxed);
                 shared.tally.add(Inspected::of(packet, &decision));
                 hits.note(packet, &decision);
-                let filter = judge.engine.plan().dns.as_ref();
-                stand_ins.extend(StandIn::to(packet, &decision, filter));
+                stand_ins.extend(StandIn::to(packet, &decision, judge.engine.plan()));
                 for_kernel(packet.mark, decision.verdict, decision.inspect)
             });
             if let Err(error) = served {
@@ -310,7 +309,7 @@ impl Worker {
         }
     }
 
-    /// Sends what is to be answered in the place of name servers. No packet waits for it: the questions have their verdicts.
+    /// Sends what is to be sent in the place of others. No packet waits for it: what it is about has its verdict.
     fn stand_in(&mut self, stand_ins: &mut Vec<StandIn>) {
         if stand_ins.is_empty() {
             return;
@@ -319,7 +318,9 @@ impl Worker {
             self.replier = match Replier::open() {
                 Ok(replier) => Some(replier),
                 Err(error) => {
-                    tracing::warn!("questions for blocked names are not answered: {error}");
+                    tracing::warn!(
+                        "questions for blocked names are not answered, and connections reset on one side alone: {error}"
+                    );
                     None
                 }
             };

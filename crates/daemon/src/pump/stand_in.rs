@@ -1,11 +1,12 @@
-//! What is sent in the place of a name server, or of its client, when a question does not pass.
+//! What is sent in the place of others when a packet does not pass: the answer of a name server, and the reset of a connection for the
+//! side that the packet was for.
 
 use std::net::IpAddr;
 
 use engine::{Decision, DnsRefusal, Reason, Verdict};
 use kernel::nfqueue::QueuedPacket;
 use kernel::reply::{Body, Forged, Replier};
-use policy::{DnsAnswer, DnsFilter};
+use policy::{DnsAnswer, Plan};
 use wire::dns::{Message, REPLY_MAX, Reply, reply};
 use wire::{Frame, Link, Packet, Transport};
 
@@ -29,12 +30,9 @@ impl StandIn {
     pub(super) fn to(
         question: &QueuedPacket<'_>,
         decision: &Decision,
-        filter: Option<&DnsFilter>,
+        plan: &Plan,
     ) -> Option<Self> {
-        let Reason::Dns(refusal) = decision.reason else {
-            return None;
-        };
-        let is_reset = decision.verdict == Verdict::Reject;
+        let is_reset = decision.verdict == Verdict::Reject && resets(decision.reason, plan);
         if decision.reply.is_none() && !is_reset {
             return None;
         }
@@ -44,9 +42,9 @@ impl StandIn {
             return None;
         };
         if is_reset {
-            return Self::reset(question, &packet, refusal);
+            return Self::reset(question, &packet);
         }
-        let filter = filter?;
+        let filter = plan.dns.as_ref()?;
         let what = match decision.reply? {
             DnsAnswer::Refuse => Reply::Refused,
             DnsAnswer::NxDomain => Reply::NxDomain,
@@ -72,18 +70,14 @@ impl StandIn {
         })
     }
 
-    /// The kernel resets the client's side. The server would wait for the rest of the question, and has few places for those who do.
-    fn reset(
-        question: &QueuedPacket<'_>,
-        packet: &Packet<'_>,
-        refusal: DnsRefusal,
-    ) -> Option<Self> {
+    /// The kernel resets the side that sent the packet. The other one would wait for it: a server has few places for those who do, and
+    /// some have one.
+    fn reset(question: &QueuedPacket<'_>, packet: &Packet<'_>) -> Option<Self> {
         let Transport::Tcp(segment) = packet.transport() else {
             return None;
         };
-        // The engine rejects what it wants told, and drops what follows.
-        if segment.payload().is_empty() || segment.flags().syn() || refusal == DnsRefusal::Ambiguous
-        {
+        // What is stopped has bytes; a SYN that has some as well begins a connection that nobody has yet.
+        if segment.payload().is_empty() || segment.flags().syn() {
             return None;
         }
         let (source_port, port) = packet.ports()?;
@@ -123,5 +117,18 @@ impl StandIn {
             }
             None => false,
         }
+    }
+}
+
+/// Whether a rejected packet of a connection ends it for both sides. One whose first packet a rule without content rejects has none.
+fn resets(reason: Reason, plan: &Plan) -> bool {
+    match reason {
+        // The engine rejects what it wants told, and drops what follows.
+        Reason::Dns(refusal) => refusal != DnsRefusal::Ambiguous,
+        Reason::Rule(id) => {
+            let rule = plan.rules.get(id.0 as usize);
+            rule.is_some_and(|rule| rule.content.is_some())
+        }
+        _ => false,
     }
 }

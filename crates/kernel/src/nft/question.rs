@@ -8,7 +8,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use policy::{Direction, DnsFilter, PortSet, RateUnit};
+use policy::protocol::TCP;
+use policy::{Action, Direction, DnsFilter, PortSet, RateUnit};
 
 use super::list::Family;
 use super::rate::meter;
@@ -88,9 +89,10 @@ fn is_answer() -> String {
     format!("meta mark & {:#010x} == {:#010x}", mark::OURS, mark::ANSWER)
 }
 
-/// The rules that let answers pass which user space sends in the place of a name server.
+/// The rules that let pass what user space sends in the place of others: answers of name servers, and resets of connections.
 pub(super) fn answers(writer: &Writer<'_>, direction: Direction) -> Vec<String> {
-    if filter(writer).is_none() || !inspect::hands_up(writer) {
+    let is_any_sent = filter(writer).is_some() || resets(writer);
+    if !is_any_sent || !inspect::hands_up(writer) {
         return Vec::new();
     }
     let is_answer = format!("{} accept", is_answer());
@@ -99,6 +101,13 @@ pub(super) fn answers(writer: &Writer<'_>, direction: Direction) -> Vec<String> 
         Direction::Out => vec![is_answer],
         Direction::Forward => Vec::new(),
     }
+}
+
+/// Whether a content rule resets connections: the kernel resets who sent the packet, and user space whom it was for.
+fn resets(writer: &Writer<'_>) -> bool {
+    (writer.plan.rules.iter()).any(|rule| {
+        rule.action == Action::Reject && rule.content.is_some() && rule.protocols.contains(TCP)
+    })
 }
 
 /// Has no source fill the queue in which the questions of others wait: what is over the rate goes before it is copied. Not of this
@@ -144,8 +153,9 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     rules.extend(inspect::standing());
     rules.push(format!("meta mark set meta mark | {marks:#010x}"));
     writer.table.chain("questions", rules);
-    // An answer belongs to no flow that connection tracking could know: the question has never begun one.
-    let untracked = format!("{} notrack", is_answer());
+    // An answer belongs to no flow that connection tracking could know: the question has never begun one. A reset does, which
+    // ends with it, and in which addresses are translated.
+    let untracked = format!("meta l4proto udp {} notrack", is_answer());
     let chain = "answers";
     writer
         .table

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use policy::{Action, NamedSet, RateUnit, Rule, RuleId, SetId};
+use policy::{Action, NamedSet, Plan, RateUnit, Rule, RuleId, SetId};
 use portcullis_kernel::datapath::{Datapath as _, Drift, Queues, mark};
 use portcullis_kernel::nft::{Features, Nft};
 
@@ -251,9 +251,26 @@ fn the_log_says_verdict_and_reason() {
 #[test]
 fn marks_of_others_open_no_way_past_bans_and_rules() {
     let Some(mut lab) = Lab::new() else { return };
-    let mut policy = plan(Vec::new());
-    policy.dns = Some(plans::names(&[(53, 53)]));
-    lab.try_apply(&policy, Some(Queues { first: 0, count: 1 }))
+    let mut names = plan(Vec::new());
+    names.dns = Some(plans::names(&[(53, 53)]));
+    let content = |action| {
+        plan(vec![Rule {
+            content: content(false),
+            ..tcp("content", action, 4_000)
+        }])
+    };
+    // What sends nothing in the place of others lets nothing pass for it.
+    for (policy, sends) in [
+        (names, true),
+        (content(Action::Reject), true),
+        (content(Action::Deny), false),
+    ] {
+        marks_of_others_open_no_way(&mut lab, &policy, sends);
+    }
+}
+
+fn marks_of_others_open_no_way(lab: &mut Lab, policy: &Plan, sends: bool) {
+    lab.try_apply(policy, Some(Queues { first: 0, count: 1 }))
         .unwrap();
     lab.ban("10.77.1.2/32", Some(600));
     let send = |mark: u32| {
@@ -267,9 +284,9 @@ fn marks_of_others_open_no_way_past_bans_and_rules() {
     };
     for (sent, passes) in [
         (0, false),
-        (mark::ANSWER, true),
+        (mark::ANSWER, sends),
         // Of somebody's routing beside ours.
-        (mark::ANSWER | 0xca6c, true),
+        (mark::ANSWER | 0xca6c, sends),
         (0x6d6f_6c65, false),
         (u32::MAX, false),
         (mark::ANSWER | mark::SETTLED, false),

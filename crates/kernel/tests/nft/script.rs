@@ -123,7 +123,7 @@ fn questions_to_name_servers_by_mark_and_by_queue() {
         "\t\tth dport 53 iif != \"lo\" jump questions\n",
         "\t\tth dport 53 jump questions\n",
         "\t\tmeta mark set meta mark | 0x18000000\n",
-        "\t\tmeta mark & 0xff000000 == 0x20000000 notrack\n",
+        "\t\tmeta l4proto udp meta mark & 0xff000000 == 0x20000000 notrack\n",
         "\t\tiif != \"lo\" update @questions_v6 { ip6 saddr & ffff:ffff:ffff:ffff:: limit rate over 200000/second burst 200000 packets } counter name \"questions_over\" drop\n",
     ] {
         assert!(text.contains(wanted), "{wanted}{text}");

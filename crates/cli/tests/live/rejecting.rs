@@ -1,0 +1,148 @@
+//! `reject` of content rules: both sides of the connection hear of it, and nobody waits.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use lab::Netns;
+
+use crate::firewall::Firewall;
+use crate::network::{ATTACKER, Attempt, CLIENT, SERVER, SERVER6, connect, tools, topology};
+
+const CLIENT6: &str = "fd77:1::2";
+const ATTACKER6: &str = "fd77:2::2";
+/// Longer than a reset takes, and shorter than a retransmission of which one might come late.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+const POLICY: &str = r#"
+mode = "enforce"
+
+[default]
+inbound = "allow"
+outbound = "allow"
+forward = "allow"
+
+[detect.payload]
+enabled = false
+
+[[rule]]
+name = "no evil stream"
+action = "reject"
+protocol = "tcp"
+port = 4000
+payload = { contains = "EVIL", stream = true, depth = 4096 }
+
+[[rule]]
+name = "no evil packet"
+action = "reject"
+protocol = "tcp"
+port = 4001
+payload = { contains = "EVIL" }
+
+[[rule]]
+name = "no evil answer"
+action = "reject"
+protocol = "tcp"
+source_port = 4002
+payload = { contains = "EVIL" }
+
+[[rule]]
+name = "no evil, in silence"
+action = "deny"
+protocol = "tcp"
+port = 4003
+payload = { contains = "EVIL" }
+"#;
+
+/// A connection through the firewall: its client and its server.
+struct Pair {
+    client: TcpStream,
+    server: TcpStream,
+}
+
+impl Pair {
+    fn new(from: &Netns, at: &Netns, address: &str, port: u16) -> Self {
+        let any = SocketAddr::new("::".parse().unwrap(), port);
+        let listener = at.enter(|| TcpListener::bind(any)).unwrap().unwrap();
+        let Attempt::Open(client) = connect(from, address, port) else {
+            panic!("{address} {port}")
+        };
+        let (server, _) = listener.accept().unwrap();
+        for stream in [&client, &server] {
+            stream.set_nodelay(true).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        let mut pair = Self { client, server };
+        let mut room = [0; 5];
+        pair.client.write_all(b"hello").unwrap();
+        pair.server.read_exact(&mut room).unwrap();
+        pair.server.write_all(b"salve").unwrap();
+        pair.client.read_exact(&mut room).unwrap();
+        assert_eq!(&room, b"salve");
+        pair
+    }
+}
+
+/// What reading from here comes to.
+fn end(stream: &mut TcpStream) -> ErrorKind {
+    match stream.read(&mut [0; 64]) {
+        Ok(count) => panic!("{count} bytes have passed"),
+        Err(error) => error.kind(),
+    }
+}
+
+#[test]
+fn a_rejected_connection_ends_on_both_sides() {
+    let Some(lab) = topology() else { return };
+    if !tools(&["conntrack"]) {
+        return;
+    }
+    lab.forward(true).unwrap();
+    let _firewall = Firewall::start(&lab.server, POLICY);
+    // In, out, through.
+    let ways = [
+        (&lab.client, &lab.server, SERVER),
+        (&lab.client, &lab.server, SERVER6),
+        (&lab.server, &lab.client, CLIENT),
+        (&lab.server, &lab.client, CLIENT6),
+        (&lab.client, &lab.attacker, ATTACKER),
+        (&lab.client, &lab.attacker, ATTACKER6),
+    ];
+    for is_translated in [false, true] {
+        if is_translated {
+            (lab.server)
+                .sh("nft 'table inet nat { chain out { type nat hook postrouting priority 100; oifname a0 masquerade; }; }'")
+                .unwrap();
+        }
+        for (from, at, address) in ways {
+            for port in [4_000, 4_001, 4_002] {
+                let mut pair = Pair::new(from, at, address, port);
+                let sender = match port {
+                    4_002 => &mut pair.server,
+                    _ => &mut pair.client,
+                };
+                sender.write_all(b"EVIL").unwrap();
+                let ends = [end(&mut pair.client), end(&mut pair.server)];
+                assert_eq!(
+                    ends,
+                    [ErrorKind::ConnectionReset; 2],
+                    "{address} {port}, translated: {is_translated}"
+                );
+                let known = (lab.server)
+                    .sh(&format!(
+                        "for family in ipv4 ipv6; do conntrack -L -f $family -p tcp --dport {port} 2>/dev/null; done; true"
+                    ))
+                    .unwrap();
+                assert!(!known.contains("ESTABLISHED"), "{address} {port}: {known}");
+            }
+            let mut pair = Pair::new(from, at, address, 4_003);
+            pair.client.write_all(b"EVIL").unwrap();
+            let ends = [&mut pair.client, &mut pair.server].map(|stream| {
+                let moment = Duration::from_millis(300);
+                stream.set_read_timeout(Some(moment)).unwrap();
+                end(stream)
+            });
+            assert_eq!(ends, [ErrorKind::WouldBlock; 2], "{address}: both wait");
+        }
+    }
+}
