@@ -121,7 +121,11 @@ fn what_is_let_in_behind_content_rules_is_counted_for_the_rule_that_lets_it_in()
     assert!(found[0] >= 1, "each packet that it drops: {found:?}");
     assert_eq!(found[1..], [0, 5, 0]);
     assert!(sum("dropped") >= found[0], "{}", totals());
-    assert!(sum("packets") >= sum("allowed") + sum("dropped"));
+    // At one moment: what was dropped is sent again.
+    let at_once = totals();
+    let [packets, allowed, dropped] =
+        ["packets", "allowed", "dropped"].map(|name| at_once[name].as_u64().unwrap());
+    assert!(packets >= allowed + dropped, "{at_once}");
 
     // Another set of protected addresses is no other policy, and takes nothing back.
     firewall.ask("allow 192.0.2.50");

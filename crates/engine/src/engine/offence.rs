@@ -6,7 +6,7 @@ use wire::Packet;
 
 use super::decide::Decided;
 use super::gate::Charge;
-use super::{Arrival, Engine, Inspect};
+use super::{Arrival, Engine};
 use crate::ban::{BanOrigin, Detector};
 use crate::detect::{Offence, Over};
 use crate::event::{Alert, Event, EventBody};
