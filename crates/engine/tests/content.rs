@@ -124,6 +124,56 @@ fn repeated_hits_ban_the_source() {
     assert_eq!((evidence.count, evidence.threshold), (3, 3));
 }
 
+/// What was under way behind it and what is sent again, at most fifteen times (`tcp_retries2`), is no further offence.
+#[test]
+fn one_stopped_request_is_one_denial_however_often_it_is_sent_again() {
+    for (scope, action, hits) in [
+        (Scope::Packet, Action::Deny, 2),
+        (Scope::Packet, Action::Reject, 2),
+        (Scope::Stream { depth: 4_096 }, Action::Deny, 1),
+        (Scope::Stream { depth: 4_096 }, Action::Reject, 1),
+    ] {
+        let mut policy = game(contains("evil"), scope);
+        policy.rules[0].action = action;
+        policy.detect.payload = Some(PayloadHits::default());
+        policy.detect.blocked = Some(policy::Blocked::default());
+        let mut bench = Bench::new(policy);
+        open(&mut bench, CLIENT, 5_000);
+        bench.events();
+        let segment = |sequence: u32| {
+            let evil: &[u8] = match sequence {
+                100 | 106 => b"evil..",
+                _ => b"body..",
+            };
+            tcp(CLIENT, 5_000, HOST, 4_000, ACK, sequence, evil)
+        };
+        for sequence in (100..1_000).step_by(6) {
+            bench.packet(In, &segment(sequence));
+        }
+        for _ in 0..15 {
+            bench.pass(200);
+            for sequence in [100, 106, 112] {
+                let verdict = bench.packet(In, &segment(sequence)).verdict;
+                assert!(verdict != Allow || sequence == 112);
+            }
+            // In one segment, as senders do (`tcp_retrans_try_collapse`).
+            let both = tcp(CLIENT, 5_000, HOST, 4_000, ACK, 100, b"evil..evil..");
+            assert_ne!(bench.packet(In, &both).verdict, Allow);
+        }
+        assert_eq!(bench.engine.bans().count(), 0, "{scope:?} {action:?}");
+        let events = bench.events().into_iter();
+        let alerts = events.filter(|event| matches!(event.body, EventBody::Alert(_)));
+        assert_eq!(alerts.count(), hits, "{scope:?} {action:?}");
+        // Each request that is stopped is one all the same.
+        for sport in 5_001..5_004 - hits as u16 {
+            open(&mut bench, CLIENT, sport);
+            let evil = tcp(CLIENT, sport, HOST, 4_000, ACK, 100, b"evil..");
+            assert_ne!(bench.packet(In, &evil).verdict, Allow);
+        }
+        assert_eq!(bench.engine.bans().count(), 1, "{scope:?} {action:?}");
+    }
+}
+
 #[test]
 fn a_spoofer_cannot_have_others_banned_by_content() {
     let mut policy = game(bad_login(), Scope::Packet);

@@ -186,14 +186,16 @@ impl fmt::Display for Asks {
     }
 }
 
+/// One that stands for an IPv4 address is that one (RFC 4291 §2.5.5.2).
 fn address(text: &str) -> Option<IpAddr> {
     let inner = text
         .strip_prefix('[')
         .and_then(|text| text.strip_suffix(']'));
-    match inner {
+    let address = match inner {
         Some(inner) => inner.parse().ok().map(IpAddr::V6),
         None => text.parse().ok(),
-    }
+    };
+    address.map(|address: IpAddr| address.to_canonical())
 }
 
 fn authority(address: IpAddr) -> String {
@@ -244,6 +246,8 @@ mod tests {
             ("192.0.2.1", "192.0.2.2", false),
             ("2001:db8::1", "[2001:DB8:0::1]", true),
             ("[2001:db8::1]", "[2001:db8::1]", true),
+            ("192.0.2.1", "[::ffff:192.0.2.1]", true),
+            ("::ffff:192.0.2.1", "192.0.2.1", true),
             ("a.example", "a.example:80", false),
             (".a.example", "b c.a.example", true),
             (".a.example", "..A.example", true),

@@ -263,13 +263,7 @@ impl Engine {
                     {
                         inspection.absolve(reply);
                     }
-                    let flow = Some(flow);
-                    return Decided {
-                        verdict,
-                        reason,
-                        flow,
-                        inspect: more_to_see(verdict),
-                    };
+                    return Decided::again(verdict, reason, flow);
                 }
                 Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
                 Finding::Ambiguous => {
@@ -347,8 +341,8 @@ impl Engine {
                             return decided;
                         }
                         Finding::Again(id) => {
-                            let sender = Sender::Doubtful;
-                            return self.apply_content((id, None), facts, Some(slot), sender, now);
+                            let (verdict, reason) = self.rules.act(id, facts, now);
+                            return Decided::again(verdict, reason, slot);
                         }
                         Finding::NoMemory => {
                             return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
@@ -394,17 +388,13 @@ impl Engine {
             self.act_on_match(id, facts, Sender::Claimed, now);
             return Decided {
                 verdict,
-                reason,
-                flow: None,
-                inspect: Inspect::None,
+                ..Decided::drop(reason)
             };
         }
         let (verdict, reason) = self.after_rules(facts);
         Decided {
             verdict,
-            reason,
-            flow: None,
-            inspect: Inspect::None,
+            ..Decided::drop(reason)
         }
     }
 
@@ -475,6 +465,7 @@ impl Engine {
             reason,
             flow,
             inspect: more_to_see(verdict),
+            is_again: false,
         }
     }
 
@@ -583,6 +574,8 @@ pub(super) struct Decided {
     pub(super) reason: Reason,
     pub(super) flow: Option<FlowSlot>,
     pub(super) inspect: Inspect,
+    /// What a content rule has stopped, sent again, or what was under way behind it: nobody asks for more than was denied before.
+    pub(super) is_again: bool,
 }
 
 impl Decided {
@@ -592,6 +585,17 @@ impl Decided {
             reason,
             flow: None,
             inspect: Inspect::None,
+            is_again: false,
+        }
+    }
+
+    fn again(verdict: Verdict, reason: Reason, flow: FlowSlot) -> Self {
+        Self {
+            verdict,
+            reason,
+            flow: Some(flow),
+            inspect: more_to_see(verdict),
+            is_again: verdict != Verdict::Allow,
         }
     }
 
@@ -601,6 +605,7 @@ impl Decided {
             reason,
             flow,
             inspect: Inspect::None,
+            is_again: false,
         }
     }
 }

@@ -163,9 +163,7 @@ impl Engine {
         }
         let decided = Decided {
             verdict,
-            reason,
-            flow: None,
-            inspect: Inspect::None,
+            ..Decided::drop(reason)
         };
         self.settle(&facts, &decided, 1, arrival.now);
         self.record_ended();

@@ -27,11 +27,16 @@ impl Engine {
             verdict,
             reason,
             flow,
+            is_again,
             ..
         } = *decided;
         self.totals.add(verdict, frames);
         if verdict != Verdict::Allow {
-            self.settle_refused(facts, verdict, reason, flow, now);
+            self.tell_refused(facts, verdict, reason, flow, now);
+            if !is_again {
+                self.hold_against(facts, reason, now);
+            }
+            self.watch_refused(facts, reason, flow, now);
         } else if let Reason::Rule(id) = reason
             && (id.0 as usize) < self.plan.rules.len()
             && self.rules.brief(id).log
@@ -48,7 +53,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn settle_refused(
+    fn tell_refused(
         &mut self,
         facts: &Facts<'_>,
         verdict: Verdict,
@@ -80,13 +85,16 @@ impl Engine {
                 },
             );
         }
+    }
+
+    /// Counts a refused packet among those of its source.
+    fn hold_against(&mut self, facts: &Facts<'_>, reason: Reason, now: Timestamp) {
         if facts.direction != Direction::Out && self.is_aimed_at_a_host(facts) {
             let plan = Arc::clone(&self.plan);
             if let Some(offence) = self.detectors.denied(&plan, facts, reason, now) {
                 self.act_on_offence(facts, offence, now);
             }
         }
-        self.watch_refused(facts, reason, flow, now);
     }
 
     /// Turns flows that ended into events, and frees what was held for their inspection.

@@ -11,7 +11,7 @@ use wire::http::{Body, Http, Request, RequestHost, request_head};
 use wire::tls::{HELLO_MAX, ServerName, Sni, may_be_tls, sni};
 use wire::{Host, HostKind, Tcp};
 
-use super::readings::{CONNECT, Continues, connects, hosts_of_head, hosts_of_lines};
+use super::readings::{CONNECT, Continues, connects, hosts_of_head, hosts_of_host, hosts_of_lines};
 use super::stream::{Reach, Stream};
 use crate::event::AskedHost;
 
@@ -470,6 +470,9 @@ impl Reader {
         match request.host {
             RequestHost::Host(host) if self.wanted.http => {
                 asked.push(certain(HostField::HttpHost, &host));
+                if host.kind() == HostKind::Raw {
+                    hosts_of_host(host.as_bytes(), &mut |host| self.doubt(host, asked));
+                }
             }
             RequestHost::Ambiguous(_) if self.wanted.http => {
                 let head = rest.get(..request.head_len).unwrap_or(rest);

@@ -49,7 +49,7 @@ pub(crate) struct Inspection {
     /// The rule that dropped a segment of the stream: what the same side sends from then on is dropped too, as it is the
     /// same segment again.
     condemned: [Option<RuleId>; 2],
-    /// Sequence number of the last segment in which a rule's content matched.
+    /// Sequence number of the segment farthest on in which a rule's content matched.
     matched: [Option<u32>; 2],
     /// There was no memory for its streams: nothing that carries data passes any more, as it was not seen whole.
     starved: bool,
@@ -222,7 +222,7 @@ pub(crate) struct Standing {
 pub(crate) enum Finding {
     /// This rule's content matched, for this host where it names hosts.
     Match(RuleId, Option<AskedHost>),
-    /// It matched before: this is the same segment, or one behind it.
+    /// It matched before: this is the same segment, one that was under way with it, or one behind it.
     Again(RuleId),
     /// Nothing, and there is more to see.
     Nothing,
@@ -420,11 +420,14 @@ impl Inspector {
             if in_stream && stops(&plan.rules[rule.0 as usize]) {
                 inspection.condemned[side] = Some(rule);
             }
-            // What is dropped comes again: the sender waits for it to be acknowledged.
-            if let Transport::Tcp(segment) = packet.transport()
-                && inspection.matched[side].replace(segment.sequence()) == Some(segment.sequence())
-            {
-                return Finding::Again(rule);
+            // What is dropped comes again, the first of several first: the sender waits for it to be acknowledged.
+            if let Transport::Tcp(segment) = packet.transport() {
+                let is_ahead =
+                    |before: u32| (1..1 << 31).contains(&segment.sequence().wrapping_sub(before));
+                if !inspection.matched[side].is_none_or(is_ahead) {
+                    return Finding::Again(rule);
+                }
+                inspection.matched[side] = Some(segment.sequence());
             }
             return Finding::Match(rule, host.map(Asked::told));
         }

@@ -2,6 +2,9 @@
 //!
 //! It errs towards too many: what is given here stops a request and never lets one pass.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use policy::names::Pattern;
 use wire::http::is_space;
 
 /// Whether the line before is a Host field, which the next one may continue.
@@ -88,13 +91,110 @@ fn after_scheme(target: &[u8]) -> &[u8] {
 }
 
 /// Both sides of each `@`, and of what some take for the end of the authority; without port, also where what stands in its place is none
-/// (nginx and Go cut at the colon whatever follows); in a list each item.
+/// (nginx and Go cut at the colon whatever follows); in a list each item. Each of them as servers may read it otherwise, too.
 fn authority(text: &[u8], found: &mut dyn FnMut(&[u8])) {
+    parts_of_authority(text, &mut |host| {
+        found(host);
+        hosts_of_host(host, found);
+    });
+}
+
+/// What a host that DNS could not hold may be taken for, besides what is written: percent-decoded (RFC 3986 section 3.2.2), and then as if
+/// it had been written so; a name in the letters of DNS (RFC 5891); an address as `inet_aton` reads it; an IPv6 address without its zone
+/// (RFC 6874); what stands in brackets.
+pub(super) fn hosts_of_host(host: &[u8], found: &mut dyn FnMut(&[u8])) {
+    bare_host(host, found);
+    if let Some(decoded) = percent_decoded(host) {
+        found(&decoded);
+        bare_host(&decoded, found);
+        parts_of_authority(&decoded, &mut |host| {
+            found(host);
+            bare_host(host, found);
+        });
+    }
+}
+
+fn bare_host(host: &[u8], found: &mut dyn FnMut(&[u8])) {
+    if !host.is_ascii()
+        && let Ok(text) = std::str::from_utf8(host)
+        && let Ok(name) = Pattern::parse(text)
+    {
+        found(name.name().as_bytes());
+    }
+    let bracketed = (host.strip_prefix(b"[")).and_then(|host| host.strip_suffix(b"]"));
+    if let Some(inner) = bracketed
+        && !is_ipv6(inner)
+    {
+        found(inner);
+    }
+    let bare = bracketed.unwrap_or(host);
+    let zone = bare.iter().position(|&byte| byte == b'%');
+    if let Some(address) = zone.and_then(|at| bare.get(..at))
+        && is_ipv6(address)
+    {
+        found(address);
+    }
+    if let Some(address) = inet_aton(bare) {
+        found(address.to_string().as_bytes());
+    }
+}
+
+fn is_ipv6(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+}
+
+/// Decoded once (RFC 3986 section 2.4); `None` where nothing is encoded. What is no hexadecimal number stays as it is.
+fn percent_decoded(host: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let (mut decoded, mut rest) = (Vec::with_capacity(host.len()), host);
+    while let [byte, behind @ ..] = rest {
+        let encoded = match behind {
+            [high, low, after @ ..] if *byte == b'%' => digit(*high)
+                .zip(digit(*low))
+                // Two digits of 4 bits.
+                .map(|(high, low)| ((high << 4 | low) as u8, after)),
+            _ => None,
+        };
+        let (byte, after) = encoded.unwrap_or((*byte, behind));
+        decoded.push(byte);
+        rest = after;
+    }
+    (decoded.len() < host.len()).then_some(decoded)
+}
+
+/// An IPv4 address of one to four numbers, decimal, octal or hexadecimal, of which the last fills what is left: inet_addr(3), and URLs of
+/// browsers.
+fn inet_aton(host: &[u8]) -> Option<Ipv4Addr> {
+    let text = std::str::from_utf8(host).ok()?;
+    let numbers: Option<Vec<u32>> = (text.strip_suffix('.').unwrap_or(text).split('.').take(5))
+        .map(|part| match part.as_bytes() {
+            [b'0', b'x' | b'X', ..] if part.len() == 2 => Some(0),
+            [b'0', b'x' | b'X', ..] => u32::from_str_radix(&part[2..], 16).ok(),
+            [b'0', _, ..] => u32::from_str_radix(part, 8).ok(),
+            [b'0'..=b'9', ..] => part.parse().ok(),
+            _ => None,
+        })
+        .collect();
+    let numbers = numbers?;
+    let (last, leading) = numbers.split_last()?;
+    let left = 4_u32
+        .checked_sub(leading.len() as u32)
+        .filter(|left| *left > 0)?;
+    let fits = left == 4 || *last >> (8 * left) == 0;
+    let mut address = fits.then_some(*last)?;
+    for (place, number) in leading.iter().enumerate() {
+        let byte = u8::try_from(*number).ok()?;
+        address |= u32::from(byte) << (24 - 8 * place);
+    }
+    Some(address.into())
+}
+
+fn parts_of_authority(text: &[u8], found: &mut dyn FnMut(&[u8])) {
     let end = text
         .iter()
         .position(|byte| matches!(byte, b'/' | b'?' | b'#'));
     let text = &text[..end.unwrap_or(text.len())];
-    for part in text.split(|byte| matches!(byte, b'@' | b'\\' | b',' | b' ' | b'\t')) {
+    for part in text.split(|byte| matches!(byte, b'@' | b'\\' | b',' | b' ' | b'\t' | 0)) {
         let digits = part.iter().rev().take_while(|byte| byte.is_ascii_digit());
         let before = &part[..part.len() - digits.count()];
         let host = match before.strip_suffix(b":") {
@@ -168,8 +268,53 @@ mod tests {
             ("\r\n GET / HTTP/1.1\r\nHost: a\r\n\r\n", "a"),
             ("GET / HTTP/1.1\r\nHost: a\0Host: b\r\n\r\n", "a b"),
             ("GET / HTTP/1.1\r\nHostess: a\r\nX-Host: b\r\n\r\n", ""),
+            ("GET / HTTP/1.1\r\nHost: u@b%61d\r\n\r\n", "u b%61d bad bad"),
         ] {
             assert_eq!(hosts(head), expected, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn what_else_a_host_is() {
+        for (host, expected) in [
+            ("bad.example", ""),
+            ("b%61d.example", "bad.example bad.example"),
+            ("b%6", ""),
+            ("b%6g%", ""),
+            // Once, not twice.
+            ("b%2561d", "b%61d b%61d"),
+            ("good%40bad", "good@bad good bad"),
+            ("bad%2Fgood", "bad/good bad"),
+            ("bad%00.good", "bad\\x00.good bad .good"),
+            ("bad%3a80", "bad:80 bad"),
+            ("%5b::1%5d", "[::1] [::1]"),
+            ("b\u{fc}cher.example", "xn--bcher-kva.example"),
+            ("\u{ff42}ad.example", "bad.example"),
+            ("[::1]", ""),
+            (
+                "[fe80::1%25eth0]",
+                "fe80::1%25eth0 fe80::1 [fe80::1%eth0] fe80::1%eth0 fe80::1 [fe80::1%eth0] fe80::1%eth0 fe80::1",
+            ),
+            ("127.1", "127.0.0.1"),
+            ("0x7f000001", "127.0.0.1"),
+            ("2130706433", "127.0.0.1"),
+            ("017700000001.", "127.0.0.1"),
+            ("192.0.513", "192.0.2.1"),
+            ("192.0.2.0x1", "192.0.2.1"),
+            ("0300.0.2.1", "192.0.2.1"),
+            ("256.1", ""),
+            ("1.16777216", ""),
+            ("1.2.3.4.5", ""),
+            ("4294967296", ""),
+            ("1..2", ""),
+            ("1.+2", ""),
+            ("08.1", ""),
+        ] {
+            let mut all = Vec::new();
+            hosts_of_host(host.as_bytes(), &mut |host| {
+                all.push(host.escape_ascii().to_string());
+            });
+            assert_eq!(all.join(" "), expected, "{host:?}");
         }
     }
 }

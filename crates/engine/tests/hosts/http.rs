@@ -141,6 +141,104 @@ fn no_request_hides_its_host() {
     }
 }
 
+/// A host with more than one reading is stopped by any of them, and let pass by none.
+#[test]
+fn no_spelling_of_a_host_hides_it() {
+    let bad = [
+        "ads.example",
+        "192.0.2.1",
+        "2001:db8::1",
+        "b\u{fc}cher.example",
+    ];
+    for (host, is_stopped) in [
+        ("ads.example", true),
+        ("ADS.eXample", true),
+        ("ads.example.", true),
+        ("ads.example:80", true),
+        ("ads.example.:", true),
+        // RFC 3986 section 3.2.2.
+        ("%61ds.example", true),
+        ("ads%2Eexample", true),
+        ("%41ds.example:8080", true),
+        ("ads.example%2e", true),
+        ("%61%64%73%2e%65%78%61%6d%70%6c%65", true),
+        ("ads.example%3a80", true),
+        ("ads.example%00.good.example", true),
+        ("ads.example%2f.good.example", true),
+        ("good.example%40ads.example", true),
+        // Section 3.2.1.
+        ("good.example@ads.example", true),
+        ("good.example:80@ads.example:80", true),
+        ("ads.example@good.example", true),
+        ("good%40other.example@%61ds.example", true),
+        ("192.0.2.1", true),
+        ("192.0.2.1:80", true),
+        ("192.0.2.1.", true),
+        ("192.0.513", true),
+        ("0xc0000201", true),
+        ("3221225985:80", true),
+        ("0300.0.02.01", true),
+        ("19%32.0.2.1", true),
+        ("[::ffff:192.0.2.1]", true),
+        ("[::ffff:c000:201]:80", true),
+        ("[192.0.2.1]", true),
+        ("[2001:db8::1]", true),
+        ("[2001:DB8:0:0::1]:80", true),
+        ("[2001:db8::1%25eth0]", true),
+        ("[2001:db8::1%eth0]:80", true),
+        ("2001:db8::1", true),
+        ("%5B2001:db8::1%5D", true),
+        ("xn--bcher-kva.example", true),
+        ("b\u{fc}cher.example", true),
+        ("B%C3%9Ccher.example", true),
+        ("\u{ff41}ds.example", true),
+        ("good.example", false),
+        ("g%6fod.example", false),
+        ("%zzads.example", false),
+        // Decoded twice, it would be another name than was said.
+        ("%2561ds.example", false),
+        ("good.example@other.example", false),
+        ("192.0.2.2", false),
+        ("192.0.514", false),
+        ("[2001:db8::2]", false),
+        ("bucher.example", false),
+    ] {
+        let field = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let target = format!("GET http://{host}/x HTTP/1.1\r\nHost: good.example\r\n\r\n");
+        for head in [field, target] {
+            let mut client = Client::new(policy(vec![hosts(Action::Deny, HTTP, &bad)]));
+            let verdict = if is_stopped { Drop } else { Allow };
+            assert_eq!(client.send(head.as_bytes()), verdict, "{head:?}");
+            // Nobody gets in by a reading.
+            let plan = policy(vec![
+                hosts(Action::Allow, HTTP, &["g.example", "192.0.2.9", "[::9]"]),
+                hosts(Action::Deny, HTTP, &["*"]),
+            ]);
+            let mut client = Client::new(plan);
+            assert_eq!(client.send(head.as_bytes()), Drop, "{head:?}");
+        }
+    }
+    for host in [
+        "%67.example",
+        "192.0.521",
+        "[::9%25a]",
+        "x@g.example",
+        "\u{ff47}.example",
+    ] {
+        let plan = policy(vec![
+            hosts(Action::Allow, HTTP, &["g.example", "192.0.2.9", "::9"]),
+            hosts(Action::Deny, HTTP, &["*"]),
+        ]);
+        let mut client = Client::new(plan);
+        let head = format!("GET http://{host}/ HTTP/1.1\r\n\r\n");
+        assert_eq!(
+            client.send(head.as_bytes()),
+            Drop,
+            "{host} is let pass by none"
+        );
+    }
+}
+
 #[test]
 fn a_large_body_is_neither_held_nor_the_end_of_looking() {
     let mut client = Client::new(policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]));
