@@ -9,7 +9,7 @@
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
-use policy::{Direction, Measure, Plan, RateUnit, Response, SynFlood};
+use policy::{Direction, Measure, Plan, Response, SynFlood};
 
 use super::list::{Family, Side};
 use super::rate::meter;
@@ -75,7 +75,7 @@ impl<'a> Detector<'a> {
 
     fn bucket(&self) -> super::rate::Meter {
         let packets = NonZeroU32::new(self.measure.packets).unwrap_or(NonZeroU32::MIN);
-        meter(packets, self.measure.window, packets, RateUnit::Packets)
+        meter(packets, self.measure.window, packets)
     }
 
     /// The set of its buckets.

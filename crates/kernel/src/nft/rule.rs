@@ -4,7 +4,7 @@
 use policy::{Action, Direction, OnFailure, Rule};
 
 use super::list::Family;
-use super::rate::meter;
+use super::rate::meter_of;
 use super::table::Set;
 use super::writer::Writer;
 use crate::tag::{Cause, Outcome};
@@ -94,7 +94,7 @@ fn limit(writer: &mut Writer<'_>, rule: &Rule) -> Vec<String> {
     let counter = writer.table.counter(&Cause::Rule(rule.id).counter());
     let mut tests = Vec::new();
     if let Some(rate) = rule.rate {
-        let meter = meter(rate.amount, rate.per, rate.burst, rate.unit);
+        let meter = meter_of(&rate);
         for family in Family::BOTH {
             let name = format!("limit_{number}_{}", family.suffix());
             writer.table.set(meter_set(

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::byte_bucket::ByteBucket;
 use crate::diagnostic::quoted;
 use crate::fields::{Fields, wrong_type};
 use crate::plan::{Rate, RateUnit};
@@ -79,6 +80,9 @@ pub(super) fn read(node: &Node, report: &mut Report) -> Result<Rate, Reported> {
         burst: burst.and_then(NonZeroU32::new).unwrap_or(amount),
     };
     fits_the_kernel(&rate, node.span, report)?;
+    if burst_given {
+        holds_a_second(&rate, node.span, report);
+    }
     Ok(rate)
 }
 
@@ -111,11 +115,11 @@ fn period(node: &Node, key: &str, amount: u32, report: &mut Report) -> Result<u6
 fn fits_the_kernel(rate: &Rate, span: Span, report: &mut Report) -> Result<(), Reported> {
     let (amount, burst) = (u64::from(rate.amount.get()), u64::from(rate.burst.get()));
     let period = u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX);
-    let tokens = match rate.unit {
-        RateUnit::Bytes => period.checked_mul(amount + burst),
-        RateUnit::Connections | RateUnit::Packets => (period / amount).checked_mul(burst),
+    let fits = match rate.unit {
+        RateUnit::Bytes => ByteBucket::counts(rate),
+        RateUnit::Connections | RateUnit::Packets => (period / amount).checked_mul(burst).is_some(),
     };
-    if tokens.is_some() {
+    if fits {
         return Ok(());
     }
     report
@@ -126,4 +130,19 @@ fn fits_the_kernel(rate: &Rate, span: Span, report: &mut Report) -> Result<(), R
         )
         .expected("a smaller burst, or a shorter per with a smaller amount");
     Err(Reported)
+}
+
+/// The kernel's bucket of bytes holds at least what comes in a second; a smaller burst is no error, but not what comes of it.
+fn holds_a_second(rate: &Rate, span: Span, report: &mut Report) {
+    let second = u64::from(rate.amount.get()) / rate.per.as_secs().max(1);
+    if rate.unit != RateUnit::Bytes || second <= u64::from(rate.burst.get()) {
+        return;
+    }
+    let message = format!(
+        "the kernel lets at least what comes in a second pass at once: {second} bytes, not {}",
+        rate.burst
+    );
+    report
+        .warning(span, "small-burst", message)
+        .expected("a burst of as much, or a smaller rate");
 }
