@@ -51,7 +51,7 @@ impl Over {
 }
 
 /// What a detector that counts packets is set to.
-fn measure(plan: &Plan, detector: Detector) -> Option<Measure<'_>> {
+pub(crate) fn measure(plan: &Plan, detector: Detector) -> Option<Measure<'_>> {
     let detect = &plan.detect;
     match detector {
         Detector::Rate => detect.rate.as_ref().map(Measure::from),

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use policy::{Direction, Measure, Plan, Response, SynFlood};
 
 use super::list::{Family, Side};
+use super::own_ban;
 use super::rate::meter;
 use super::rule::meter_set;
 use super::writer::Writer;
@@ -97,11 +98,7 @@ impl<'a> Detector<'a> {
         let rules = match self.measure.response {
             Response::Alert => return,
             Response::Limit => writer.refusal(Outcome::Drop, self.cause),
-            Response::Ban => {
-                let mut rules = writer.ban_source(self.measure.ban);
-                rules.extend(writer.refusal(Outcome::Ban, self.cause));
-                rules
-            }
+            Response::Ban => own_ban::rules(writer, self.measure.ban, self.cause),
         };
         writer.table.chain(format!("over_{}", self.name), rules);
     }

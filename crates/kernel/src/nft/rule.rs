@@ -4,6 +4,7 @@
 use policy::{Action, Direction, OnFailure, Rule};
 
 use super::list::Family;
+use super::own_ban;
 use super::rate::meter_of;
 use super::table::Set;
 use super::writer::Writer;
@@ -66,9 +67,7 @@ fn decide(writer: &mut Writer<'_>, rule: &Rule, name: &str) -> Vec<String> {
                     .table
                     .commented_chain(format!("{name}_out"), Some(&rule.name), rules);
             }
-            let mut rules = writer.ban_source(duration);
-            rules.extend(writer.refusal(Outcome::Ban, cause));
-            rules
+            own_ban::rules(writer, duration, cause)
         }
     }
 }

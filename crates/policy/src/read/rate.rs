@@ -41,14 +41,21 @@ pub(super) fn read(node: &Node, report: &mut Report) -> Result<Rate, Reported> {
         }
     }
     let per = fields.get("per");
+    let counted = amounts.first().copied();
+    let counted = counted.and_then(|(key, _, amount)| Some((key, amount?)));
+    // Told whatever else is wrong.
+    let per = match per {
+        Some(per) => period(per, counted, report),
+        None => Ok(1),
+    };
     let burst_given = fields.get("burst").is_some();
     let burst = fields.count("burst", 1..=u32::MAX, report);
     let is_damaged = fields.is_damaged();
     let second_key = amounts.get(1).map(|(key, ..)| (fields.key_span(key), *key));
     fields.finish(report);
 
-    let (key, unit, amount) = match amounts.as_slice() {
-        [one] => *one,
+    let (unit, amount) = match amounts.as_slice() {
+        [(_, unit, amount)] => (*unit, *amount),
         [] => {
             if !is_damaged {
                 report
@@ -66,10 +73,7 @@ pub(super) fn read(node: &Node, report: &mut Report) -> Result<Rate, Reported> {
         }
     };
     let amount = amount.and_then(NonZeroU32::new).ok_or(Reported)?;
-    let per = match per {
-        Some(per) => period(per, key, amount.get(), report)?,
-        None => 1,
-    };
+    let per = per?;
     if burst_given && burst.is_none() {
         return Err(Reported);
     }
@@ -86,7 +90,8 @@ pub(super) fn read(node: &Node, report: &mut Report) -> Result<Rate, Reported> {
     Ok(rate)
 }
 
-fn period(node: &Node, key: &str, amount: u32, report: &mut Report) -> Result<u64, Reported> {
+/// The period in seconds; `counted` is how much of what it is for, where that is known.
+fn period(node: &Node, counted: Option<(&str, u32)>, report: &mut Report) -> Result<u64, Reported> {
     let expected = "1s, 1m, 1h or 1d";
     let Some(text) = node.text() else {
         wrong_type(node, "per", expected, report);
@@ -99,6 +104,7 @@ fn period(node: &Node, key: &str, amount: u32, report: &mut Report) -> Result<u6
     // 20 each 10s is 2 each second, or 120 each minute.
     let wanted = quantity::duration(text).map_or(0, |d| d.as_millis() as u64);
     let same = PERIODS.iter().find_map(|(names, seconds)| {
+        let (key, amount) = counted?;
         let scaled = u64::from(amount).checked_mul(seconds * 1_000)?;
         let is_whole = wanted > 0 && scaled.is_multiple_of(wanted);
         is_whole.then(|| format!("{key} = {}, per = \"{}\"", scaled / wanted, names[0]))
