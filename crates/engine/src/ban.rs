@@ -68,6 +68,9 @@ impl BanEnd {
 /// How many of the bans that a wide one grew from it names.
 pub const GREW_FROM: usize = 64;
 
+/// The reason of a ban that was found in the kernel, and of which nothing else is known.
+pub const FOUND_IN_KERNEL: &str = "found in the kernel, which bans by itself too";
+
 /// Who asked for a ban.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum BanOrigin {

@@ -4,12 +4,14 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use policy::{Rate, RateUnit, Timestamp};
+use policy::{ByteBucket, Rate, RateUnit, Timestamp};
 
 use crate::bounded::Bounded;
 use crate::clock;
 
 /// How fast a bucket fills and how much it holds, in nanoseconds of tokens.
+///
+/// All divisions are of integers and round down, as in the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     /// Nanoseconds in which `rate` units come.
@@ -22,36 +24,38 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    pub(crate) fn new(
-        amount: NonZeroU32,
-        per: Duration,
-        burst: NonZeroU32,
-        by_bytes: bool,
-    ) -> Self {
+    /// Of packets or connections: `amount` of them each `per`, and room for `burst`.
+    pub(crate) fn new(amount: NonZeroU32, per: Duration, burst: NonZeroU32) -> Self {
         let period = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
-        let (rate, burst) = (u64::from(amount.get()), u64::from(burst.get()));
-        let capacity = if by_bytes {
-            // Bytes: tokens_max = unit * (rate + burst) / rate.
-            let tokens = u128::from(period) * u128::from(rate + burst) / u128::from(rate);
-            u64::try_from(tokens).unwrap_or(u64::MAX)
-        } else {
-            (period / rate).saturating_mul(burst)
-        };
+        let rate = u64::from(amount.get());
         Self {
             period,
             rate,
-            capacity,
-            by_bytes,
+            capacity: (period / rate).saturating_mul(u64::from(burst.get())),
+            by_bytes: false,
+        }
+    }
+
+    fn of_bytes(bucket: ByteBucket) -> Self {
+        let period = bucket.seconds.saturating_mul(1_000_000_000);
+        let rate = bucket.rate.max(1);
+        // tokens_max = unit * (rate + burst) / rate
+        let capacity = u128::from(period) * u128::from(bucket.holds()) / u128::from(rate);
+        Self {
+            period,
+            rate,
+            capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
+            by_bytes: true,
         }
     }
 
     pub(crate) fn of(rate: &Rate) -> Self {
-        Self::new(
-            rate.amount,
-            rate.per,
-            rate.burst,
-            rate.unit == RateUnit::Bytes,
-        )
+        match rate.unit {
+            RateUnit::Bytes => Self::of_bytes(ByteBucket::of(rate)),
+            RateUnit::Packets | RateUnit::Connections => {
+                Self::new(rate.amount, rate.per, rate.burst)
+            }
+        }
     }
 
     fn cost(&self, len: u32) -> u64 {
@@ -140,18 +144,18 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "constants")]
     use super::*;
 
-    fn shape(amount: u32, burst: u32, by_bytes: bool) -> Shape {
-        Shape::new(
-            amount.try_into().unwrap(),
-            Duration::from_secs(1),
-            burst.try_into().unwrap(),
-            by_bytes,
-        )
+    fn shape(amount: u32, burst: u32, unit: RateUnit) -> Shape {
+        Shape::of(&Rate {
+            amount: amount.try_into().unwrap(),
+            per: Duration::from_secs(1),
+            burst: burst.try_into().unwrap(),
+            unit,
+        })
     }
 
     #[test]
     fn a_burst_then_the_rate() {
-        let shape = shape(20, 40, false);
+        let shape = shape(20, 40, RateUnit::Packets);
         let mut bucket = Bucket::full(&shape, Timestamp::from_secs(1));
         let at = |millis: u64| Timestamp::from_micros(1_000_000 + millis * 1_000);
         assert_eq!(
@@ -174,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_stops_no_bucket_and_disorder_fills_none() {
-        let shape = shape(10, 10, false);
+        let shape = shape(10, 10, RateUnit::Packets);
         let at = |millis: u64| Timestamp::from_micros(10_000_000_000 + millis * 1_000);
         let hour = 3_600_000;
         let mut bucket = Bucket::full(&shape, at(hour));
@@ -193,19 +197,21 @@ mod tests {
 
     #[test]
     fn bytes_count_bytes() {
-        let shape = shape(1_000, 500, true);
+        let shape = shape(1_000, 1_500, RateUnit::Bytes);
         let mut bucket = Bucket::full(&shape, Timestamp::default());
-        assert_eq!(
-            (0..100)
-                .filter(|_| bucket.take(&shape, 100, Timestamp::default()))
-                .count(),
-            15
-        );
+        let mut passed = |len: u32, millis: u64| {
+            let now = Timestamp::from_micros(millis * 1_000);
+            (0..100).filter(|_| bucket.take(&shape, len, now)).count()
+        };
+        assert_eq!(passed(1_501, 0), 0, "it holds the burst and no byte more");
+        assert_eq!(passed(100, 0), 15);
+        assert_eq!(passed(100, 1_000), 10);
+        assert_eq!(passed(1_500, 60_000), 1);
     }
 
     #[test]
     fn sources_are_bounded_and_the_offender_stays() {
-        let mut buckets = Buckets::new(shape(1, 2, false), 4, 7);
+        let mut buckets = Buckets::new(shape(1, 2, RateUnit::Packets), 4, 7);
         let now = Timestamp::from_secs(5);
         assert!(buckets.take(1, 60, now) && buckets.take(1, 60, now) && !buckets.take(1, 60, now));
         for source in 2..10_000 {

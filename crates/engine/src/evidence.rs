@@ -1,6 +1,7 @@
 //! What a detector's evidence looks like as a whole, and one line on it for people.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::ban::{Detector, Evidence};
 
@@ -161,11 +162,7 @@ impl Evidence {
             Detector::Rate | Detector::SynFlood | Detector::IcmpFlood | Detector::UdpFlood
         );
         if is_rate {
-            return format!(
-                "{what}, over the rate of {} in {} s",
-                self.threshold,
-                self.window.as_secs_f64()
-            );
+            return over_rate(&what, self.threshold, self.window);
         }
         let span = self.last.since(self.first).as_secs_f64();
         format!(
@@ -174,6 +171,20 @@ impl Evidence {
             self.window.as_secs_f64()
         )
     }
+}
+
+/// One line on packets that the kernel's own meter found over a rate and that nobody looked at: how many there were is not known.
+pub(crate) fn over_rate_in_kernel(detector: Detector, threshold: u64, window: Duration) -> String {
+    let what = format!("more than {}", counted(detector, threshold));
+    format!(
+        "{} (counted by the kernel)",
+        over_rate(&what, threshold, window)
+    )
+}
+
+fn over_rate(what: &str, threshold: u64, window: Duration) -> String {
+    let window = window.as_secs_f64();
+    format!("{what}, over the rate of {threshold} in {window} s")
 }
 
 /// `1 denied packet`, `50 denied packets`.

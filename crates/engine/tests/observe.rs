@@ -384,6 +384,12 @@ proptest! {
         }
         prop_assert_eq!(enforcing.engine.totals(), observing.engine.totals());
         prop_assert_eq!(enforcing.engine.rule_hits(), observing.engine.rule_hits());
-        prop_assert_eq!(enforcing.events(), observing.events());
+        let mut told = observing.events();
+        for event in &mut told {
+            if let EventBody::Ban(ban) | EventBody::Unban { ban, .. } = &mut event.body {
+                prop_assert!(std::mem::take(&mut ban.would_be), "{ban:?}");
+            }
+        }
+        prop_assert_eq!(enforcing.events(), told);
     }
 }

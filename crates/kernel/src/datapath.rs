@@ -54,6 +54,14 @@ pub trait Datapath {
     /// No plan is in force, or the kernel cannot be asked.
     fn bans(&mut self) -> Result<Vec<HeldBan>, DatapathError>;
 
+    /// The bans that the kernel made by itself since this was last asked and that still stand, each with why. Costs next to nothing
+    /// where there are none, however many bans there are: meant for every second. At most as many as bans are possible; of more that
+    /// come between two calls only [`Datapath::bans`] tells.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked; the next call tells of the same bans. Where no plan is in force there are none.
+    fn take_own_bans(&mut self) -> Result<Vec<OwnBan>, DatapathError>;
+
     /// Packets and bytes since the plan was applied. Reading does not reset them.
     ///
     /// # Errors
@@ -135,6 +143,15 @@ pub struct HeldBan {
     pub prefix: IpNet,
     /// Time left; `None` until it is lifted.
     pub remaining: Option<Duration>,
+}
+
+/// A ban that the kernel made by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnBan {
+    /// As the kernel holds it.
+    pub held: HeldBan,
+    /// The detector or the rule that made it.
+    pub cause: Cause,
 }
 
 /// Packets and their bytes.

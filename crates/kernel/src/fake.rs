@@ -10,9 +10,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::datapath::{
-    Applied, Apply, Counters, Datapath, DatapathError, Drift, HeldBan, Queues, Snapshot,
+    Applied, Apply, Counters, Datapath, DatapathError, Drift, HeldBan, OwnBan, Queues, Snapshot,
 };
 use crate::nft::{Context, HandUp, LOG_GROUP, Slot, compile};
+use crate::tag::Cause;
 
 /// A datapath in memory. Clones share their state, so that a test can look at what it gave away.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,8 @@ struct State {
     /// Set by a test: what happened to the kernel behind the datapath's back.
     drift: Option<Drift>,
     counters: Counters,
+    /// What the kernel banned by itself and nobody has asked for.
+    own_bans: Vec<OwnBan>,
     operations: Vec<String>,
     failing: Vec<u64>,
 }
@@ -73,6 +76,16 @@ impl FakeDatapath {
     /// Lets the next check report this.
     pub fn set_drift(&self, drift: Drift) {
         self.lock().drift = Some(drift);
+    }
+
+    /// Bans as the kernel does by itself; nothing without a table.
+    pub fn ban_by_itself(&self, prefix: IpNet, remaining: Option<Duration>, cause: Cause) {
+        let mut state = self.lock();
+        if let Some(table) = &mut state.table {
+            table.bans.insert(prefix, remaining);
+            let held = HeldBan { prefix, remaining };
+            state.own_bans.push(OwnBan { held, cause });
+        }
     }
 
     /// What counters shall say.
@@ -180,6 +193,22 @@ impl Datapath for FakeDatapath {
             .iter()
             .map(|(&prefix, &remaining)| HeldBan { prefix, remaining });
         Ok(held.collect())
+    }
+
+    /// No operation that is noted: it is asked for with every check.
+    fn take_own_bans(&mut self) -> Result<Vec<OwnBan>, DatapathError> {
+        let mut state = self.lock();
+        let told = std::mem::take(&mut state.own_bans);
+        let Some(table) = &state.table else {
+            return Ok(Vec::new());
+        };
+        let stands = |ban: &OwnBan| {
+            let remaining = *table.bans.get(&ban.held.prefix)?;
+            let prefix = ban.held.prefix;
+            let held = HeldBan { prefix, remaining };
+            Some(OwnBan { held, ..*ban })
+        };
+        Ok(told.iter().filter_map(stands).collect())
     }
 
     fn counters(&mut self) -> Result<Counters, DatapathError> {

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod byte_bucket;
 pub mod content;
 pub mod diagnostic;
 pub mod dns;
@@ -40,6 +41,7 @@ mod toml;
 mod tree;
 
 pub use address::{AddressSet, address_key, key_address};
+pub use byte_bucket::ByteBucket;
 pub use content::{Content, Pattern, Scope, compile_regex};
 pub use diagnostic::{Diagnostic, Severity, nearest};
 pub use dns::{DnsAnswer, DnsFilter, DnsLog};

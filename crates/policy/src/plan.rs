@@ -376,7 +376,8 @@ impl Interface {
 }
 
 /// A token bucket for each source address: `burst` tokens at most, `amount` of them refilled each `per`.
-/// The same arithmetic as the kernel's `limit` expression (net/netfilter/nft_limit.c).
+/// The same arithmetic as the kernel's `limit` expression (net/netfilter/nft_limit.c); of bytes, what it can count is
+/// [`ByteBucket`](crate::ByteBucket).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
     /// Units in each `per`.

@@ -25,6 +25,7 @@ use crate::tree::{Node, Table};
 
 pub(crate) use dns::{DnsDraft, NameList};
 pub(crate) use sets::{SetDraft, Sets, sets};
+pub(crate) use settings::check_default;
 
 /// Most rules in a policy.
 pub(crate) const MOST_RULES: usize = 100_000;

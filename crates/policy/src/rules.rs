@@ -208,6 +208,11 @@ impl Statements<'_> {
                 valid,
                 self.report,
             );
+            // Of which direction it is does not matter to whether there is such a default.
+            if let Some(value) = self.value(&mut line, "allow, deny or reject") {
+                crate::read::check_default(&value, self.report);
+                self.end(&mut line);
+            }
             return;
         };
         if let Some(value) = self.value(&mut line, "allow, deny or reject") {

@@ -357,6 +357,9 @@ impl Guard {
     ) -> Result<Vec<String>, ApplyError> {
         let mut warnings = Vec::new();
         if mode == Mode::Enforce {
+            // By the rules that made them, of which this apply may be the end.
+            self.hear_own_bans();
+            self.adopt_own_bans(now);
             let missing = || self.no_datapath.clone().unwrap_or_default();
             let datapath = self
                 .datapath

@@ -505,7 +505,7 @@ impl Guard {
     }
 
     /// Events go to the record and the store; the kernel knows already.
-    fn record_only(&mut self) {
+    pub(super) fn record_only(&mut self) {
         let mut known = Vec::new();
         while let Some(event) = self.engine.poll_event() {
             self.note_ban(&event, &mut known);

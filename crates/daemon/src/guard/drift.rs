@@ -14,6 +14,7 @@ impl Guard {
         if !self.enforcing {
             return;
         }
+        self.hear_own_bans();
         match self.compare(now) {
             Ok(None) => self.drift.in_sync = true,
             Ok(Some(what)) => {
@@ -77,6 +78,8 @@ impl Guard {
         let plan = std::sync::Arc::clone(&self.in_force.plan);
         let (queues, _) = self.pump.queues(&plan, &self.discovered);
         let protected = self.discovered.protected_set();
+        // Applying forgets it.
+        self.hear_own_bans();
         let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) else {
             return Ok(());
         };

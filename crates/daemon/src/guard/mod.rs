@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 use engine::{Engine, Event, Setup as EngineSetup};
 use ipnet::IpNet;
-use kernel::datapath::Datapath;
+use kernel::datapath::{Datapath, OwnBan};
 use policy::{Mode, Plan, Timestamp};
 
 use crate::addresses::Discovered;
@@ -104,6 +104,8 @@ pub struct Guard {
     early: Vec<(Tracked, Timestamp, Instant)>,
     /// The kernel may lack bans that the engine holds, or hold some that are due to be lifted.
     bans_behind: bool,
+    /// What the kernel banned by itself, until packets have had the time to tell more of it. At most as many as bans are possible.
+    own_bans: Vec<OwnBan>,
     /// What the kernel may hold and should not: lifted or over, or refused by the gate. At most as many as bans are possible, since
     /// none but what the kernel holds has to be here.
     to_lift: BTreeSet<IpNet>,
@@ -309,6 +311,7 @@ impl Guard {
             seen: seen::Seen::default(),
             early: Vec::new(),
             bans_behind: false,
+            own_bans: Vec::new(),
             to_lift: BTreeSet::new(),
             found_at_start: Vec::new(),
             not_enforced: Vec::new(),
@@ -366,6 +369,7 @@ impl Guard {
         self.engine.advance(now);
         self.settle(now);
         self.catch_up();
+        self.adopt_own_bans(now);
         self.watch_hold();
         if self.last_check.elapsed() >= CHECK {
             self.last_check = Instant::now();

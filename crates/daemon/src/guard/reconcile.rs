@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use engine::{Ban, BanEnd, BanOrigin};
+use engine::{Ban, BanEnd, BanOrigin, Detector, Reason};
 use ipnet::IpNet;
-use kernel::datapath::{DatapathError, HeldBan};
+use kernel::datapath::{DatapathError, HeldBan, OwnBan};
+use kernel::tag::Cause;
 use policy::address::prefix_range;
 use policy::{AddressSet, Timestamp};
 
@@ -19,7 +20,8 @@ use crate::store::Memory;
 /// By how much the kernel's time left of a ban may differ from ours. What is about to end is not put back.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// How often the kernel's bans are compared with ours where it makes some itself: listing 100,000 takes a good part of a second.
+/// How often the kernel's bans are compared with ours where it makes some itself and may not have told of all: listing 100,000 takes
+/// a good part of a second.
 const COMPARE: Duration = Duration::from_secs(60);
 
 /// Bans by prefix: those that the kernel holds, or those that are known.
@@ -95,6 +97,45 @@ fn lasts(left: Option<Duration>, wanted: Option<Duration>) -> bool {
 }
 
 impl Guard {
+    /// Takes from the kernel what it banned by itself. Adopted with the next tick: the packets that say more of it may be on their
+    /// way to the engine.
+    pub(super) fn hear_own_bans(&mut self) {
+        let plan = &self.in_force.plan;
+        let is_asked = self.enforcing && super::status::bans_in_kernel(plan);
+        let Some(datapath) = self.datapath.as_mut().filter(|_| is_asked) else {
+            return;
+        };
+        match datapath.take_own_bans() {
+            Ok(bans) => self.own_bans.extend(bans),
+            // Whatever else is asked of the kernel tells of it, and what was not taken is still there.
+            Err(error) => tracing::debug!("the kernel does not tell whom it banned: {error}"),
+        }
+    }
+
+    /// What the kernel banned by itself and no packet told of becomes a ban as any other.
+    pub(super) fn adopt_own_bans(&mut self, now: Timestamp) {
+        for OwnBan { held, cause } in std::mem::take(&mut self.own_bans) {
+            let HeldBan { prefix, remaining } = held;
+            if self.to_lift.contains(&prefix) {
+                continue;
+            }
+            let reason = match cause {
+                Cause::Rule(rule) => Reason::Rule(rule),
+                Cause::SynFlood => Reason::Flood(Detector::SynFlood),
+                Cause::IcmpFlood => Reason::Flood(Detector::IcmpFlood),
+                Cause::UdpFlood => Reason::Flood(Detector::UdpFlood),
+                _ => Reason::Flood(Detector::Rate),
+            };
+            let adopted = self.engine.adopt_kernel_ban(prefix, reason, remaining, now);
+            // An event says why.
+            if adopted.is_err() {
+                self.to_lift.insert(prefix);
+                self.bans_behind = true;
+            }
+        }
+        self.record_only();
+    }
+
     /// Makes the kernel and the engine hold the same bans: the kernel loses what is to be lifted, gets what it lacks or would end too
     /// early, and the engine learns of what the kernel holds beside that. Returns what it lacked.
     ///
@@ -106,6 +147,8 @@ impl Guard {
         now: Timestamp,
     ) -> Result<Vec<IpNet>, DatapathError> {
         self.lift_due(UNBANS_AT_ONCE)?;
+        self.hear_own_bans();
+        self.adopt_own_bans(now);
         let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) else {
             return Ok(Vec::new());
         };
@@ -134,6 +177,8 @@ impl Guard {
     ///
     /// When it cannot be asked.
     pub(super) fn adopt_kernel_bans(&mut self, now: Timestamp) -> Result<(), DatapathError> {
+        self.hear_own_bans();
+        self.adopt_own_bans(now);
         if let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) {
             let list = datapath.bans()?;
             self.take_over(list, now);
@@ -177,7 +222,7 @@ impl Guard {
             let ban = Ban {
                 prefix: held.prefix,
                 origin: BanOrigin::Kernel,
-                reason: "found in the kernel, which bans by itself too".to_owned(),
+                reason: engine::ban::FOUND_IN_KERNEL.to_owned(),
                 since: now,
                 expires: held
                     .remaining

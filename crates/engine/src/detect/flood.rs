@@ -51,7 +51,7 @@ impl Over {
 }
 
 /// What a detector that counts packets is set to.
-fn measure(plan: &Plan, detector: Detector) -> Option<Measure<'_>> {
+pub(crate) fn measure(plan: &Plan, detector: Detector) -> Option<Measure<'_>> {
     let detect = &plan.detect;
     match detector {
         Detector::Rate => detect.rate.as_ref().map(Measure::from),
@@ -291,7 +291,7 @@ impl Meter {
     fn new(packets: u32, window: Duration, ceiling: u32, seed: u64) -> Self {
         let amount = NonZeroU32::new(packets).unwrap_or(NonZeroU32::MIN);
         Self {
-            shape: Shape::new(amount, window, amount, false),
+            shape: Shape::new(amount, window, amount),
             packets: u64::from(amount.get()),
             window,
             by_source: Bounded::new(ceiling, seed),

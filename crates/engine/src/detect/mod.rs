@@ -5,7 +5,7 @@
 
 pub(crate) mod brute;
 pub(crate) mod contact;
-mod flood;
+pub(crate) mod flood;
 mod scan;
 mod threshold;
 

@@ -94,7 +94,9 @@ impl Engine {
                 sides: [None, None],
             })
         });
-        if let Some(first_byte) = flow.asks_from.take() {
+        // A SYN that carries something is refused, and begins nothing.
+        let is_refused = segment.flags().syn() && !segment.payload().is_empty();
+        if !is_refused && let Some(first_byte) = flow.asks_from.take() {
             questions.begin_at(first_byte);
         }
         let held = questions.holding(slot, is_proven).bytes;

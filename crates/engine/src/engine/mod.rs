@@ -168,7 +168,7 @@ pub struct Engine {
 fn drop_shape(plan: &Plan) -> Shape {
     let rate =
         std::num::NonZeroU32::new(plan.log.drops_per_second).unwrap_or(std::num::NonZeroU32::MIN);
-    Shape::new(rate, Duration::from_secs(1), rate, false)
+    Shape::new(rate, Duration::from_secs(1), rate)
 }
 
 impl Engine {

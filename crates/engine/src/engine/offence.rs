@@ -1,15 +1,20 @@
 //! What follows from offences: alerts, and bans through one gate.
 
-use policy::{Action, Direction, Response, RuleId, Timestamp, key_address};
 use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use policy::{Action, Direction, Response, Rule, RuleId, Timestamp, key_address};
 use wire::Packet;
 
 use super::decide::Decided;
 use super::gate::Charge;
 use super::{Arrival, Engine};
-use crate::ban::{BanOrigin, Detector};
+use crate::ban::{Ban, BanOrigin, BanRefused, Detector, FOUND_IN_KERNEL};
+use crate::detect::flood::measure;
 use crate::detect::{Offence, Over};
 use crate::event::{Alert, Event, EventBody};
+use crate::evidence::over_rate_in_kernel;
 use crate::facts::Facts;
 use crate::source::{source_prefix, subnet_of};
 use crate::verdict::{Reason, Verdict};
@@ -23,6 +28,11 @@ pub(super) enum Sender {
     Claimed,
     /// A handshake showed that the source has its address.
     Proven,
+}
+
+/// The reason of a ban by a rule.
+fn matched(rule: &Rule) -> String {
+    format!("matched rule \"{}\" ({})", rule.name, rule.position)
 }
 
 impl Engine {
@@ -48,7 +58,7 @@ impl Engine {
             && !self.is_banned(facts, now)
         {
             let prefix = self.detectors.culprit(facts.source);
-            let reason = format!("matched rule \"{}\" ({})", rule.name, rule.position);
+            let reason = matched(rule);
             let origin = BanOrigin::Rule(rule.name.clone());
             let charge = Charge {
                 origin,
@@ -184,6 +194,49 @@ impl Engine {
         if let Some(offence) = floods.over_in_kernel(&plan, over, &facts, now) {
             self.act_on_offence(&facts, offence, now);
         }
+    }
+
+    /// Takes over a ban that the kernel made by itself for `reason`, without a packet that would tell more, for as long as it has left
+    /// there (`None`: until it is lifted). One that is known stays as it is.
+    ///
+    /// # Errors
+    /// As [`Engine::ban`]; then the kernel should lift it.
+    pub fn adopt_kernel_ban(
+        &mut self,
+        prefix: IpNet,
+        reason: Reason,
+        remaining: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<(), BanRefused> {
+        let is_known = |ban: &Ban| ban.expires > now && !ban.would_be;
+        if self.bans.get(prefix).is_some_and(is_known) {
+            return Ok(());
+        }
+        let by_rule = |id: RuleId| {
+            let rule = self.plan.rules.get(id.0 as usize)?;
+            Some((BanOrigin::Rule(rule.name.clone()), matched(rule)))
+        };
+        let by_detector = |detector| {
+            let set = measure(&self.plan, detector)?;
+            let text = over_rate_in_kernel(detector, u64::from(set.packets), set.window);
+            Some((BanOrigin::Detector(detector), text))
+        };
+        let known = match reason {
+            Reason::Rule(id) => by_rule(id),
+            Reason::Flood(detector) => by_detector(detector),
+            _ => None,
+        };
+        let unknown = || (BanOrigin::Kernel, FOUND_IN_KERNEL.to_owned());
+        let (origin, reason) = known.unwrap_or_else(unknown);
+        let charge = Charge {
+            origin,
+            reason,
+            evidence: None,
+            // The kernel counts packets that anybody can send.
+            proven: false,
+        };
+        let duration = remaining.unwrap_or(Duration::MAX);
+        self.impose(prefix, Some(duration), charge, now).map(drop)
     }
 
     /// What neighbours shout to everyone (broadcast, multicast) is denied by most policies and is no attack.

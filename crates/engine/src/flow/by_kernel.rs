@@ -105,7 +105,8 @@ impl FlowTable {
             if told.is_none() && !known.is_first && flow.is_contradicted_by(facts, now) {
                 return State::Invalid(Invalid::StreamAmbiguous);
             }
-            if flow.is_another(facts, known, reply != told.unwrap_or(reply), now) {
+            // What is new comes from the side that begins it.
+            if flow.is_another(facts, known, reply != told.unwrap_or(false), now) {
                 self.remove(slot, FlowEnd::Closed, ended);
                 found = None;
             } else if let Some(flow) = self.get_mut(slot) {

@@ -131,6 +131,47 @@ fn answers_begin_anew_also_where_what_the_syn_carried_was_not_taken() {
     }
 }
 
+/// The kernel forgets what is reset before it was answered, and who is heard next begins what it picks up.
+#[test]
+fn who_was_asked_may_begin_what_is_picked_up() {
+    let mut policy = no_evil();
+    policy.rules[0] = Rule {
+        source_port: policy::PortSet::from_ranges([(PORT, PORT)]),
+        port: policy::PortSet::default(),
+        ..policy.rules[0].clone()
+    };
+    policy.rules[1].port = policy::PortSet::default();
+    let mut bench = Bench::new(policy);
+    let server = |flags, payload: &[u8], offset: u32| {
+        tcp(HOST, PORT, CLIENT, 5, flags, 700 + offset, payload)
+    };
+    let first = |flow| Known {
+        is_first: true,
+        ..Known::again(flow)
+    };
+    let reply = Tracked::Reply { is_open: false };
+    for (known, packet, reason) in [
+        (first(reply), server(RST, b"", 0), Reason::Established),
+        (
+            first(Tracked::New),
+            server(ACK, b"EV", 0),
+            Reason::Rule(RuleId(1)),
+        ),
+        (
+            Known::again(reply),
+            tcp(CLIENT, 5, HOST, PORT, ACK, 1, b""),
+            Reason::Established,
+        ),
+        (
+            Known::again(Tracked::Established),
+            server(ACK, b"IL", 2),
+            Reason::Rule(RuleId(0)),
+        ),
+    ] {
+        assert_eq!(bench.asked(known, &packet).reason, reason, "{known:?}");
+    }
+}
+
 /// User space may have forgotten the flow, and the connection mark goes on to say that it is settled.
 #[test]
 fn a_connection_that_begins_anew_in_a_forgotten_flow_is_looked_at() {

@@ -4,7 +4,7 @@ use crate::common::*;
 use crate::{PORT, no_evil};
 use Verdict::{Allow, Drop};
 use engine::{Invalid, Known, Reason, Tracked, Verdict};
-use policy::Action;
+use policy::{Action, Direction};
 
 #[test]
 fn nobody_is_banned_by_a_packet_that_anybody_can_send() {
@@ -26,6 +26,26 @@ fn nobody_is_banned_by_a_packet_that_anybody_can_send() {
             .verdict,
         Drop
     );
+    assert_eq!(bench.engine.bans().count(), 1);
+}
+
+/// Connection tracking has no state for it in which both sides are known, and says all the same that the client was answered.
+#[test]
+fn who_speaks_behind_an_answer_is_banned_though_its_server_has_closed() {
+    let mut policy = no_evil();
+    policy.rules[0].action = Action::Ban(std::time::Duration::from_secs(60));
+    let mut bench = Bench::new(policy);
+    let server =
+        |flags, sequence| acknowledging(100, tcp(HOST, PORT, CLIENT, 5, flags, sequence, b""));
+    for (direction, packet) in [
+        (Direction::In, tcp(CLIENT, 5, HOST, PORT, SYN, 99, b"")),
+        (Direction::Out, server(SYN_ACK, 499)),
+        (Direction::Out, server(FIN_ACK, 500)),
+    ] {
+        assert_eq!(bench.verdict(direction, &packet), Allow);
+    }
+    let bad = tcp(CLIENT, 5, HOST, PORT, ACK, 100, b"EVIL");
+    assert_eq!(bench.verdict(Direction::In, &bad), Drop);
     assert_eq!(bench.engine.bans().count(), 1);
 }
 

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use policy::Plan;
 
 use crate::datapath::{
-    Applied, Apply, Count, Counters, Datapath, DatapathError, Drift, HeldBan, Snapshot,
+    Applied, Apply, Count, Counters, Datapath, DatapathError, Drift, HeldBan, OwnBan, Snapshot,
 };
 use crate::netlink::Socket;
 use crate::tag::Cause;
@@ -16,7 +16,9 @@ use super::shield::{BAN_SETS, BanSet};
 use super::state::{Detail, State, read};
 use super::table::comment_text;
 use super::xtables::{MARKER, Made, Wanted, Xtables};
-use super::{Context, HandUp, LOG_GROUP, Script, Slot, TABLE, command, compile, element, stand_in};
+use super::{
+    Context, HandUp, LOG_GROUP, Script, Slot, TABLE, command, compile, element, own_ban, stand_in,
+};
 
 /// What this kernel can do, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -370,6 +372,12 @@ impl Datapath for Nft {
 
     fn bans(&mut self) -> Result<Vec<HeldBan>, DatapathError> {
         element::all(self.socket()?)
+    }
+
+    fn take_own_bans(&mut self) -> Result<Vec<OwnBan>, DatapathError> {
+        let (bans, made) = own_ban::take(self.socket()?)?;
+        self.own_transactions(made);
+        Ok(bans)
     }
 
     fn counters(&mut self) -> Result<Counters, DatapathError> {

@@ -44,14 +44,14 @@ fn family_of(prefix: IpNet) -> Family {
 }
 
 /// The bytes of a key in its family.
-fn key_bytes(family: Family, key: u128) -> Vec<u8> {
+pub(super) fn key_bytes(family: Family, key: u128) -> Vec<u8> {
     match family {
         Family::V4 => (key as u32).to_be_bytes().to_vec(),
         Family::V6 => key.to_be_bytes().to_vec(),
     }
 }
 
-fn key_of(family: Family, bytes: &[u8]) -> Option<u128> {
+pub(super) fn key_of(family: Family, bytes: &[u8]) -> Option<u128> {
     match family {
         Family::V4 => Some(IPV4_FIRST | u128::from(u32::from_be_bytes(*bytes.first_chunk()?))),
         Family::V6 => Some(u128::from_be_bytes(*bytes.first_chunk()?)),
@@ -197,7 +197,9 @@ fn read_ranges(socket: &mut Socket, set: BanSet) -> Result<Vec<Held>, NetlinkErr
 }
 
 /// Listings that are begun anew because elements changed meanwhile.
-fn patiently<T>(mut read: impl FnMut() -> Result<T, NetlinkError>) -> Result<T, DatapathError> {
+pub(super) fn patiently<T>(
+    mut read: impl FnMut() -> Result<T, NetlinkError>,
+) -> Result<T, DatapathError> {
     let mut result = read();
     for _ in 0..8 {
         match result {
@@ -208,12 +210,64 @@ fn patiently<T>(mut read: impl FnMut() -> Result<T, NetlinkError>) -> Result<T, 
     result.map_err(error)
 }
 
-fn error(why: NetlinkError) -> DatapathError {
+pub(super) fn error(why: NetlinkError) -> DatapathError {
     match why.errno() {
         Some(libc::ENOENT) => DatapathError::NotApplied,
         Some(libc::ENFILE) => DatapathError::BansFull,
         _ => DatapathError::Netlink(why),
     }
+}
+
+/// Those of these keys that are in a set of single addresses or subnets, with the time that they have left.
+pub(super) fn held_of(
+    socket: &mut Socket,
+    set: BanSet,
+    keys: &[u128],
+) -> Result<Vec<HeldBan>, DatapathError> {
+    /// From so many on it is cheaper to list the set, unless it is very full.
+    const FEW: usize = 256;
+    let bits = set.bits.unwrap_or_default();
+    let held = |key: u128, remaining| {
+        let prefix = prefix(key, bits)?;
+        Some(HeldBan { prefix, remaining })
+    };
+    let mut found = Vec::new();
+    if keys.len() > FEW {
+        let wanted: std::collections::HashSet<u128> = keys.iter().copied().collect();
+        let all = patiently(|| read(socket, set))?;
+        let wanted = all.into_iter().filter(|(key, ..)| wanted.contains(key));
+        found.extend(wanted.filter_map(|(key, _, remaining)| held(key, remaining)));
+        return Ok(found);
+    }
+    for &key in keys {
+        let mut builder = Builder::new();
+        let one = [Element::single(set.family, (key, None))];
+        write_elements(&mut builder, libc::NFT_MSG_GETSETELEM, 0, set, &one);
+        let asked = builder.finish().and_then(|request| {
+            socket.exchange(&request, |message| {
+                let list = message
+                    .netfilter()
+                    .and_then(|(_, attributes)| attributes.get(attribute::LIST_ELEMENTS));
+                let elements = list.iter().flat_map(|list| list.nested());
+                let elements = elements.map(|element| element.nested());
+                found.extend(elements.filter_map(|element| held(key, time_left(element))));
+            })
+        });
+        match asked {
+            // Over, or lifted.
+            Err(why) if why.errno() == Some(libc::ENOENT) => {}
+            other => other.map_err(error)?,
+        }
+    }
+    Ok(found)
+}
+
+/// The set of bans of single sources of a family, as the kernel bans them by itself.
+pub(super) fn set_of_sources(family: Family) -> BanSet {
+    set_of(engine::source::source_prefix(match family {
+        Family::V4 => IpAddr::from([0; 4]),
+        Family::V6 => IpAddr::from([0; 16]),
+    }))
 }
 
 /// All bans that are in force. Sets that another version did not have hold none.

@@ -9,9 +9,10 @@
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
-use policy::{Direction, Measure, Plan, RateUnit, Response, SynFlood};
+use policy::{Direction, Measure, Plan, Response, SynFlood};
 
 use super::list::{Family, Side};
+use super::own_ban;
 use super::rate::meter;
 use super::rule::meter_set;
 use super::writer::Writer;
@@ -75,7 +76,7 @@ impl<'a> Detector<'a> {
 
     fn bucket(&self) -> super::rate::Meter {
         let packets = NonZeroU32::new(self.measure.packets).unwrap_or(NonZeroU32::MIN);
-        meter(packets, self.measure.window, packets, RateUnit::Packets)
+        meter(packets, self.measure.window, packets)
     }
 
     /// The set of its buckets.
@@ -97,11 +98,7 @@ impl<'a> Detector<'a> {
         let rules = match self.measure.response {
             Response::Alert => return,
             Response::Limit => writer.refusal(Outcome::Drop, self.cause),
-            Response::Ban => {
-                let mut rules = writer.ban_source(self.measure.ban);
-                rules.extend(writer.refusal(Outcome::Ban, self.cause));
-                rules
-            }
+            Response::Ban => own_ban::rules(writer, self.measure.ban, self.cause),
         };
         writer.table.chain(format!("over_{}", self.name), rules);
     }

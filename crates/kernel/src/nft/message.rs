@@ -44,6 +44,7 @@ pub(super) mod attribute {
     pub(in super::super) const LIST_ELEMENTS: u16 = 3;
     pub(in super::super) const LIST_ELEMENT: u16 = 1;
     pub(in super::super) const ELEMENT_KEY: u16 = 1;
+    pub(in super::super) const ELEMENT_DATA: u16 = 2;
     pub(in super::super) const ELEMENT_FLAGS: u16 = 3;
     pub(in super::super) const ELEMENT_TIMEOUT: u16 = 4;
     pub(in super::super) const ELEMENT_EXPIRATION: u16 = 5;

@@ -20,6 +20,7 @@ mod header;
 mod inspect;
 mod list;
 mod message;
+mod own_ban;
 mod question;
 mod rate;
 mod rule;
@@ -105,6 +106,7 @@ pub fn compile(plan: &Plan, context: &Context<'_>) -> Result<Script, DatapathErr
     shield::write(&mut writer);
     rule::write(&mut writer);
     flow::write(&mut writer);
+    own_ban::write(&mut writer);
     let heading = [
         format!(
             "Portcullis {}: {} rules, {} sets.",

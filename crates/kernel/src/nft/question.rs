@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use policy::protocol::TCP;
-use policy::{Action, Direction, DnsFilter, PortSet, RateUnit};
+use policy::{Action, Direction, DnsFilter, PortSet};
 
 use super::list::Family;
 use super::rate::meter;
@@ -113,12 +113,7 @@ fn resets(writer: &Writer<'_>) -> bool {
 /// Has no source fill the queue in which the questions of others wait: what is over the rate goes before it is copied. Not of this
 /// host, whose packets come by no interface.
 fn meters(writer: &mut Writer<'_>) -> Vec<String> {
-    let bucket = meter(
-        MOST_PER_SECOND,
-        Duration::from_secs(1),
-        MOST_PER_SECOND,
-        RateUnit::Packets,
-    );
+    let bucket = meter(MOST_PER_SECOND, Duration::from_secs(1), MOST_PER_SECOND);
     let over = writer.table.counter(OVER);
     let meter_of = |family: Family| {
         let name = format!("questions_{}", family.suffix());

@@ -8,7 +8,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use policy::RateUnit;
+use policy::{ByteBucket, Rate, RateUnit};
 
 /// nft's units, in seconds.
 const UNITS: [(u64, &str); 5] = [
@@ -31,50 +31,52 @@ pub(super) struct Meter {
     pub(super) memory: u64,
 }
 
-/// The bucket of `amount` units each `per`, with room for `burst`.
+/// The bucket of `rate`.
+pub(super) fn meter_of(rate: &Rate) -> Meter {
+    if rate.unit == RateUnit::Bytes {
+        return meter_of_bytes(ByteBucket::of(rate));
+    }
+    meter(rate.amount, rate.per, rate.burst)
+}
+
+fn meter_of_bytes(bucket: ByteBucket) -> Meter {
+    let ByteBucket {
+        seconds,
+        rate,
+        burst,
+    } = bucket;
+    Meter {
+        terms: format!("{rate} bytes/{} burst {burst} bytes", name_of(seconds)),
+        memory: memory(u128::from(seconds) * u128::from(bucket.holds()) / u128::from(rate.max(1))),
+    }
+}
+
+/// The bucket of `amount` packets each `per`, with room for `burst`.
 ///
 /// A period that is no unit of nft's is brought to the first unit that divides evenly, or else to packets a week, rounded.
-pub(super) fn meter(amount: NonZeroU32, per: Duration, burst: NonZeroU32, unit: RateUnit) -> Meter {
-    let by_bytes = unit == RateUnit::Bytes;
-    let (mut seconds, mut rate) = in_units(u64::from(amount.get()), per);
-    let mut burst = u128::from(burst.get());
-    if by_bytes {
-        // The kernel refuses unit * (rate + burst) beyond 64 bits; a shorter unit with the same bucket is the same.
-        let bucket = u128::from(rate) + burst;
-        while u128::from(seconds) * u128::from(NANOS) * bucket > u128::from(u64::MAX / 4) {
-            let Some(&(shorter, _)) = UNITS.iter().rev().find(|(unit, _)| *unit < seconds) else {
-                break;
-            };
-            rate = (u128::from(rate) * u128::from(shorter)).div_ceil(u128::from(seconds)) as u64;
-            seconds = shorter;
-        }
-        burst = bucket.saturating_sub(u128::from(rate)).max(1);
-    } else {
-        let cost = u128::from(seconds * NANOS / rate).max(1);
-        burst = burst.min(u128::from(u64::MAX / 4) / cost).max(1);
+pub(super) fn meter(amount: NonZeroU32, per: Duration, burst: NonZeroU32) -> Meter {
+    let (seconds, rate) = in_units(u64::from(amount.get()), per);
+    let cost = u128::from(seconds * NANOS / rate).max(1);
+    let burst = u128::from(burst.get())
+        .min(u128::from(u64::MAX / 4) / cost)
+        .max(1);
+    Meter {
+        terms: format!("{rate}/{} burst {burst} packets", name_of(seconds)),
+        memory: memory(u128::from(seconds * NANOS / rate) * burst / u128::from(NANOS)),
     }
-    let burst = u32::try_from(burst).unwrap_or(u32::MAX);
-    let name = UNITS
+}
+
+fn name_of(seconds: u64) -> &'static str {
+    UNITS
         .iter()
         .find(|(unit, _)| *unit == seconds)
-        .map_or("second", |(_, name)| name);
-    let full = if by_bytes {
-        u128::from(seconds) * (u128::from(rate) + u128::from(burst)) / u128::from(rate)
-    } else {
-        u128::from(seconds * NANOS / rate) * u128::from(burst) / u128::from(NANOS)
-    };
-    let terms = if by_bytes {
-        format!("{rate} bytes/{name} burst {burst} bytes")
-    } else {
-        format!("{rate}/{name} burst {burst} packets")
-    };
-    Meter {
-        terms,
-        memory: u64::try_from(full)
-            .unwrap_or(LONGEST_MEMORY)
-            .min(LONGEST_MEMORY)
-            + 1,
-    }
+        .map_or("second", |(_, name)| name)
+}
+
+/// How long a bucket is remembered that is full after so many seconds.
+fn memory(full: u128) -> u64 {
+    let full = u64::try_from(full).unwrap_or(LONGEST_MEMORY);
+    full.min(LONGEST_MEMORY) + 1
 }
 
 /// A unit of nft's in seconds, and how much comes in one.
@@ -129,12 +131,12 @@ mod tests {
     use super::*;
 
     fn terms(amount: u32, millis: u64, burst: u32, unit: RateUnit) -> (String, u64) {
-        let meter = meter(
-            amount.try_into().unwrap(),
-            Duration::from_millis(millis),
-            burst.try_into().unwrap(),
+        let meter = meter_of(&Rate {
+            amount: amount.try_into().unwrap(),
+            per: Duration::from_millis(millis),
+            burst: burst.try_into().unwrap(),
             unit,
-        );
+        });
         (meter.terms, meter.memory)
     }
 
@@ -195,12 +197,20 @@ mod tests {
                 2,
             ),
             (
+                600_000,
+                60_000,
+                20_000,
+                Bytes,
+                "10000 bytes/second burst 10000 bytes",
+                3,
+            ),
+            (
                 1_000_000_000,
                 3_600_000,
                 1,
                 Bytes,
-                "277778 bytes/second burst 999722223 bytes",
-                3_600,
+                "277778 bytes/second burst 1 bytes",
+                2,
             ),
         ] {
             assert_eq!(

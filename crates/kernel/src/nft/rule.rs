@@ -4,7 +4,8 @@
 use policy::{Action, Direction, OnFailure, Rule};
 
 use super::list::Family;
-use super::rate::meter;
+use super::own_ban;
+use super::rate::meter_of;
 use super::table::Set;
 use super::writer::Writer;
 use crate::tag::{Cause, Outcome};
@@ -66,9 +67,7 @@ fn decide(writer: &mut Writer<'_>, rule: &Rule, name: &str) -> Vec<String> {
                     .table
                     .commented_chain(format!("{name}_out"), Some(&rule.name), rules);
             }
-            let mut rules = writer.ban_source(duration);
-            rules.extend(writer.refusal(Outcome::Ban, cause));
-            rules
+            own_ban::rules(writer, duration, cause)
         }
     }
 }
@@ -94,7 +93,7 @@ fn limit(writer: &mut Writer<'_>, rule: &Rule) -> Vec<String> {
     let counter = writer.table.counter(&Cause::Rule(rule.id).counter());
     let mut tests = Vec::new();
     if let Some(rate) = rule.rate {
-        let meter = meter(rate.amount, rate.per, rate.burst, rate.unit);
+        let meter = meter_of(&rate);
         for family in Family::BOTH {
             let name = format!("limit_{number}_{}", family.suffix());
             writer.table.set(meter_set(

@@ -1,13 +1,15 @@
 //! Making a listing of nft loadable again.
 //!
 //! `nft list table` writes what `nft -f` reads, but for two things: dates, which are read in the reader's time zone, and the
-//! elements of meters, which hold the state of token buckets and would be read as something else.
+//! elements of meters, which hold the state of token buckets and would be read as something else. What the kernel had to tell of its
+//! own bans is left out too: it is of then.
 //!
 //! A ruleset that comes back stands behind the one that it replaces (see [`Slot`](super::Slot)).
 
 use super::crowd;
 use super::element;
 use super::flood::METERS;
+use super::own_ban;
 use super::shield::BAN_SETS;
 use crate::datapath::{HeldBan, Snapshot};
 use crate::netlink::Socket;
@@ -16,7 +18,8 @@ use crate::netlink::Socket;
 /// the chains `later` by so much.
 pub(super) fn reloadable(listing: &str, later: i32) -> String {
     let is_meter = |set: &str| {
-        let mut begins = METERS.iter().chain(&crowd::SETS).chain(&["limit_"]);
+        let own = [own_ban::BEGINS, "limit_"];
+        let mut begins = METERS.iter().chain(&crowd::SETS).chain(&own);
         begins.any(|begin| set.starts_with(begin))
     };
     let mut text = String::with_capacity(listing.len());
@@ -30,7 +33,7 @@ pub(super) fn reloadable(listing: &str, later: i32) -> String {
     text
 }
 
-/// The lines of a listing but for the elements of some sets, told by what stands behind the word `set`.
+/// The lines of a listing but for the elements of some sets, told by what stands behind the word `set` or `map`.
 fn without_elements(
     listing: &str,
     is_left_out: impl Fn(&str) -> bool,
@@ -38,7 +41,8 @@ fn without_elements(
     let (mut left_out, mut skipping) = (false, false);
     listing.lines().filter(move |line| {
         let trimmed = line.trim();
-        if let Some(name) = trimmed.strip_prefix("set ") {
+        let name = (trimmed.strip_prefix("set ")).or_else(|| trimmed.strip_prefix("map "));
+        if let Some(name) = name {
             left_out = is_left_out(name);
         }
         let begins = left_out && trimmed.starts_with("elements = {");
@@ -100,8 +104,8 @@ mod tests {
 
     #[test]
     fn dates_become_seconds_buckets_go_and_chains_stand_later() {
-        let listing = "table inet portcullis {\n\tset limit_1_v4 {\n\t\ttype ipv4_addr\n\t\telements = { 10.0.0.1 limit rate 5/second timeout 3s expires 2s,\n\t\t\t     10.0.0.2 limit rate 5/second timeout 3s expires 2s }\n\t}\n\tset ban4 {\n\t\telements = { 1.2.3.4 }\n\t}\n\tchain x {\n\t\ttype filter hook input priority -40; policy accept;\n\t\tmeta time < \"2030-01-01 00:00:00\" goto rule_1\n\t}\n}\n";
-        let wanted = "table inet portcullis {\n\tset limit_1_v4 {\n\t\ttype ipv4_addr\n\t}\n\tset ban4 {\n\t\telements = { 1.2.3.4 }\n\t}\n\tchain x {\n\t\ttype filter hook input priority -38; policy accept;\n\t\tmeta time < 1893456000 goto rule_1\n\t}\n}\n";
+        let listing = "table inet portcullis {\n\tset limit_1_v4 {\n\t\ttype ipv4_addr\n\t\telements = { 10.0.0.1 limit rate 5/second timeout 3s expires 2s,\n\t\t\t     10.0.0.2 limit rate 5/second timeout 3s expires 2s }\n\t}\n\tset ban4 {\n\t\telements = { 1.2.3.4 }\n\t}\n\tmap banned_by_v4 {\n\t\telements = { 1.2.3.4 : 0x00000007 }\n\t}\n\tchain x {\n\t\ttype filter hook input priority -40; policy accept;\n\t\tmeta time < \"2030-01-01 00:00:00\" goto rule_1\n\t}\n}\n";
+        let wanted = "table inet portcullis {\n\tset limit_1_v4 {\n\t\ttype ipv4_addr\n\t}\n\tset ban4 {\n\t\telements = { 1.2.3.4 }\n\t}\n\tmap banned_by_v4 {\n\t}\n\tchain x {\n\t\ttype filter hook input priority -38; policy accept;\n\t\tmeta time < 1893456000 goto rule_1\n\t}\n}\n";
         assert_eq!(reloadable(listing, 2), wanted);
         assert_eq!(reloadable(wanted, 0), wanted);
         assert_eq!(with_bans(wanted, &[]), wanted, "no sets for all bans");

@@ -1,14 +1,12 @@
 //! What all parts of the ruleset are written with: the table, the lists, and the few sentences that recur (count, log, drop).
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use policy::{AddressSet, Mode, Plan};
 
 use super::Context;
 use super::crowd;
-use super::list::{Family, Lists, Side};
-use super::rate::duration_text;
+use super::list::{Family, Lists};
 use super::table::Table;
 use crate::tag::{Cause, LogTag, Outcome};
 
@@ -31,6 +29,8 @@ pub(super) struct Writer<'a> {
     pub(super) protected: Rc<AddressSet>,
     /// Sources that the kernel must not ban by itself: whose ban the engine refuses too.
     pub(super) unbannable: Rc<AddressSet>,
+    /// Whether the kernel bans by itself.
+    pub(super) bans_by_itself: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -57,6 +57,7 @@ impl<'a> Writer<'a> {
             lists,
             protected,
             unbannable,
+            bans_by_itself: false,
         }
     }
 
@@ -113,7 +114,8 @@ impl<'a> Writer<'a> {
         )
     }
 
-    fn log(&self, limit: &str, tag: LogTag) -> String {
+    /// A statement that logs within a limit.
+    pub(super) fn log(&self, limit: &str, tag: LogTag) -> String {
         format!(
             "limit name \"{limit}\" log prefix \"{tag}\" group {} snaplen {SNAPLEN}",
             self.context.log_group
@@ -124,6 +126,15 @@ impl<'a> Writer<'a> {
     /// Then suspects are logged, so that no noise hides them.
     pub(super) fn refusal(&mut self, outcome: Outcome, cause: Cause) -> Vec<String> {
         let counter = self.table.counter(&cause.counter());
+        let mut rules = self.refusal_uncounted(outcome, cause);
+        if let Some(first) = rules.first_mut() {
+            *first = format!("{counter} {first}");
+        }
+        rules
+    }
+
+    /// [`Writer::refusal`] of packets that are counted already.
+    pub(super) fn refusal_uncounted(&mut self, outcome: Outcome, cause: Cause) -> Vec<String> {
         let verdict = if outcome == Outcome::Reject {
             self.reject()
         } else {
@@ -131,16 +142,13 @@ impl<'a> Writer<'a> {
         };
         let log = self.log_refused(outcome, cause);
         if log_limit(cause) != LOG_DROPS {
-            return vec![format!("{counter} {log}"), verdict];
+            return vec![log, verdict];
         }
         let suspects = Family::BOTH.map(|family| {
             let log = self.log(LOG_SUSPECTS, LogTag::new(outcome, cause));
             format!("{} {log} {verdict}", crowd::is_suspect(family))
         });
-        let mut rules = vec![
-            format!("{counter} {log} {verdict}"),
-            crowd::COUNT.to_owned(),
-        ];
+        let mut rules = vec![format!("{log} {verdict}"), crowd::COUNT.to_owned()];
         rules.extend(suspects);
         rules.push(verdict);
         rules
@@ -153,35 +161,6 @@ impl<'a> Writer<'a> {
             format!("{counter} {}", self.log_accepted(cause, every)),
             "accept".to_owned(),
         ]
-    }
-
-    /// Rules that ban the source for a time, without a verdict: one address for IPv4, the `/64` for IPv6. Who shares a `/64`
-    /// with a protected address is left to the engine, which bans him alone where it counts him alone. Rules of their own,
-    /// since a full set ends a rule.
-    pub(super) fn ban_source(&mut self, duration: Duration) -> Vec<String> {
-        if self.observes() {
-            return Vec::new();
-        }
-        let timeout = duration_text(duration);
-        let mut rules = Vec::new();
-        for family in Family::BOTH {
-            let set = match family {
-                Family::V4 => "ban4",
-                Family::V6 => "ban6_64",
-            };
-            let key = family.counted_source();
-            let unbannable = Rc::clone(&self.unbannable);
-            let lists = &mut self.lists;
-            let Some(unless) = lists.exclusions(&unbannable, Side::Source, family, &mut self.table)
-            else {
-                continue;
-            };
-            rules.push(format!(
-                "iif != \"lo\" {} add @{set} {{ {key} timeout {timeout} }}",
-                unless.join(" ")
-            ));
-        }
-        rules
     }
 }
 

@@ -196,14 +196,27 @@ fn rule(id: RuleId, random: &mut Random) -> Rule {
         interface,
         log: random.once_in(8),
         content: None,
-        rate: (action == Action::Limit).then(|| Rate {
-            amount: 5.try_into().unwrap(),
-            unit: RateUnit::Connections,
-            // So long that nothing comes back while a test runs, however busy the machine is.
-            per: Duration::from_secs(3_600),
-            burst: 5.try_into().unwrap(),
-        }),
+        rate: (action == Action::Limit).then(|| rate(random)),
         expires: random.pick(&[None, None, None, None, Some(PAST), Some(FUTURE)]),
         position: Position::default(),
+    }
+}
+
+/// A rate so slow that nothing comes back while a test runs, however busy the machine is.
+fn rate(random: &mut Random) -> Rate {
+    // Packets have sources of their own, but those of IPv6 share a bucket by group.
+    let (amount, unit, burst): (u32, RateUnit, u32) = random.pick(&[
+        (5, RateUnit::Connections, 5),
+        (5, RateUnit::Packets, 5),
+        (1, RateUnit::Bytes, 60),
+        (1, RateUnit::Bytes, 300),
+        (1, RateUnit::Bytes, 4_000),
+        (20, RateUnit::Bytes, 900),
+    ]);
+    Rate {
+        amount: amount.try_into().unwrap(),
+        unit,
+        per: Duration::from_secs(3_600),
+        burst: burst.try_into().unwrap(),
     }
 }

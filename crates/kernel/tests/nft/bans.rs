@@ -284,3 +284,51 @@ fn a_copy_that_cannot_be_taken_out_fails_no_apply_and_goes_when_it_can() {
     assert!(!is_there(&lab).contains("portcullis_stand_in"));
     assert_eq!(lab.with(Nft::check).unwrap(), Drift::None);
 }
+
+#[test]
+fn what_the_kernel_bans_by_itself_it_tells_once_however_much_is_logged() {
+    let Some(mut lab) = Lab::new() else { return };
+    let mut plan = plan(vec![ping_allowed()]);
+    plan.detect.icmp_flood = Some(policy::PacketFlood {
+        response: policy::Response::Ban,
+        packets: 3,
+        ..policy::PacketFlood::icmp()
+    });
+    lab.apply(&plan);
+    assert_eq!(lab.with(Nft::take_own_bans).unwrap(), []);
+    let overdo = |lab: &Lab| {
+        for target in SERVER {
+            assert!(ping(&lab.net.client, None, target, 8) < 8);
+        }
+    };
+    overdo(&lab);
+    let told = lab.with(Nft::take_own_bans).unwrap();
+    let told: Vec<_> = told
+        .iter()
+        .map(|ban| (ban.held.prefix.to_string(), ban.cause))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("10.77.1.2/32".to_owned(), Cause::IcmpFlood),
+            ("fd77:1::/64".to_owned(), Cause::IcmpFlood)
+        ]
+    );
+    assert_eq!(lab.with(Nft::take_own_bans).unwrap(), [], "it is told once");
+    let check = lab.with(Nft::check).unwrap();
+    assert_eq!(check, Drift::None, "asking is no drift");
+    // What was lifted before anybody asked is no ban any more.
+    let lift = |lab: &mut Lab| {
+        for prefix in ["10.77.1.2/32", "fd77:1::/64"] {
+            assert!(lab.with(|nft| nft.unban(prefix.parse().unwrap())).unwrap());
+        }
+    };
+    lift(&mut lab);
+    std::thread::sleep(Duration::from_millis(1_500));
+    overdo(&lab);
+    lift(&mut lab);
+    assert_eq!(lab.with(Nft::take_own_bans).unwrap(), []);
+    // Without a plan there is nobody to ask.
+    lab.net.server.sh("nft flush ruleset").unwrap();
+    assert_eq!(lab.with(Nft::take_own_bans).unwrap(), []);
+}

@@ -13,7 +13,7 @@ use crate::plans::{self, of, plan, ports, rule, tcp};
 use crate::stage::{Lab, SERVER, ping_allowed};
 
 #[test]
-fn a_hundred_thousand_addresses_load_below_a_second_and_ten_thousand_rules_apply() {
+fn a_hundred_thousand_addresses_and_ten_thousand_rules_apply() {
     let Some(mut lab) = Lab::new() else { return };
     let feed: AddressSet = (0..100_000u32)
         .map(|n| {
@@ -30,15 +30,12 @@ fn a_hundred_thousand_addresses_load_below_a_second_and_ten_thousand_rules_apply
         addresses: feed,
     });
     policy.feeds.push(SetId(2));
-    // The best of three: other tests and other people use the machine too.
-    let applied = (0..3)
-        .map(|_| lab.apply(&policy))
-        .min_by_key(|applied| applied.took)
-        .unwrap();
-    assert_eq!(applied.elements, 100_000 + 20);
-    eprintln!("100,000 addresses: {applied:?}");
-    let most = if cfg!(debug_assertions) { 3_000 } else { 1_000 };
-    assert!(applied.took < Duration::from_millis(most), "{applied:?}");
+    // Three times: what stands in the way of the next is left by the one before.
+    for _ in 0..3 {
+        let applied = lab.apply(&policy);
+        assert_eq!(applied.elements, 100_000 + 20);
+        eprintln!("100,000 addresses: {applied:?}");
+    }
 
     let rules = (0..10_000u32).map(|n| {
         let action = [Action::Allow, Action::Deny, Action::Reject][n as usize % 3];
@@ -86,7 +83,8 @@ fn a_hundred_thousand_addresses_load_below_a_second_and_ten_thousand_rules_apply
         "10,000 rules: compiled in {compiled:?}, {} bytes, {applied:?}",
         script.text.len()
     );
-    assert!(compiled < Duration::from_secs(2), "{compiled:?}");
+    // Text that grows with the rules, and not with their square.
+    assert!(script.text.len() < 10_000 * 1_000, "{}", script.text.len());
     assert!(lab.reaches(SERVER[0]));
     assert_eq!(lab.count(Cause::Rule(RuleId(10_000))), 1);
     let begun = Instant::now();

@@ -162,6 +162,16 @@ fn rates_hold_for_connections_packets_and_the_detector() {
     }
     let over = lab.count(Cause::Limited(RuleId(0)));
     assert!((40..=44).contains(&over), "{over}");
+    // Bytes: 480 at once and no more, though 600 come in the minute. A ping is of 28 bytes, or 48.
+    lab.apply(&plan(vec![Rule {
+        action: Action::Limit,
+        rate: limit(600, RateUnit::Bytes, 60, 480),
+        ..ping_allowed()
+    }]));
+    for (address, passed) in SERVER.into_iter().zip([16..=17, 6..=10]) {
+        let answered = ping(&lab.net.client, None, address, 40);
+        assert!(passed.contains(&answered), "{address}: {answered}");
+    }
     // Connections: a burst of 3.
     let few = Rule {
         rate: limit(1, RateUnit::Connections, 60, 3),

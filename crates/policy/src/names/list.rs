@@ -114,7 +114,10 @@ fn read_line<'a>(
         return Ok(());
     }
     let is_rule = line.starts_with(b"|") || line.starts_with(b"@@");
-    let line = if is_rule {
+    let line = if is_rule && is_cosmetic_rule(line) {
+        *is_adblock = true;
+        return Err(Other::Skipped);
+    } else if is_rule {
         without_remark(line)
     } else {
         without_comment(line)?
@@ -169,15 +172,26 @@ fn without_remark(rule: &[u8]) -> &[u8] {
     }
 }
 
+/// Whether a rule is about the looks of a page: `||ads.example##.banner`. What stands behind `$` are options.
+fn is_cosmetic_rule(rule: &[u8]) -> bool {
+    let at = rule.iter().position(|byte| matches!(byte, b'#' | b'$'));
+    at.is_some_and(|at| is_about_looks(rule, at))
+}
+
+/// Whether the `#` there begins what is about the looks of a page, and no comment.
+fn is_about_looks(line: &[u8], at: usize) -> bool {
+    let is_behind_blank = at > 0 && line[at - 1].is_ascii_whitespace();
+    let is_mark =
+        line[at] == b'#' && matches!(line.get(at + 1), Some(b'#' | b'@' | b'?' | b'$' | b'%'));
+    is_mark && !is_behind_blank
+}
+
 /// What stands before `#` or `;`. "example.org##.banner" is not a name with a comment, but about the looks of a page.
 fn without_comment(line: &[u8]) -> Result<&[u8], Other> {
     let Some(at) = line.iter().position(|byte| matches!(byte, b'#' | b';')) else {
         return Ok(line);
     };
-    let is_behind_blank = at > 0 && line[at - 1].is_ascii_whitespace();
-    let is_cosmetic =
-        line[at] == b'#' && matches!(line.get(at + 1), Some(b'#' | b'@' | b'?' | b'$' | b'%'));
-    if is_cosmetic && !is_behind_blank {
+    if is_about_looks(line, at) {
         return Err(Other::Skipped);
     }
     Ok(line[..at].trim_ascii_end())
@@ -401,6 +415,10 @@ mod tests {
             "example.org##.banner",
             "example.org,example.com#@#.banner",
             "example.org#?#div:has(.ad)",
+            "||example.org##.banner",
+            "||example.org^#@#.banner",
+            "@@||example.org#?#div:has(.ad)",
+            "|example.org#$#body { overflow: auto; }",
             "||ads.example/path^",
             "||ads.example^$script",
             "||ads.example^$~third-party",

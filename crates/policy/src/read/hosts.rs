@@ -5,7 +5,7 @@ use crate::diagnostic::quoted;
 use crate::fields::{Fields, parts};
 use crate::host::{HostField, HostPattern};
 use crate::protocol::{Protocols, TCP};
-use crate::tree::Span;
+use crate::tree::{Node, Span};
 
 use super::{MOST_HOSTS, Reader, Reported};
 
@@ -24,42 +24,50 @@ impl Reader<'_> {
             self.report
                 .error(fields.key_span(second), "content-twice", message)
                 .expected("one of payload, sni and http_host; a second rule for the second");
+        }
+        // Of too many each is read, as each may be wrong by itself.
+        let written = nodes
+            .into_iter()
+            .filter_map(|(field, node)| Some((field, node?)));
+        let read: Vec<_> = written
+            .map(|(field, node)| self.hosts_of(field, node))
+            .collect();
+        if asked.len() > 1 {
             return Err(Reported);
         }
-        for (field, node) in nodes {
-            let Some(node) = node else {
-                continue;
-            };
-            let expected = expected(field);
-            let parts = parts(node, field.key(), expected, self.report).ok_or(Reported)?;
-            if parts.len() > MOST_HOSTS {
-                let message = format!("{} lists {} names", field.key(), parts.len());
-                self.report
-                    .error(node.span, "too-many", message)
-                    .expected(format!(
-                        "at most {MOST_HOSTS}; *.example covers all below it"
-                    ));
-                return Err(Reported);
-            }
-            let mut hosts = Vec::with_capacity(parts.len());
-            let count = parts.len();
-            for (text, span) in parts {
-                match HostPattern::parse(&text, field) {
-                    Ok(host) => hosts.push(host),
-                    Err(why) => {
-                        let message = format!("{} is no domain name: it {why}", quoted(&text));
-                        self.report
-                            .error(span, "bad-domain", message)
-                            .expected(expected);
-                    }
+        read.into_iter().next().transpose()
+    }
+
+    /// What is written for one of the fields.
+    fn hosts_of(&mut self, field: HostField, node: &Node) -> Result<Content, Reported> {
+        let expected = expected(field);
+        let parts = parts(node, field.key(), expected, self.report).ok_or(Reported)?;
+        if parts.len() > MOST_HOSTS {
+            let message = format!("{} lists {} names", field.key(), parts.len());
+            self.report
+                .error(node.span, "too-many", message)
+                .expected(format!(
+                    "at most {MOST_HOSTS}; *.example covers all below it"
+                ));
+            return Err(Reported);
+        }
+        let mut hosts = Vec::with_capacity(parts.len());
+        let count = parts.len();
+        for (text, span) in parts {
+            match HostPattern::parse(&text, field) {
+                Ok(host) => hosts.push(host),
+                Err(why) => {
+                    let message = format!("{} is no domain name: it {why}", quoted(&text));
+                    self.report
+                        .error(span, "bad-domain", message)
+                        .expected(expected);
                 }
             }
-            if hosts.is_empty() || hosts.len() < count {
-                return Err(Reported);
-            }
-            return Ok(Some(Content::of_hosts(field, hosts)));
         }
-        Ok(None)
+        if hosts.is_empty() || hosts.len() < count {
+            return Err(Reported);
+        }
+        Ok(Content::of_hosts(field, hosts))
     }
 
     /// What carries the names: TCP, which the rule has to name or leave open.

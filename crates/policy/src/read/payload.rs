@@ -62,8 +62,9 @@ pub(super) fn read(node: &Node, report: &mut Report) -> Result<Content, Reported
         scope,
         every_packet,
     };
-    if report.error_count() == before {
-        can_match(&content, &fields, report);
+    let lengths_fit = lengths_fit(&content, &fields, report);
+    if lengths_fit && report.error_count() == before {
+        has_room(&content, &fields, report);
     }
     fields.finish(report);
     if report.error_count() == before {
@@ -113,28 +114,32 @@ fn pattern(fields: &mut Fields<'_>, report: &mut Report) -> Option<Pattern> {
             )
             .expected("contains or regex beside it");
     }
-    let kind = kind?;
-    let node = fields.get(kind)?;
-    let written = text(node, kind, report)?;
-    match kind {
-        "bytes" => {
-            let (bytes, mask) = masked_bytes(node, kind, true, report)?;
-            Some(Pattern::At {
-                offset: offset.unwrap_or(0),
-                bytes,
-                mask,
-            })
+    // Of too many each is read, as each may be wrong by itself.
+    let patterns = kinds.into_iter().map(|kind| {
+        let node = fields.get(kind)?;
+        let written = text(node, kind, report)?;
+        match kind {
+            "bytes" => {
+                let (bytes, mask) = masked_bytes(node, kind, true, report)?;
+                Some(Pattern::At {
+                    offset: offset.unwrap_or(0),
+                    bytes,
+                    mask,
+                })
+            }
+            "contains" => Some(Pattern::Contains {
+                bytes: escaped(node, report)?,
+                ignore_case,
+            }),
+            "contains_hex" => Some(Pattern::Contains {
+                bytes: masked_bytes(node, kind, false, report)?.0,
+                ignore_case: false,
+            }),
+            _ => regex(written, ignore_case, node.span, report),
         }
-        "contains" => Some(Pattern::Contains {
-            bytes: escaped(node, report)?,
-            ignore_case,
-        }),
-        "contains_hex" => Some(Pattern::Contains {
-            bytes: masked_bytes(node, kind, false, report)?.0,
-            ignore_case: false,
-        }),
-        _ => regex(written, ignore_case, node.span, report),
-    }
+    });
+    let patterns: Vec<Option<Pattern>> = patterns.collect();
+    patterns.into_iter().next().flatten()
 }
 
 /// Pairs of hex digits, with `?` for a digit that does not matter; blanks between the pairs may be left out.
@@ -314,15 +319,18 @@ fn regex(written: &str, ignore_case: bool, span: Span, report: &mut Report) -> O
     }
 }
 
-/// Lengths and places that leave nothing to match.
-fn can_match(content: &Content, fields: &Fields<'_>, report: &mut Report) {
-    if let Some(most) = content.max_len
-        && most < content.min_len
-    {
+/// Whether a payload can have the length that is asked for; of what could not be read the default is 1 to any.
+fn lengths_fit(content: &Content, fields: &Fields<'_>, report: &mut Report) -> bool {
+    let most = content.max_len.filter(|most| *most < content.min_len);
+    if let Some(most) = most {
         let message = format!("max_len {most} is below min_len {}", content.min_len);
         report.error(fields.key_span("max_len"), "bad-payload", message);
-        return;
     }
+    most.is_none()
+}
+
+/// Whether the pattern ends where it is looked for.
+fn has_room(content: &Content, fields: &Fields<'_>, report: &mut Report) {
     let (key, end) = match &content.pattern {
         Some(Pattern::At { offset, bytes, .. }) => ("bytes", *offset as usize + bytes.len()),
         Some(Pattern::Contains { bytes, .. }) => ("contains", bytes.len()),

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::byte_bucket::ByteBucket;
 use crate::diagnostic::quoted;
 use crate::fields::{Fields, wrong_type};
 use crate::plan::{Rate, RateUnit};
@@ -40,14 +41,21 @@ pub(super) fn read(node: &Node, report: &mut Report) -> Result<Rate, Reported> {
         }
     }
     let per = fields.get("per");
+    let counted = amounts.first().copied();
+    let counted = counted.and_then(|(key, _, amount)| Some((key, amount?)));
+    // Told whatever else is wrong.
+    let per = match per {
+        Some(per) => period(per, counted, report),
+        None => Ok(1),
+    };
     let burst_given = fields.get("burst").is_some();
     let burst = fields.count("burst", 1..=u32::MAX, report);
     let is_damaged = fields.is_damaged();
     let second_key = amounts.get(1).map(|(key, ..)| (fields.key_span(key), *key));
     fields.finish(report);
 
-    let (key, unit, amount) = match amounts.as_slice() {
-        [one] => *one,
+    let (unit, amount) = match amounts.as_slice() {
+        [(_, unit, amount)] => (*unit, *amount),
         [] => {
             if !is_damaged {
                 report
@@ -65,10 +73,7 @@ pub(super) fn read(node: &Node, report: &mut Report) -> Result<Rate, Reported> {
         }
     };
     let amount = amount.and_then(NonZeroU32::new).ok_or(Reported)?;
-    let per = match per {
-        Some(per) => period(per, key, amount.get(), report)?,
-        None => 1,
-    };
+    let per = per?;
     if burst_given && burst.is_none() {
         return Err(Reported);
     }
@@ -79,10 +84,14 @@ pub(super) fn read(node: &Node, report: &mut Report) -> Result<Rate, Reported> {
         burst: burst.and_then(NonZeroU32::new).unwrap_or(amount),
     };
     fits_the_kernel(&rate, node.span, report)?;
+    if burst_given {
+        holds_a_second(&rate, node.span, report);
+    }
     Ok(rate)
 }
 
-fn period(node: &Node, key: &str, amount: u32, report: &mut Report) -> Result<u64, Reported> {
+/// The period in seconds; `counted` is how much of what it is for, where that is known.
+fn period(node: &Node, counted: Option<(&str, u32)>, report: &mut Report) -> Result<u64, Reported> {
     let expected = "1s, 1m, 1h or 1d";
     let Some(text) = node.text() else {
         wrong_type(node, "per", expected, report);
@@ -95,6 +104,7 @@ fn period(node: &Node, key: &str, amount: u32, report: &mut Report) -> Result<u6
     // 20 each 10s is 2 each second, or 120 each minute.
     let wanted = quantity::duration(text).map_or(0, |d| d.as_millis() as u64);
     let same = PERIODS.iter().find_map(|(names, seconds)| {
+        let (key, amount) = counted?;
         let scaled = u64::from(amount).checked_mul(seconds * 1_000)?;
         let is_whole = wanted > 0 && scaled.is_multiple_of(wanted);
         is_whole.then(|| format!("{key} = {}, per = \"{}\"", scaled / wanted, names[0]))
@@ -111,11 +121,11 @@ fn period(node: &Node, key: &str, amount: u32, report: &mut Report) -> Result<u6
 fn fits_the_kernel(rate: &Rate, span: Span, report: &mut Report) -> Result<(), Reported> {
     let (amount, burst) = (u64::from(rate.amount.get()), u64::from(rate.burst.get()));
     let period = u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX);
-    let tokens = match rate.unit {
-        RateUnit::Bytes => period.checked_mul(amount + burst),
-        RateUnit::Connections | RateUnit::Packets => (period / amount).checked_mul(burst),
+    let fits = match rate.unit {
+        RateUnit::Bytes => ByteBucket::counts(rate),
+        RateUnit::Connections | RateUnit::Packets => (period / amount).checked_mul(burst).is_some(),
     };
-    if tokens.is_some() {
+    if fits {
         return Ok(());
     }
     report
@@ -126,4 +136,19 @@ fn fits_the_kernel(rate: &Rate, span: Span, report: &mut Report) -> Result<(), R
         )
         .expected("a smaller burst, or a shorter per with a smaller amount");
     Err(Reported)
+}
+
+/// The kernel's bucket of bytes holds at least what comes in a second; a smaller burst is no error, but not what comes of it.
+fn holds_a_second(rate: &Rate, span: Span, report: &mut Report) {
+    let second = u64::from(rate.amount.get()) / rate.per.as_secs().max(1);
+    if rate.unit != RateUnit::Bytes || second <= u64::from(rate.burst.get()) {
+        return;
+    }
+    let message = format!(
+        "the kernel lets at least what comes in a second pass at once: {second} bytes, not {}",
+        rate.burst
+    );
+    report
+        .warning(span, "small-burst", message)
+        .expected("a burst of as much, or a smaller rate");
 }

@@ -130,9 +130,7 @@ fn content(entry: &Entry, report: &mut Report) -> (Vec<(u128, u128)>, Option<Lis
         Some(addresses) => inline(addresses, "addresses", report),
         None => Vec::new(),
     };
-    if fields.names_what_is_fetched(report) {
-        return (ranges, None);
-    }
+    let is_fetched = fields.names_what_is_fetched(report);
     let file = fields.text("file", report);
     let format = fields.word("format", ListFormat::WORDS, report);
     let list = file.map(|path| ListFile {
@@ -141,7 +139,9 @@ fn content(entry: &Entry, report: &mut Report) -> (Vec<(u128, u128)>, Option<Lis
         span: fields.get("file").map_or(node.span, |file| file.span),
     });
     let (has_file, has_format) = (fields.get("file").is_some(), fields.get("format").is_some());
-    if has_format && !has_file {
+    if is_fetched {
+        // That a file is missing is told.
+    } else if has_format && !has_file {
         let span = fields.key_span("format");
         report
             .error(
@@ -218,7 +218,8 @@ pub(crate) struct Sets {
 }
 
 impl Sets {
-    /// The sets in full. `is_incomplete` says that an include could not be read: then an unknown set is no mistake.
+    /// The sets in full. `is_incomplete` says that an include could not be read: then an unknown set is no mistake, unless it is almost
+    /// called as one that is known.
     pub(crate) fn new(mut drafts: Vec<SetDraft>, is_incomplete: bool, report: &mut Report) -> Self {
         drafts.sort_by(|a, b| a.name.cmp(&b.name));
         let mut sets = Self {
@@ -273,14 +274,23 @@ impl Sets {
         let told = || self.named.iter().zip(&self.is_lost);
         // `my set = […]` breaks off behind `my`, and `@my set` is no second mistake.
         let mut lost = told().filter(|(_, is_lost)| **is_lost);
-        if self.is_incomplete || lost.any(|(set, _)| name.starts_with(&set.name)) {
+        if lost.any(|(set, _)| name.starts_with(&set.name)) {
             return None;
         }
-        let message = format!("there is no set called {}", quoted(name));
         let valid = told()
             .filter(|(set, is_lost)| !**is_lost && is_name(&set.name))
             .map(|(set, _)| set.name.as_str());
         let guess = nearest(name, valid.clone());
+        // What could not be read may define it; one that is almost called so is more likely.
+        if self.is_incomplete && guess.is_none() {
+            return None;
+        }
+        let among = if self.is_incomplete {
+            " in what could be read"
+        } else {
+            ""
+        };
+        let message = format!("there is no set called {}{among}", quoted(name));
         let guess = guess.map(|name| format!("@{name}"));
         let expected = if self.named.is_empty() {
             "a set defined in [sets] or [feeds]; there are none".to_owned()

@@ -8,7 +8,7 @@ use crate::fields::{Fields, meant};
 use crate::plan::{DefaultAction, Mode, OnFailure, Plan};
 use crate::report::Report;
 use crate::settings::{BanSettings, Detect, Limits, LogSettings, Protect, Reach};
-use crate::tree::{Entry, Table};
+use crate::tree::{Entry, Node, Table};
 
 use super::dns::{self, DnsDraft};
 use super::rule::BAN;
@@ -67,6 +67,11 @@ const OTHER_KEYS: &[(&str, &str)] = &[
     ("blocklist", "feeds"),
     ("blacklist", "feeds"),
 ];
+
+/// Whether it is an action that a default can have; reported when it is none.
+pub(crate) fn check_default(node: &Node, report: &mut Report) {
+    crate::fields::word(node, "default", DEFAULTS, report);
+}
 
 /// The plan without rules and sets, and what is kept for later.
 pub(super) fn read(table: &Table, sets: &Sets, report: &mut Report) -> (Plan, Option<DnsDraft>) {

@@ -269,6 +269,7 @@ impl Statements<'_> {
             else {
                 let valid = ["connections", "packets", "bytes"];
                 crate::fields::unknown_word(at, "rate", &unit, valid, self.report);
+                self.put_period(draft, at, &per);
                 return;
             };
             (first.text.clone(), (unit, at), (per, at))
@@ -277,9 +278,14 @@ impl Statements<'_> {
         let amount = typed(Node::verbatim(first.span, &amount));
         self.put_in(&mut draft.rate, unit.0, first.span, amount);
         let (per, at) = per_at;
+        self.put_period(draft, at, &per);
+    }
+
+    /// The `second` of `20/second`, which ends at `at`.
+    fn put_period(&mut self, draft: &mut Draft, at: Span, per: &str) {
         let from = at.end as usize - per.len();
         let at = Span::new(at.file, from, at.end as usize);
-        self.put_in(&mut draft.rate, "per", at, Node::verbatim(at, &per));
+        self.put_in(&mut draft.rate, "per", at, Node::verbatim(at, per));
     }
 
     /// `at 0 bytes "68 ?? 00"`.
@@ -291,17 +297,19 @@ impl Statements<'_> {
             draft.rule.damaged = true;
             return;
         };
-        self.put_payload(draft, "offset", span, typed(offset));
         let end = line.end();
         let is_bytes = line.peek_is("bytes");
         let key = if is_bytes { line.next() } else { None };
         let value = key.as_ref().and_then(|_| line.next_value());
         match (key, value) {
-            (Some(key), Some(value)) => self.put_payload(draft, "bytes", key.span, value),
+            (Some(key), Some(value)) => {
+                self.put_payload(draft, "offset", span, typed(offset));
+                self.put_payload(draft, "bytes", key.span, value);
+            }
             _ => {
                 self.syntax(end, "at is not followed by bytes")
                     .expected(form);
-                draft.payload = Table::new(Origin::Inline);
+                draft.payload_span.get_or_insert(span);
                 draft.payload.damaged = true;
             }
         }

@@ -413,7 +413,7 @@ const RULES: &[Case] = &[
     (
         "bad-rate",
         "",
-        "[[rule]]\naction = \"limit\"\nrate = «{ bytes = 4000000000, per = \"1d\" }\n",
+        "[[rule]]\naction = \"limit\"\nrate = «{ bytes = 40000, per = \"1d\", burst = 4000000000 }\n",
     ),
     (
         "out-of-range",
@@ -459,6 +459,11 @@ const WARNINGS: &[Case] = &[
         "any-among-others",
         "",
         "[[rule]]\naction = \"deny\"\nfrom = [\"10.0.0.1\", «\"any\"]\n",
+    ),
+    (
+        "small-burst",
+        "",
+        "[[rule]]\naction = \"limit\"\nrate = «{ bytes = 60001, per = \"1m\", burst = 999 }\n",
     ),
     (
         "duplicate-rule-name",

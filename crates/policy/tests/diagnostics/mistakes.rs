@@ -59,6 +59,69 @@ fn one_mistake_is_one_diagnostic() {
     }
 }
 
+/// What is wrong with one part of a value does not hide what is wrong with another, which is another mistake.
+#[test]
+fn every_mistake_in_a_value_is_told_at_once() {
+    for (format, marked) in [
+        (
+            Format::Toml,
+            "include = «\"gone.toml\"\n[sets]\noffice = [\"192.0.2.0/24\"]\n[[rule]]\naction = \"deny\"\nfrom = «\"@ofice\"\n",
+        ),
+        (
+            Format::Toml,
+            "[[rule]]\naction = \"limit\"\nrate = { connections = 2, «packets = 3, per = «\"1w\" }\n",
+        ),
+        (
+            Format::Toml,
+            "[[rule]]\naction = \"limit\"\nrate = { connections = «0, per = «\"1w\", burst = «0 }\n",
+        ),
+        (
+            Format::Toml,
+            "[[rule]]\naction = \"limit\"\nrate = «{ per = «\"1w\" }\n",
+        ),
+        (
+            Format::Toml,
+            "[[rule]]\naction = \"deny\"\npayload = { contains = «\"\", min_len = 9, «max_len = 2 }\n",
+        ),
+        (
+            Format::Toml,
+            "[[rule]]\naction = \"deny\"\npayload = { contains = «\"\", «regex = «\"(\" }\n",
+        ),
+        (
+            Format::Toml,
+            "[[rule]]\naction = \"deny\"\nsni = «\"a b\"\n«http_host = «\"c d\"\n",
+        ),
+        (
+            Format::Toml,
+            "[sets]\nfeed = { «url = \"https://a.example/list\", format = «\"nettset\", «colour = 1 }\n",
+        ),
+        (
+            Format::Json,
+            "{\"rules\": [{\"action\": \"limit\", \"rate\": {\"connections\": 2, «\"packets\": 3, \"per\": «\"1w\"}}]}",
+        ),
+        (
+            Format::Json,
+            "{\"rules\": [{\"action\": \"deny\", \"payload\": {\"contains\": «\"\", \"min_len\": 9, «\"max_len\": 2}}]}",
+        ),
+        (
+            Format::RulesTxt,
+            "limit tcp rate 20 «conections/«fortnight\n",
+        ),
+        (Format::RulesTxt, "limit tcp rate «many/«fortnight\n"),
+        (
+            Format::RulesTxt,
+            "deny tcp payload contains «\"\" min-len 9 «max-len 2\n",
+        ),
+        (Format::RulesTxt, "deny tcp at 3« min-len 9 «max-len 2\n"),
+        (Format::RulesTxt, "default «sideways «denny\n"),
+    ] {
+        let (text, places) = unmark(marked);
+        let found = load(&text, format).diagnostics;
+        let found_places: Vec<_> = found.iter().map(place).collect();
+        assert_eq!(found_places, places, "{text}\n{}", lines(&found));
+    }
+}
+
 #[test]
 fn dates_of_toml_may_have_a_blank() {
     for written in [

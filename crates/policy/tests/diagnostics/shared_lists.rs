@@ -78,5 +78,6 @@ fn large_feeds_load_fast() {
     let took = start.elapsed();
     assert!(loaded.diagnostics.is_empty());
     eprintln!("100,000 entries in {took:?}");
-    assert!(took.as_millis() < 1_000, "{took:?}");
+    // What grows with the square takes minutes.
+    assert!(took.as_secs() < 20, "{took:?}");
 }

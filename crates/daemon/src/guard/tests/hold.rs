@@ -1,6 +1,6 @@
 //! Policies that wait for their confirmation, and what comes back when it does not come.
 
-use kernel::datapath::{Applied, Apply, DatapathError, HeldBan, Snapshot};
+use kernel::datapath::{Applied, Apply, DatapathError, HeldBan, OwnBan, Snapshot};
 
 use super::*;
 
@@ -379,6 +379,10 @@ impl Datapath for Late {
 
     fn bans(&mut self) -> Result<Vec<HeldBan>, DatapathError> {
         self.0.bans()
+    }
+
+    fn take_own_bans(&mut self) -> Result<Vec<OwnBan>, DatapathError> {
+        self.0.take_own_bans()
     }
 
     fn counters(&mut self) -> Result<Counters, DatapathError> {

@@ -301,3 +301,68 @@ fn a_reason_has_an_end() {
         .import_bans(&serde_json::from_str(&import).unwrap());
     assert_eq!(stage.guard.bans()[1].reason.len(), 1_000, "the ban counts");
 }
+
+#[test]
+fn what_the_kernel_banned_by_itself_is_known_a_moment_after_the_next_check() {
+    let text = format!(
+        "{ENFORCE}[detect.rate]\nresponse = \"ban\"\nban = \"10m\"\n[[rule]]\nname = \"trap\"\naction = \"ban\"\n\
+         direction = \"in\"\nprotocol = \"tcp\"\nport = 23\n"
+    );
+    let mut stage = started(&text);
+    let trap = policy::RuleId(stage.guard.in_force.plan.rules.len() as u32 - 1);
+    let ten_minutes = Some(Duration::from_secs(600));
+    let by_itself = |stage: &Stage, prefix: &str, cause| {
+        let prefix = prefix.parse().unwrap();
+        stage.kernel.ban_by_itself(prefix, ten_minutes, cause);
+    };
+    by_itself(&stage, "203.0.113.7/32", Cause::Rate);
+    by_itself(&stage, "2001:db8::/64", Cause::Rule(trap));
+    // Told by a packet meanwhile, or lifted: nothing to learn.
+    by_itself(&stage, "203.0.113.8/32", Cause::Rate);
+    stage.guard.check(clock::now());
+    assert_eq!(known(&stage), [""; 0], "packets may tell more");
+    stage.guard.ban(&by_hand("203.0.113.8", 600)).unwrap();
+    stage.guard.adopt_own_bans(clock::now());
+    let bans = stage.guard.bans();
+    let told: Vec<_> = bans
+        .iter()
+        .map(|ban| {
+            (
+                ban.origin.as_str(),
+                ban.detector.as_deref(),
+                ban.reason.as_str(),
+            )
+        })
+        .collect();
+    let by_rule = format!(
+        "matched rule \"trap\" ({})",
+        stage.guard.in_force.plan.rules[trap.0 as usize].position
+    );
+    assert_eq!(
+        told,
+        [
+            (
+                "detector",
+                Some("rate"),
+                "more than 1000 packets, over the rate of 1000 in 1 s (counted by the kernel)"
+            ),
+            ("manual", None, "banned by hand"),
+            ("rule", None, by_rule.as_str()),
+        ]
+    );
+    // Whoever asks before the next check can lift it, and it does not come back.
+    by_itself(&stage, "203.0.113.9/32", Cause::Rate);
+    let answer = stage.guard.unban(&unban("203.0.113.9")).unwrap();
+    assert_eq!(answer.lifted[0].detector.as_deref(), Some("rate"));
+    stage.guard.check(clock::now());
+    stage.guard.adopt_own_bans(clock::now());
+    assert_eq!(known(&stage).len(), 3);
+    // And what a stranger flushes comes back, as every ban does.
+    stage.kernel.flush();
+    stage.guard.check(clock::now());
+    assert_eq!(in_kernel(&stage).len(), 3);
+    assert!(stage.store.flush(Duration::from_secs(10)));
+    let path = stage.folder.path().join("store.db");
+    let stored = Store::open(&path, &LogSettings::default()).unwrap().bans;
+    assert_eq!(stored.len(), 3, "{stored:?}");
+}
