@@ -369,7 +369,7 @@ impl Guard {
         self.engine.advance(now);
         self.settle(now);
         self.catch_up();
-        self.adopt_own_bans(now);
+        self.adopt_own_bans(ban::TOLD_AT_ONCE, now);
         self.watch_hold();
         if self.last_check.elapsed() >= CHECK {
             self.last_check = Instant::now();
