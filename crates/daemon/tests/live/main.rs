@@ -51,6 +51,7 @@ all! {
     flood::many_small_segments_are_over_the_rate_unless_their_sender_is_protected,
     guess::ten_failed_logins_are_banned_and_the_administrator_stays,
     ban::bans_by_hand_survive_kill_and_restart,
+    ban::what_was_answered_is_written_down,
     policy::a_changed_file_comes_into_force_and_a_wrong_one_does_not,
     block::what_a_stranger_flushes_is_put_back_within_two_seconds,
     policy::an_unconfirmed_policy_goes_back,
