@@ -362,6 +362,7 @@ impl Parts {
         };
         let guard = Guard::new(guard::Setup {
             candidate,
+            begins_with: source(options)?,
             mode: options.mode,
             datapath: datapath(),
             pump: Pump::new(handle.clone(), settings),

@@ -60,6 +60,7 @@ all! {
     policy::an_unconfirmed_policy_goes_back_to_the_one_in_force_and_a_restart_knows_the_one_before,
     policy::who_observes_a_policy_takes_out_what_a_killed_daemon_left,
     policy::a_confirmed_policy_stays_and_rolls_back_on_request,
+    policy::who_begins_with_another_than_was_asked_for_knows_what_the_next_start_takes,
     block::content_rules_drop_and_reject_what_they_name,
     ban::allow_lifts_and_prevents_bans,
     ban::bans_are_exported_and_imported_in_both_forms,
