@@ -51,6 +51,15 @@ impl Source {
         }
     }
 
+    /// What it says now, without includes; `None` where that cannot be read.
+    pub(crate) fn text(&self) -> Option<String> {
+        match self {
+            Self::BuiltIn => Some(Candidate::built_in().text),
+            Self::File(path) => std::fs::read_to_string(path).ok(),
+            Self::Kept { text, .. } | Self::Text { text, .. } => Some(text.clone()),
+        }
+    }
+
     /// What is to be read when it is read again.
     #[must_use]
     pub fn again(self) -> Self {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use kernel::datapath::{Datapath, Queues};
 use kernel::nft::{Features, LOG_GROUP, Nft};
+use kernel::probe::{Capability, has_capability};
 use policy::{DefaultAction, Mode};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -124,9 +125,9 @@ impl RunError {
             Self::State(StateError::Unusable { source, .. })
             | Self::Socket(SocketError::Io { source, .. })
             | Self::System(source) => source.kind() == std::io::ErrorKind::PermissionDenied,
-            Self::Blind(_) | Self::Apply(ApplyError::NoDatapath(_) | ApplyError::Kernel(_)) => {
-                !nix::unistd::geteuid().is_root()
-            }
+            // Root is not always allowed everything: containers and services are given less.
+            Self::Blind(_) => !has_capability(Capability::NetRaw),
+            Self::Apply(error) => error.is_permission(),
             _ => false,
         }
     }
@@ -361,6 +362,7 @@ impl Parts {
         };
         let guard = Guard::new(guard::Setup {
             candidate,
+            begins_with: source(options)?,
             mode: options.mode,
             datapath: datapath(),
             pump: Pump::new(handle.clone(), settings),
@@ -541,7 +543,6 @@ fn start_guard(guard: Guard, inbox: Inbox) -> std::io::Result<JoinHandle<()>> {
 
 /// Why this process can neither watch nor enforce, if so.
 fn powerless() -> Option<String> {
-    use kernel::probe::{Capability, has_capability};
     let may = has_capability(Capability::NetRaw) || has_capability(Capability::NetAdmin);
     (!may).then(|| {
         "capturing packets needs CAP_NET_RAW, and enforcing CAP_NET_ADMIN; run this as root (sudo)"
@@ -551,7 +552,7 @@ fn powerless() -> Option<String> {
 
 /// What can enforce here, or one sentence about why nothing can.
 fn datapath() -> Result<Box<dyn Datapath + Send>, String> {
-    if !kernel::probe::has_capability(kernel::probe::Capability::NetAdmin) {
+    if !has_capability(Capability::NetAdmin) {
         return Err("changing the kernel's rules needs CAP_NET_ADMIN; run as root".to_owned());
     }
     match Features::probe() {

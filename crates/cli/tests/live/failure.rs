@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::common::{call, command_through};
 use crate::firewall::{Firewall, eventually};
 use crate::network::{Attempt, CLIENT, Echo, SERVER, connect, echoes, tools, topology};
 
@@ -172,4 +173,50 @@ fn events_follow_what_happens() {
         serde_json::from_str::<serde_json::Value>(line)
             .unwrap_or_else(|why| panic!("{why}: {line}"));
     }
+}
+
+/// What containers and services are given is less than all, whoever they run as.
+#[test]
+fn root_without_the_capability_is_not_permitted() {
+    if !tools(&["setpriv"]) {
+        return;
+    }
+    let Some(lab) = topology() else { return };
+    let less = ["--bounding-set", "-net_admin", "--inh-caps", "-net_admin"];
+    let less: Vec<String> = [&["setpriv"][..], &less]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let policy = write("enforce.toml", POLICY);
+    let [state, log, socket] =
+        ["state", "log", "api.sock"].map(|name| folder.path().join(name).display().to_string());
+    let called = lab.server.enter(|| {
+        let mut command = command_through(&less);
+        command.args(["run", "--no-web", "--config", &policy]);
+        command.args(["--state-dir", &state, "--log-dir", &log]);
+        command.args(["--socket", &socket]);
+        call(command, b"")
+    });
+    called.unwrap().expect(5).one_sentence("CAP_NET_ADMIN");
+    // Who only observes cannot begin to enforce, whoever asks.
+    let observing = POLICY.replace("enforce", "observe");
+    let mut firewall = Firewall::new(&lab.server, &observing).through(less.clone());
+    firewall.run(&[]);
+    firewall
+        .call(&["apply", &policy])
+        .expect(5)
+        .one_sentence("CAP_NET_ADMIN");
+    let flush = lab.server.enter(|| {
+        let mut command = command_through(&less);
+        command.args(["flush", "--socket", &crate::common::nobody()]);
+        call(command, b"")
+    });
+    flush.unwrap().expect(5).one_sentence("CAP_NET_ADMIN");
 }

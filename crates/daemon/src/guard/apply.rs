@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use kernel::datapath::{Apply, Datapath, DatapathError};
+use kernel::probe::{Capability, has_capability};
 use policy::{AddressSet, Mode, Plan, Timestamp};
 
 use super::hold::{Before, Hold, HoldError};
@@ -113,6 +114,14 @@ pub enum ApplyError {
     /// What brings the previous state back could not be set up.
     #[error(transparent)]
     Hold(#[from] HoldError),
+}
+
+impl ApplyError {
+    /// Whether it is for lack of permission: of the daemon, whoever asks it.
+    pub fn is_permission(&self) -> bool {
+        matches!(self, Self::NoDatapath(_) | Self::Kernel(_))
+            && !has_capability(Capability::NetAdmin)
+    }
 }
 
 /// The plan as it is here: with the mode that holds, and with the runtime allow list among the protected.
@@ -359,7 +368,7 @@ impl Guard {
         if mode == Mode::Enforce {
             // By the rules that made them, of which this apply may be the end.
             self.hear_own_bans();
-            self.adopt_own_bans(now);
+            self.adopt_own_bans(usize::MAX, now);
             let missing = || self.no_datapath.clone().unwrap_or_default();
             let datapath = self
                 .datapath

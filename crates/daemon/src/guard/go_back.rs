@@ -27,19 +27,23 @@ impl Guard {
         Ok(self.outcome("the policy is confirmed and stays", warnings))
     }
 
-    /// Says that the next start takes another file than the one in force, unless that says the same already.
+    /// Says that the next start takes another file than the one in force, unless that says the same already, or what was rolled back.
     pub(super) fn next_start(&self) -> Option<String> {
         let candidate = &self.in_force.candidate;
         if candidate.source.clone().again() == self.begins_with {
             return None;
         }
+        let says = self.begins_with.text();
+        if says.is_some() && says == self.refused {
+            return None;
+        }
         let (name, next) = (candidate.source.name(), self.begins_with.name());
-        let Source::File(path) = &self.begins_with else {
+        let Source::File(_) = &self.begins_with else {
             return Some(format!(
                 "the next start takes the built-in policy, which blocks nothing, unless `run --config` names {name}"
             ));
         };
-        if std::fs::read_to_string(path).is_ok_and(|text| text == candidate.text) {
+        if says.is_some_and(|text| text == candidate.text) {
             return None;
         }
         Some(match &candidate.source {

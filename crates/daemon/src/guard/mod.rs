@@ -91,6 +91,8 @@ pub struct Guard {
     rejected: Option<RolledBack>,
     /// What the next start takes, unless it is told otherwise.
     begins_with: Source,
+    /// What that says, where it was rolled back: as long as it says so, the next start takes what is in force in its place.
+    refused: Option<String>,
     hold: Option<Hold>,
     allowed: BTreeMap<IpNet, api::Allowed>,
     discovered: Discovered,
@@ -136,6 +138,8 @@ struct InForce {
 pub struct Setup {
     /// What to begin with.
     pub candidate: Candidate,
+    /// What was asked for to begin with: the next start takes it. Another than the candidate where that is no use or was rolled back.
+    pub begins_with: Source,
     /// Over the policy's own mode.
     pub mode: Option<Mode>,
     /// What enforces, or why nothing can.
@@ -240,6 +244,7 @@ impl Guard {
     pub fn new(setup: Setup) -> Self {
         let Setup {
             candidate,
+            begins_with,
             mode,
             datapath,
             pump,
@@ -266,6 +271,8 @@ impl Guard {
             Err(why) => (None, Some(why)),
         };
         let previous = saved::before_start(&state, &candidate);
+        let is_other = candidate.source.clone().again() != begins_with;
+        let refused = is_other.then(|| begins_with.text()).flatten();
         let plan = apply::effective(&candidate.plan, Mode::Observe, &allowed);
         let mut engine = Engine::new(EngineSetup {
             plan: Arc::clone(&plan),
@@ -274,7 +281,6 @@ impl Guard {
             seed,
         });
         engine.only_observe(true);
-        let begins_with = candidate.source.clone().again();
         let mut guard = Self {
             engine,
             datapath,
@@ -285,6 +291,7 @@ impl Guard {
             store,
             rejected: state.read(REJECTED),
             begins_with,
+            refused,
             state,
             revert,
             mode_override: mode,
@@ -369,7 +376,7 @@ impl Guard {
         self.engine.advance(now);
         self.settle(now);
         self.catch_up();
-        self.adopt_own_bans(now);
+        self.adopt_own_bans(ban::TOLD_AT_ONCE, now);
         self.watch_hold();
         if self.last_check.elapsed() >= CHECK {
             self.last_check = Instant::now();

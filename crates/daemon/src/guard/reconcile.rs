@@ -112,9 +112,11 @@ impl Guard {
         }
     }
 
-    /// What the kernel banned by itself and no packet told of becomes a ban as any other.
-    pub(super) fn adopt_own_bans(&mut self, now: Timestamp) {
-        for OwnBan { held, cause } in std::mem::take(&mut self.own_bans) {
+    /// What the kernel banned by itself and no packet told of becomes a ban as any other; at most so many at once, while packets wait.
+    pub(super) fn adopt_own_bans(&mut self, most: usize, now: Timestamp) {
+        let due = self.own_bans.len().min(most);
+        let rest = self.own_bans.split_off(due);
+        for OwnBan { held, cause } in std::mem::replace(&mut self.own_bans, rest) {
             let HeldBan { prefix, remaining } = held;
             if self.to_lift.contains(&prefix) {
                 continue;
@@ -148,7 +150,7 @@ impl Guard {
     ) -> Result<Vec<IpNet>, DatapathError> {
         self.lift_due(UNBANS_AT_ONCE)?;
         self.hear_own_bans();
-        self.adopt_own_bans(now);
+        self.adopt_own_bans(usize::MAX, now);
         let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) else {
             return Ok(Vec::new());
         };
@@ -178,7 +180,7 @@ impl Guard {
     /// When it cannot be asked.
     pub(super) fn adopt_kernel_bans(&mut self, now: Timestamp) -> Result<(), DatapathError> {
         self.hear_own_bans();
-        self.adopt_own_bans(now);
+        self.adopt_own_bans(usize::MAX, now);
         if let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) {
             let list = datapath.bans()?;
             self.take_over(list, now);

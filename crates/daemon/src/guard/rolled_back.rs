@@ -74,6 +74,9 @@ impl Guard {
         if matches!(file, Source::File(_)) && file == gone.source.clone().again() {
             self.watch.reject(&text);
         }
+        if gone.source.clone().again() == self.begins_with {
+            self.refused = Some(gone.text.clone());
+        }
         self.save(REJECTED, &rejected);
         self.rejected = Some(rejected);
         self.notice(NoticeKind::Policy, text);
@@ -84,6 +87,7 @@ impl Guard {
         let taken = matches!(by, By::Apply | By::Rollback);
         if taken && self.was_rolled_back(&self.in_force.candidate) {
             self.rejected = None;
+            self.refused = None;
             self.forget(REJECTED);
         }
     }

@@ -71,6 +71,7 @@ fn stage_in(
         sessions: Vec::new(),
     };
     let guard = Guard::new(Setup {
+        begins_with: candidate.source.clone(),
         candidate,
         mode: None,
         datapath: Ok(Box::new(kernel.clone())),

@@ -80,6 +80,7 @@ impl From<LookUpError> for Failure {
 impl From<ApplyError> for Failure {
     fn from(error: ApplyError) -> Self {
         let status = match error {
+            _ if error.is_permission() => StatusCode::FORBIDDEN,
             ApplyError::CutsSession { .. }
             | ApplyError::RolledBack { .. }
             | ApplyError::WouldEnforce { .. }

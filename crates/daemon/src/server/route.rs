@@ -202,9 +202,17 @@ async fn allow(
     State(app): State<App>,
     Body(request): Body<api::AllowRequest>,
 ) -> ApiResult<api::Allowed> {
-    ask(&app, move |guard| guard.allow(&request))
-        .await
-        .map(Json)
+    let allowed = ask(&app, move |guard| guard.allow(&request)).await?;
+    // The list itself is written down already; the bans that it lifts are the store's.
+    let not_kept = if allowed.not_kept.is_none() && !allowed.lifted.is_empty() {
+        bans_not_kept(&app).await?
+    } else {
+        allowed.not_kept.clone()
+    };
+    Ok(Json(api::Allowed {
+        not_kept,
+        ..allowed
+    }))
 }
 
 async fn disallow(

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::BanEnd;
 use ipnet::IpNet;
@@ -224,8 +224,21 @@ impl Store {
 
     /// Waits, for `patience` at most, until all that was sent before is in the file. Returns whether it is.
     pub fn flush(&self, patience: Duration) -> bool {
+        /// How long the room that is missing is waited for at once.
+        const PAUSE: Duration = Duration::from_millis(2);
+        let deadline = Instant::now() + patience;
+        let left = || deadline.saturating_duration_since(Instant::now());
         let (done, wait) = sync_channel(1);
-        self.sender.send(Message::Flush(done)).is_ok() && wait.recv_timeout(patience).is_ok()
+        let mut message = Message::Flush(done);
+        loop {
+            match self.sender.try_send(message) {
+                Ok(()) => return wait.recv_timeout(left()).is_ok(),
+                // Whoever waits for a disk that hangs is told in time.
+                Err(TrySendError::Full(back)) if !left().is_zero() => message = back,
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return false,
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// Writes out what was sent before and ends the thread.

@@ -45,6 +45,44 @@ pub(crate) fn denied_packets_ban_their_source_in_the_kernel() {
     assert_eq!(why["past_bans"][0]["prefix"], "10.77.2.2/32", "{why}");
 }
 
+pub(crate) fn what_was_answered_is_written_down() {
+    let mut scene = Scene::new();
+    let config = scene.write("policy.toml", POLICY);
+    // As after a reboot: the kernel has forgotten.
+    let reboot = |scene: &mut Scene| {
+        scene.kill();
+        let table = ["delete", "table", "inet", "portcullis"];
+        scene.net.server.run("nft", &table).unwrap();
+        scene.start("", &config);
+    };
+    let known = |scene: &Scene| {
+        let bans = scene.get("bans");
+        let bans = bans.as_array().unwrap().iter();
+        let known = bans.map(|ban| (ban["prefix"].to_string(), ban["reason"].to_string()));
+        known.collect::<Vec<_>>()
+    };
+    let banned = [("\"203.0.113.9/32\"".to_owned(), "\"why\"".to_owned())];
+    scene.start("", &config);
+    for _ in 0..3 {
+        scene.post("bans", json!({"prefix": "203.0.113.9", "reason": "why"}));
+        reboot(&mut scene);
+        assert_eq!(known(&scene), banned);
+        let (status, answer) = scene.ask("DELETE", "bans?prefix=203.0.113.9", &Value::Null);
+        assert_eq!(status, 200, "{answer}");
+        reboot(&mut scene);
+        assert_eq!(known(&scene), []);
+        let import = json!([{"prefix": "203.0.113.9", "reason": "why"}]);
+        scene.post("bans/import", import);
+        reboot(&mut scene);
+        assert_eq!(known(&scene), banned);
+        let request = json!({"prefix": "203.0.113.9", "persist": false});
+        let allowed = scene.post("allow", request);
+        assert_eq!(allowed["lifted"][0]["reason"], "why", "{allowed}");
+        reboot(&mut scene);
+        assert_eq!(known(&scene), []);
+    }
+}
+
 pub(crate) fn bans_by_hand_survive_kill_and_restart() {
     let mut scene = Scene::new();
     let config = scene.write("policy.toml", POLICY);

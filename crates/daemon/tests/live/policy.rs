@@ -416,3 +416,34 @@ pub(crate) fn an_ssh_session_on_another_port_is_known() {
     drop((session, stranger));
     drop(sshd);
 }
+
+pub(crate) fn who_begins_with_another_than_was_asked_for_knows_what_the_next_start_takes() {
+    let mut scene = Scene::new();
+    let config = scene.write("policy.toml", POLICY);
+    let other = scene.write("other.toml", OTHER);
+    scene.start("", &config);
+    scene.post("policy/apply", json!({"path": other}));
+    scene.stop();
+    scene.start("", &config);
+    scene.post("policy/rollback", Value::Null);
+    assert!(other_is_in_force(&scene));
+    scene.stop();
+    // The file that was asked for is kept away, and as long as it says the same the next start does as this one.
+    scene.start("", &config);
+    assert!(other_is_in_force(&scene));
+    let told = |scene: &Scene| {
+        let warnings = scene.get("status")["warnings"].to_string();
+        warnings.contains("policy.toml, which the next start takes, is not what is in force")
+    };
+    assert!(!told(&scene));
+    scene.write("policy.toml", &format!("{POLICY}# changed\n"));
+    scene.wait("word of the change", || told(&scene).then_some(()));
+    scene.log_line(&["changed, and not taken", "which the next start takes"]);
+    let reloaded = scene.post("policy/reload", Value::Null);
+    assert!(
+        reloaded["warnings"]
+            .to_string()
+            .contains("next start takes")
+    );
+    assert!(other_is_in_force(&scene));
+}

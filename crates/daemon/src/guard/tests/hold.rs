@@ -490,3 +490,29 @@ fn a_restart_knows_what_to_go_back_to() {
     fourth.guard.roll_back(None).unwrap();
     assert!(passes(&fourth.guard, 80));
 }
+
+#[test]
+fn what_was_rolled_back_is_not_what_the_next_start_takes() {
+    let mut stage = waiting();
+    let file = stage.folder.path().join("policy.toml");
+    std::fs::write(&file, OTHER).unwrap();
+    let main = Candidate::load(&Source::File(file.clone()), clock::now()).unwrap();
+    stage.guard.begins_with = Source::File(file.clone());
+    stage.guard.apply(main, asked(None)).unwrap();
+    let told = |stage: &mut Stage| {
+        let warnings = stage.guard.status().warnings;
+        warnings
+            .iter()
+            .any(|text| text.contains("the next start takes"))
+    };
+    assert!(!told(&mut stage));
+    let back = stage.guard.roll_back(None).unwrap();
+    assert!(
+        !back.warnings.iter().any(|text| text.contains("next start")),
+        "{:?}",
+        back.warnings
+    );
+    assert!(!told(&mut stage), "it takes what is in force");
+    std::fs::write(&file, THIRD).unwrap();
+    assert!(told(&mut stage), "that was not rolled back");
+}

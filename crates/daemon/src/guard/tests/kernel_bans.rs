@@ -322,7 +322,7 @@ fn what_the_kernel_banned_by_itself_is_known_a_moment_after_the_next_check() {
     stage.guard.check(clock::now());
     assert_eq!(known(&stage), [""; 0], "packets may tell more");
     stage.guard.ban(&by_hand("203.0.113.8", 600)).unwrap();
-    stage.guard.adopt_own_bans(clock::now());
+    stage.guard.adopt_own_bans(usize::MAX, clock::now());
     let bans = stage.guard.bans();
     let told: Vec<_> = bans
         .iter()
@@ -355,7 +355,7 @@ fn what_the_kernel_banned_by_itself_is_known_a_moment_after_the_next_check() {
     let answer = stage.guard.unban(&unban("203.0.113.9")).unwrap();
     assert_eq!(answer.lifted[0].detector.as_deref(), Some("rate"));
     stage.guard.check(clock::now());
-    stage.guard.adopt_own_bans(clock::now());
+    stage.guard.adopt_own_bans(usize::MAX, clock::now());
     assert_eq!(known(&stage).len(), 3);
     // And what a stranger flushes comes back, as every ban does.
     stage.kernel.flush();
