@@ -9,6 +9,7 @@ use super::decide::Decided;
 use super::{Engine, facts_of};
 use crate::detect::Offence;
 use crate::detect::brute::Connection;
+use crate::detect::{Offence, Over};
 use crate::detect::contact::{Attempt, Outcome};
 use crate::evidence::Technique;
 use crate::facts::Facts;
@@ -84,12 +85,14 @@ impl Engine {
         }
     }
 
-    /// An ICMP packet that is over its source's rate is dropped, whatever flow it belongs to.
+    /// An ICMP packet that is over one of its source's rates is dropped, whatever flow it belongs to.
     pub(super) fn limit_icmp(&mut self, facts: &Facts<'_>, now: Timestamp) -> Option<Decided> {
         facts.icmp?;
         let plan = Arc::clone(&self.plan);
-        let offence = self.detectors.floods().icmp(&plan, facts, now)?;
-        self.act_on_flood(facts, offence, now)
+        Over::ICMP.into_iter().find_map(|meter| {
+            let offence = (self.detectors.floods()).icmp(meter, &plan, facts, now)?;
+            self.act_on_flood(facts, offence, now)
+        })
     }
 
     /// What the packet that was just tracked tells of its flow.
