@@ -186,6 +186,15 @@ impl Floods {
         }
     }
 
+    /// A ban of these sources ended: that they are over a rate is told again.
+    pub(super) fn begin_anew(&mut self, sources: (u128, u128)) {
+        for meter in [&mut self.rate, &mut self.syn, &mut self.icmp, &mut self.udp] {
+            if let Some(meter) = meter {
+                (meter.by_source).each_within(sources, |gauge| gauge.over = None);
+            }
+        }
+    }
+
     /// The kernel's own meter found a packet over a rate.
     pub(crate) fn over_in_kernel(
         &mut self,

@@ -10,6 +10,7 @@ use super::{Arrival, Engine, Inspect};
 use crate::ban::{BanOrigin, Detector};
 use crate::detect::{Offence, Over};
 use crate::event::{Alert, Event, EventBody};
+use crate::evidence::Pattern;
 use crate::facts::Facts;
 use crate::source::{source_prefix, subnet_of};
 use crate::verdict::{Reason, Verdict};
@@ -121,7 +122,8 @@ impl Engine {
         }
         self.push(Event {
             at: now,
-            tuple: Some(facts.tuple()),
+            // Of all sources together, the one that came last did no more than the others.
+            tuple: (evidence.pattern != Pattern::WholeHost).then(|| facts.tuple()),
             direction: Some(facts.direction),
             interface: facts.interface.map(Into::into),
             flow_id: None,
