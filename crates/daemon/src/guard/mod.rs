@@ -98,6 +98,7 @@ pub struct Guard {
     drift: api::Drift,
     counts: status::Counts,
     sinks: record::Sinks,
+    unrecorded: record::Unrecorded,
     unsaved: record::Unsaved,
     seen: seen::Seen,
     /// Ends of flows whose begins were not seen yet, with when they ended and when they came.
@@ -305,6 +306,7 @@ impl Guard {
             },
             counts: status::Counts::default(),
             sinks: record::Sinks::default(),
+            unrecorded: record::Unrecorded::default(),
             unsaved: record::Unsaved::default(),
             seen: seen::Seen::default(),
             early: Vec::new(),
@@ -374,6 +376,7 @@ impl Guard {
                 tracing::warn!("{warning}");
             }
             self.watch_record();
+            self.watch_flows();
             self.save_again();
             if self.store.take_bans_wanted() {
                 self.store.replace(self.memory());

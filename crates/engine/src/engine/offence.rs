@@ -170,7 +170,7 @@ impl Engine {
             inspect: Inspect::None,
         };
         self.settle(&facts, &decided, 1, arrival.now);
-        self.record_ended();
+        self.record_ended(Some(arrival.now));
     }
 
     /// Tells the detectors that the kernel's own meter found a packet over a rate, whatever became of the packet; its source is
