@@ -15,6 +15,8 @@ use wire::{Frame, Vlan};
 const SEED: u64 = 0x7063_756c_6c69_7321;
 /// How much capture time passes between two looks at what has run out.
 const TICK: Duration = Duration::from_secs(1);
+/// Looks behind a packet within which it is known of every question that nobody answers it (see [`Engine::awaits_answers`]).
+const WAIT: u32 = 7;
 
 /// How to replay.
 #[derive(Clone, Debug, Default)]
@@ -56,13 +58,13 @@ pub fn replay<S: Source + ?Sized>(
     options: Options,
     sink: &mut impl Sink,
 ) -> Result<Outcome, SourceError> {
-    let plan = if options.every_event {
-        let mut plan = Arc::unwrap_or_clone(plan);
+    let mut plan = Arc::unwrap_or_clone(plan);
+    // Of what a capture holds nobody makes more.
+    plan.log.flows_per_second = u32::MAX;
+    if options.every_event {
         plan.log.drops_per_second = u32::MAX;
-        Arc::new(plan)
-    } else {
-        plan
-    };
+    }
+    let plan = Arc::new(plan);
     let mut engine = Engine::new(Setup {
         plan,
         own: options.own,
@@ -97,6 +99,10 @@ pub fn replay<S: Source + ?Sized>(
                 })
             }
         };
+        // What was due before the packet comes before it.
+        if now.since(last_tick) > TICK {
+            let_time_pass(&mut engine, &mut last_tick, Some(now), sink);
+        }
         engine.handle(&arrival, frame);
         // Time in a capture may run backwards, and one wild timestamp must not stop the clock.
         if now < last_tick || now.since(last_tick) >= TICK {
@@ -104,14 +110,12 @@ pub fn replay<S: Source + ?Sized>(
             engine.advance(now);
             sink.progress(source.progress());
         }
-        while let Some(event) = engine.poll_event() {
-            sink.event(event);
-        }
+        hand_over(&mut engine, sink);
     }
-    engine.finish(span.map_or(Timestamp::default(), |(_, last)| last));
-    while let Some(event) = engine.poll_event() {
-        sink.event(event);
-    }
+    let_time_pass(&mut engine, &mut last_tick, None, sink);
+    let last = span.map_or(Timestamp::default(), |(_, last)| last);
+    engine.finish(last.max(last_tick));
+    hand_over(&mut engine, sink);
     let mut bans: Vec<Ban> = engine.bans().cloned().collect();
     bans.sort_by_key(|ban| ban.prefix);
     Ok(Outcome {
@@ -122,6 +126,31 @@ pub fn replay<S: Source + ?Sized>(
         unread_links,
         losses: source.losses(),
     })
+}
+
+/// Has the clock go on tick by tick while somebody waits for an answer, until `end` or, on a link on which nothing comes any more,
+/// until nobody does: as it goes on where packets are watched live.
+fn let_time_pass(
+    engine: &mut Engine,
+    last_tick: &mut Timestamp,
+    end: Option<Timestamp>,
+    sink: &mut impl Sink,
+) {
+    for _ in 0..WAIT {
+        let next = last_tick.after(TICK);
+        if end.is_some_and(|end| next > end) || !engine.awaits_answers() {
+            return;
+        }
+        *last_tick = next;
+        engine.advance(next);
+        hand_over(engine, sink);
+    }
+}
+
+fn hand_over(engine: &mut Engine, sink: &mut impl Sink) {
+    while let Some(event) = engine.poll_event() {
+        sink.event(event);
+    }
 }
 
 /// Where the events of a replay go.

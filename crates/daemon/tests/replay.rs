@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use engine::{Event, EventBody};
 use kernel::replay::Replay;
-use policy::{AddressSet, Blocked, Plan};
+use policy::{AddressSet, Blocked, Direction, Plan, Timestamp};
 use portcullis_daemon::record::{Context, Eve, StatsLine, escape::write_json, text};
 use portcullis_daemon::replay::{Options, Outcome, replay};
 
@@ -176,11 +176,16 @@ const LAB: &[(&str, Expected, Expected)] = &[
         &[("10.66.0.2/32", "scan", "vertical SYN scan", 5)],
         &[("10.66.0.2/32", "scan", "vertical SYN scan", 5)],
     ),
-    // No answer goes to the forged sources, as nobody is there to be asked for a link address: the capture ends before silence
-    // counts. Denied they all look alike.
+    // No answer goes to the forged sources, as nobody is there to be asked for a link address: silence behind the end of the
+    // capture counts against them, and denied they all look alike.
     (
         "decoy_100",
-        &[("10.66.0.2/32", "scan", "vertical SYN scan", 5)],
+        &[
+            ("10.66.0.2/32", "scan", "vertical SYN scan", 5),
+            ("10.66.0.201/32", "scan", "vertical SYN scan", 5),
+            ("10.66.0.202/32", "scan", "vertical SYN scan", 5),
+            ("10.66.0.203/32", "scan", "vertical SYN scan", 5),
+        ],
         &[
             ("10.66.0.2/32", "scan", "vertical SYN scan", 5),
             ("10.66.0.201/32", "scan", "vertical SYN scan", 5),
@@ -352,4 +357,112 @@ fn the_last_line_is_the_contracts() {
         String::from_utf8(json).unwrap(),
         r#"{"event_type":"stats","stats":{"packets":7,"bytes":0,"allowed":0,"dropped":0,"rejected":0,"anomalies":0,"flows":0,"alerts":0,"bans":1}}"#
     );
+}
+
+/// Packets in memory, each with its second.
+struct Packets {
+    packets: Vec<(f64, Vec<u8>)>,
+    next: usize,
+}
+
+impl kernel::source::Source for Packets {
+    fn next(
+        &mut self,
+    ) -> Result<Option<kernel::source::Captured<'_>>, kernel::source::SourceError> {
+        let packet = self.packets.get(self.next);
+        self.next += 1;
+        Ok(packet.map(|(at, bytes)| kernel::source::Captured {
+            timestamp: Timestamp::from_micros(1_700_000_000_000_000 + (at * 1e6) as u64),
+            link: Some(wire::Link::RawIp),
+            linktype: 101,
+            bytes,
+            wire_len: bytes.len(),
+            direction: Some(Direction::In),
+            interface: None,
+            checksum_unfilled: true,
+        }))
+    }
+}
+
+/// A SYN or a datagram from a stranger to a port.
+fn probe(source: u8, protocol: u8, port: u16) -> Vec<u8> {
+    let ends = [198, 51, 100, source, 10, 9, 0, 1];
+    let mut transport = vec![0xc3, 0x50];
+    transport.extend(port.to_be_bytes());
+    match protocol {
+        // Without a checksum, which UDP may do.
+        policy::protocol::UDP => transport.extend([0, 8, 0, 0]),
+        _ => {
+            transport.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 4, 0, 0, 0, 0, 0]);
+            let pseudo = [&ends, &[0, protocol, 0, 20][..], &transport].concat();
+            transport[16..18].copy_from_slice(&checksum(&pseudo));
+        }
+    }
+    let len = 20 + transport.len() as u8;
+    let mut packet = vec![0x45, 0, 0, len, 0, 1, 0x40, 0, 64, protocol, 0, 0];
+    packet.extend(ends);
+    let sum = checksum(&packet);
+    packet[10..12].copy_from_slice(&sum);
+    packet.extend(transport);
+    packet
+}
+
+/// RFC 1071, of an even number of bytes.
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let words = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    (!((folded & 0xffff) + (folded >> 16)) as u16).to_be_bytes()
+}
+
+#[test]
+fn silence_behind_the_last_packet_and_in_a_gap_is_told_as_on_a_quiet_link() {
+    let mut plan = Plan::default();
+    plan.default.inbound = policy::DefaultAction::Allow;
+    plan.detect = policy::Detect::standard();
+    let plan = Arc::new(plan);
+    for protocol in [policy::protocol::TCP, policy::protocol::UDP] {
+        for probes in 4..=8_u16 {
+            for gap in [
+                None,
+                Some(6.0),
+                Some(30.0),
+                Some(60.0),
+                Some(300.0),
+                Some(3_000.0),
+            ] {
+                let mut packets: Vec<_> = (0..probes)
+                    .map(|n| (f64::from(n) * 0.2, probe(7, protocol, 100 + n)))
+                    .collect();
+                packets.extend(gap.map(|gap| (gap, probe(99, protocol, 2))));
+                let mut source = Packets { packets, next: 0 };
+                let mut events = Vec::new();
+                let options = Options::default();
+                replay(&mut source, Arc::clone(&plan), options, &mut events).unwrap();
+                let bans: Vec<_> = events
+                    .iter()
+                    .filter_map(|event| match &event.body {
+                        EventBody::Ban(ban) => Some((ban.evidence?.count, event.at)),
+                        _ => None,
+                    })
+                    .collect();
+                let told = |at: &Timestamp| {
+                    (5.0..=7.0)
+                        .contains(&at.since(Timestamp::from_secs(1_700_000_000)).as_secs_f64())
+                };
+                match bans.as_slice() {
+                    [] => assert_eq!(probes, 4, "{protocol} {gap:?}"),
+                    [(5, at)] => assert!(told(at), "{protocol} {probes} {gap:?}: {at}"),
+                    others => panic!("{protocol} {probes} {gap:?}: {others:?}"),
+                }
+                let times: Vec<Timestamp> = (events.iter())
+                    .filter(|event| !matches!(event.body, EventBody::Flow(_)))
+                    .map(|event| event.at)
+                    .collect();
+                assert!(times.is_sorted(), "{protocol} {probes} {gap:?}: {times:?}");
+            }
+        }
+    }
 }

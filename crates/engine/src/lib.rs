@@ -18,6 +18,7 @@ pub mod event;
 pub mod evidence;
 mod facts;
 mod flow;
+mod flow_budget;
 mod fragment;
 mod impossible;
 mod index;

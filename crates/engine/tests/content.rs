@@ -272,6 +272,36 @@ fn udp_content_is_asked_of_the_first_packet() {
 }
 
 #[test]
+fn datagrams_that_anybody_can_send_ban_for_the_first_step_and_no_protected_address() {
+    let deny = Rule {
+        protocols: Protocols::one(17),
+        content: content(contains("EVIL"), Scope::Packet),
+        directions: policy::Directions::one(In),
+        ..rule(Action::Deny)
+    };
+    let mut policy = plan(vec![deny]);
+    policy.default.inbound = policy::DefaultAction::Allow;
+    let hits = PayloadHits::default();
+    let (needed, first) = (hits.hits as usize, hits.ban);
+    policy.detect.payload = Some(hits);
+    policy.protect.addresses = set(&["203.0.113.8/32"]);
+    let mut bench = Bench::new(policy);
+    for round in 0..3 {
+        for hit in 0..needed {
+            assert_eq!(bench.engine.bans().count(), 0, "{round} {hit}");
+            bench.packet(In, &udp("203.0.113.8", 1, HOST, 9, b"EVIL"));
+            bench.packet(In, &udp(CLIENT, 1, HOST, 9, b"EVIL"));
+        }
+        let ban = bench.engine.bans().next().unwrap().clone();
+        assert_eq!(ban.prefix.to_string(), "203.0.113.7/32");
+        assert!(!ban.evidence.unwrap().proven);
+        assert_eq!((ban.expires.since(ban.since), ban.offences), (first, 0));
+        bench.now = ban.expires;
+        bench.engine.advance(bench.now);
+    }
+}
+
+#[test]
 fn a_rule_behind_the_one_that_let_the_flow_in_is_not_reached() {
     let deny = Rule {
         content: content(contains("EVIL"), Scope::Packet),

@@ -260,6 +260,134 @@ fn floods_of_icmp_and_udp_are_limited_whether_answered_or_not() {
 }
 
 #[test]
+fn a_flood_of_icmp_is_limited_and_its_source_banned_for_its_rate() {
+    for (source, host, answered) in [
+        (CLIENT, HOST, false),
+        (CLIENT, HOST, true),
+        (CLIENT6, HOST6, false),
+        (CLIENT6, HOST6, true),
+    ] {
+        let mut bench = bench(open());
+        let mut passed = 0;
+        for n in 1..=1_001 {
+            assert_eq!(bench.engine.bans().count(), 0, "{source} {n}");
+            if bench.verdict(IN, &ping(source, host, 7, false)) == Verdict::Allow {
+                passed += 1;
+                if answered {
+                    bench.packet(OUT, &ping(host, source, 7, true));
+                }
+            }
+        }
+        assert_eq!(passed, 100, "{source}");
+        assert_eq!(
+            alerts(&bench.events()),
+            [
+                "icmp_flood false: 101 ICMP packets, over the rate of 100 in 1 s",
+                "rate true: 1001 packets, over the rate of 1000 in 1 s"
+            ],
+            "{source} {answered}"
+        );
+    }
+    // What this host asked for comes back at any pace, and so does what the network cannot be without.
+    let mut bench = bench(open());
+    bench.packet(OUT, &ping(HOST, CLIENT, 7, false));
+    for _ in 0..3_000 {
+        bench.packet(IN, &ping(CLIENT, HOST, 7, true));
+        bench.packet(IN, &ping("192.0.2.254", HOST, 7, false));
+    }
+    assert_eq!(alerts(&bench.events()), [""; 0]);
+    assert_eq!(bench.engine.bans().count(), 0);
+}
+
+#[test]
+fn packets_of_all_flows_count_once_where_the_rate_asks_for_them() {
+    let mut policy = open();
+    policy.detect.icmp_flood = None;
+    policy.detect.rate.as_mut().unwrap().established = true;
+    let mut bench = bench(policy);
+    for n in 1..=1_000 {
+        let passes = bench.verdict(IN, &ping(CLIENT, HOST, 7, false)) == Verdict::Allow;
+        assert!(passes, "{n}");
+        bench.packet(OUT, &ping(HOST, CLIENT, 7, true));
+    }
+    bench.packet(IN, &ping(CLIENT, HOST, 7, false));
+    assert_eq!(bench.engine.bans().count(), 1);
+}
+
+/// A source goes on with a port every tenth of a second, whatever becomes of it; how many were banned, and when.
+fn bans_of_who_goes_on(lift: bool) -> Vec<u64> {
+    let mut policy = plan(vec![]);
+    policy.detect = Detect {
+        scan: Some(policy::Scan {
+            ban: std::time::Duration::from_secs(2),
+            ..policy::Scan::default()
+        }),
+        ..Detect::default()
+    };
+    let mut bench = bench(policy);
+    let begun = bench.now;
+    let mut banned = Vec::new();
+    for port in 1..=80 {
+        let found = bench.engine.bans().count();
+        bench.packet(IN, &tcp(CLIENT, 40_000, HOST, port, SYN, 1, b""));
+        if bench.engine.bans().count() > found {
+            banned.push(bench.now.since(begun).as_millis() as u64);
+        }
+        if lift && port == 8 {
+            let prefix = bench.engine.bans().next().unwrap().prefix;
+            bench.engine.unban(bench.now, prefix);
+        }
+        bench.pass(100);
+        bench.engine.advance(bench.now);
+    }
+    banned
+}
+
+#[test]
+fn who_scans_on_after_a_ban_is_banned_at_the_fifth_further_port() {
+    assert_eq!(bans_of_who_goes_on(false), [400, 2_800, 5_200, 7_600]);
+    assert_eq!(bans_of_who_goes_on(true), [400, 1_200, 3_600, 6_000]);
+}
+
+#[test]
+fn segments_out_of_the_blue_that_nobody_answers_are_a_scan_and_answered_ones_are_none() {
+    const PSH_ACK: u8 = 0x18;
+    for flags in [ACK, PSH_ACK] {
+        for (is_answered, found) in [(false, 1), (true, 0)] {
+            let mut bench = bench(open());
+            for port in 1..=3 {
+                bench.packet(IN, &tcp(CLIENT, 40_000, HOST, port, flags, 1, b""));
+                if is_answered {
+                    bench.packet(OUT, &tcp(HOST, port, CLIENT, 40_000, ACK, 1, b"data"));
+                }
+            }
+            for _ in 0..7 {
+                bench.pass(1_000);
+                bench.engine.advance(bench.now);
+            }
+            assert_eq!(bench.engine.bans().count(), found, "{flags} {is_answered}");
+        }
+    }
+}
+
+#[test]
+fn all_sources_together_are_nobody() {
+    let mut policy = open();
+    policy.detect.syn_flood = Some(policy::SynFlood {
+        host_half_open: 100,
+        ..policy::SynFlood::default()
+    });
+    let mut bench = bench(policy);
+    for n in 0..200_u32 {
+        bench.packet(IN, &raw_syn((0x0b00_0000 + n).into(), 443));
+    }
+    let told: Vec<Event> = (bench.events().into_iter())
+        .filter(|event| matches!(event.body, EventBody::Alert(_)))
+        .collect();
+    assert_eq!((told.len(), told[0].tuple), (1, None));
+}
+
+#[test]
 fn ends_that_the_kernel_tells_count_once_and_as_they_went() {
     let mut bench = bench(open());
     let end = |bench: &Bench, n: u16, port: u16, answered: bool, completed: bool| TrackedEnd {

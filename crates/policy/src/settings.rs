@@ -121,6 +121,8 @@ pub struct LogSettings {
     pub store_bytes: u64,
     /// Drop events recorded a second; more are counted, not written.
     pub drops_per_second: u32,
+    /// Ends of flows recorded a second; more are counted, not written. Flows that came to nothing get a tenth of it.
+    pub flows_per_second: u32,
 }
 
 impl Default for LogSettings {
@@ -131,6 +133,7 @@ impl Default for LogSettings {
             store_age: Duration::from_secs(30 * 86_400),
             store_bytes: 512 << 20,
             drops_per_second: 1_000,
+            flows_per_second: 1_000,
         }
     }
 }

@@ -197,6 +197,9 @@ pub struct Losses {
     pub answers: u64,
     /// Drop events over `drops_per_second`: counted, not recorded.
     pub drop_events: u64,
+    /// Flow events over `flows_per_second`, those first that came to nothing: counted, not recorded.
+    #[serde(default)]
+    pub flow_events: u64,
     /// Refusals of bans that were not recorded, since as many or the same were told within the minute.
     #[serde(default)]
     pub refusals: u64,

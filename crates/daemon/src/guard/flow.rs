@@ -189,6 +189,15 @@ impl Guard {
             let began = begin.map(|begin| begin.at).filter(|_| !tracked.completed);
             self.watch_end(tracked, begin, began, now);
         }
+        let is_tcp = tracked.tuple.protocol == policy::protocol::TCP;
+        let was_served = if is_tcp {
+            tracked.completed
+        } else {
+            tracked.answered
+        };
+        if !self.engine.may_record_flow(was_served, now) {
+            return;
+        }
         let closed = matches!(tracked.tcp_state, Some("TIME_WAIT" | "CLOSE" | "LAST_ACK"));
         let end = if closed {
             FlowEnd::Closed

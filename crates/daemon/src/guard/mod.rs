@@ -100,6 +100,7 @@ pub struct Guard {
     drift: api::Drift,
     counts: status::Counts,
     sinks: record::Sinks,
+    unrecorded: record::Unrecorded,
     unsaved: record::Unsaved,
     seen: seen::Seen,
     /// Ends of flows whose begins were not seen yet, with when they ended and when they came.
@@ -314,6 +315,7 @@ impl Guard {
             },
             counts: status::Counts::default(),
             sinks: record::Sinks::default(),
+            unrecorded: record::Unrecorded::default(),
             unsaved: record::Unsaved::default(),
             seen: seen::Seen::default(),
             early: Vec::new(),
@@ -385,6 +387,7 @@ impl Guard {
                 tracing::warn!("{warning}");
             }
             self.watch_record();
+            self.watch_flows();
             self.save_again();
             if self.store.take_bans_wanted() {
                 self.store.replace(self.memory());

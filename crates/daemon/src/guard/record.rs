@@ -12,6 +12,8 @@ use crate::record::NoticeKind;
 /// Checks, one each second, that a file has to go without an error before it counts as written again: the last bytes of a disk let
 /// single lines through.
 const WELL: u8 = 3;
+/// Checks, one each second, without a flow too many after which a flood of them is over.
+const QUIET: u8 = 60;
 
 /// How `eve.json`, `firewall.log` and the store did when last looked at.
 #[derive(Debug, Default)]
@@ -24,6 +26,33 @@ struct Watched {
     lost_before: u64,
     /// Checks without an error since it stopped.
     well: u8,
+}
+
+/// Flows that ended and are not on record, as more ended than may be recorded a second.
+#[derive(Debug, Default)]
+pub(super) struct Unrecorded {
+    /// At the last look.
+    seen: u64,
+    /// Before it was told that some are missing.
+    before: Option<u64>,
+    /// Looks since that found no more of them.
+    quiet: u8,
+}
+
+impl Unrecorded {
+    fn look(&mut self, now: u64) -> Option<Word> {
+        let seen = std::mem::replace(&mut self.seen, now);
+        if now > seen {
+            self.quiet = 0;
+            return (self.before.is_none()).then(|| {
+                self.before = Some(seen);
+                Word::Stopped
+            });
+        }
+        self.quiet = self.quiet.saturating_add(1);
+        let before = self.before.take_if(|_| self.quiet >= QUIET)?;
+        Some(Word::Again(now - before))
+    }
 }
 
 /// What somebody has to hear.
@@ -96,6 +125,22 @@ impl Guard {
         }
     }
 
+    /// Tells when flows begin to end without a record of each, and when that is over.
+    pub(super) fn watch_flows(&mut self) {
+        let most = self.in_force.plan.log.flows_per_second;
+        let text = match self.unrecorded.look(self.engine.unrecorded_flows()) {
+            None => return,
+            Some(Word::Stopped) => format!(
+                "more flows end than are recorded ([log] flows_per_second = {most}, a tenth of it for those that came to nothing): the \
+                 others are counted in `status`; bans, alerts and drops are recorded as ever"
+            ),
+            Some(Word::Again(missing)) => {
+                format!("flows are recorded again as they end; {missing} are not on record")
+            }
+        };
+        self.notice(NoticeKind::Daemon, text);
+    }
+
     /// Keeps a value for the next start. What the disk does not take now is written as soon as it does.
     pub(super) fn save(&mut self, name: &'static str, value: &impl Serialize) {
         let value = match serde_json::to_value(value) {
@@ -161,6 +206,18 @@ impl Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_of_flows_is_told_once_and_once_when_it_has_been_over_for_a_minute() {
+        let mut unrecorded = Unrecorded::default();
+        assert_eq!(unrecorded.look(0), None);
+        assert_eq!(unrecorded.look(5), Some(Word::Stopped));
+        let mut pauses = (0..100).map(|n| unrecorded.look(5 + n / 50));
+        assert!(pauses.all(|word| word.is_none()));
+        let quiet: Vec<_> = (0..100).filter_map(|_| unrecorded.look(6)).collect();
+        assert_eq!(quiet, [Word::Again(6)]);
+        assert_eq!(unrecorded.look(7), Some(Word::Stopped));
+    }
 
     #[test]
     fn it_is_told_once_that_it_stops_and_once_that_it_goes_on() {

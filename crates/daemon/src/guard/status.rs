@@ -263,6 +263,7 @@ impl Guard {
             nfqueue: source_losses.nfqueue,
             answers: source_losses.answers,
             drop_events: self.engine.unrecorded(),
+            flow_events: self.engine.unrecorded_flows(),
             refusals: self.engine.untold_refusals(),
             store: store.lost,
             files: eve.lost + text.lost,

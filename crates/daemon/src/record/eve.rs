@@ -5,6 +5,7 @@
 //! `daemon` and `firewall` (a logged packet that passed) are event types of our own in the same manner. Timestamps are RFC 3339
 //! (`…Z`) like everywhere else in the product, where Suricata writes `+0000`.
 
+use engine::evidence::Pattern;
 use engine::{Alert, DnsQuestion, Event, EventBody, FlowRecord, Reason, Verdict};
 use policy::{Mode, Plan, Timestamp};
 use serde::Serialize;
@@ -355,7 +356,10 @@ fn alert_body(alert: &Alert, context: Context<'_>) -> Map<String, Value> {
             evidence,
             banned,
         } => {
-            let (id, signature) = detector_signature(*detector);
+            let (id, signature) = match evidence.pattern {
+                Pattern::WholeHost => (9, "too many half-open connections of all sources together"),
+                Pattern::Plain | Pattern::Scan { .. } => detector_signature(*detector),
+            };
             let alert = json!({
                 "action": if *banned { "blocked" } else { "allowed" },
                 "gid": DETECTORS_GID,

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::escape::{is_hazard, write_json};
 use super::{Context, Eve, Notice, NoticeKind, samples, text};
+use engine::{Alert, EventBody};
 use policy::Timestamp;
 
 /// Our own event types and fields; Suricata's schema knows the rest.
@@ -194,6 +195,31 @@ fn a_drop_says_why_in_both_forms() {
         "2026-01-01T00:00:00.123456Z WOULD-DROP in eth0\\u{1b}[2J\\n TCP 203.0.113.7:40000 > 192.0.2.1:22 len 60 ttl 64 flags SA: \
          rule \"ssh \\u{1b}[31mred\\n\\u{202e}\" (policy.toml:12)"
     );
+}
+
+#[test]
+fn an_alert_of_all_sources_together_names_nobody_as_its_source() {
+    let plan = samples::plan();
+    let mut event = (samples::events().into_iter())
+        .find(|event| matches!(event.body, EventBody::Alert(Alert::Detector { .. })))
+        .unwrap();
+    event.tuple = None;
+    if let EventBody::Alert(Alert::Detector { evidence, .. }) = &mut event.body {
+        evidence.pattern = engine::evidence::Pattern::WholeHost;
+    }
+    let context = Context {
+        plan: &plan,
+        enforced: true,
+    };
+    let value = serde_json::to_value(Eve::of_event(&event, context)).unwrap();
+    assert_eq!(
+        value["alert"]["signature"],
+        "too many half-open connections of all sources together"
+    );
+    assert!(value.get("src_ip").is_none() && value.get("src_port").is_none());
+    let line = text::line(&event, context).unwrap();
+    assert!(line.contains("of all sources"), "{line}");
+    assert!(!line.contains(" > "), "{line}");
 }
 
 #[test]

@@ -297,6 +297,8 @@ fn sentence(event: &Value) -> String {
         }
         "firewall" => format!("At {at}, a packet, {}, passed: {decided}.", packet()),
         "dns" => format!("At {at}, a question, {}: {decided}.", packet()),
+        // Of all sources together.
+        "alert" if event["src_ip"].is_null() => format!("At {at}, {}.", text("/alert/signature")),
         "alert" => format!("At {at}, {}: {}.", packet(), text("/alert/signature")),
         "anomaly" => format!(
             "At {at}, a broken or impossible packet, {}: {}.",

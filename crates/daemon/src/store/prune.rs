@@ -1,4 +1,5 @@
-//! Keeping the file within its bounds: what is too old goes, and when that is not enough, what is oldest.
+//! Keeping the file within its bounds: what is too old goes, and when that is not enough, what is oldest of what
+//! strangers make as much of as they like, and then of the rest.
 
 use policy::LogSettings;
 use rusqlite::{Connection, params};
@@ -40,6 +41,19 @@ impl Age {
         Ok(nanos(self.clock.now()))
     }
 }
+
+/// The oldest events of kinds of which strangers make as many as they like: they make room first, so that no flood of them
+/// pushes out a ban, an alert or what happened to the firewall itself.
+const OLDEST_OF_MANY: &str = "
+SELECT id FROM (
+    SELECT * FROM (SELECT id FROM events WHERE kind = 'flow' ORDER BY id LIMIT ?1)
+    UNION ALL SELECT * FROM (SELECT id FROM events WHERE kind = 'drop' ORDER BY id LIMIT ?1)
+    UNION ALL SELECT * FROM (SELECT id FROM events WHERE kind = 'anomaly' ORDER BY id LIMIT ?1)
+    UNION ALL SELECT * FROM (SELECT id FROM events WHERE kind = 'firewall' ORDER BY id LIMIT ?1)
+    UNION ALL SELECT * FROM (SELECT id FROM events WHERE kind = 'dns' ORDER BY id LIMIT ?1))
+ORDER BY id LIMIT ?1";
+/// The oldest of all.
+const OLDEST: &str = "SELECT id FROM events ORDER BY id LIMIT ?1";
 
 /// Deletes what is past its bounds; returns how many bytes the file has now.
 pub(super) fn prune(
@@ -87,13 +101,12 @@ pub(super) fn prune(
         if used(file)? <= bound {
             break;
         }
-        let gone = file
-            .prepare_cached(
-                "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT ?1)",
-            )?
-            .execute([CHUNK])?;
+        let delete = |which: &str| {
+            file.prepare_cached(&format!("DELETE FROM events WHERE id IN ({which})"))?
+                .execute([CHUNK])
+        };
         deleted = true;
-        if gone == 0 {
+        if delete(OLDEST_OF_MANY)? == 0 && delete(OLDEST)? == 0 {
             break;
         }
     }

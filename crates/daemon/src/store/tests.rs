@@ -355,6 +355,58 @@ fn size_and_age_are_bounded() {
 }
 
 #[test]
+fn flows_and_drops_push_out_no_ban_no_alert_and_no_notice() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = LogSettings {
+        store_bytes: 4 << 20,
+        ..LogSettings::default()
+    };
+    let opened = Store::open(&folder.path().join("store.db"), &settings).unwrap();
+    let sample = entries().remove(0);
+    let kinds = [
+        "ban",
+        "unban",
+        "ban-refused",
+        "alert",
+        "drift",
+        "policy",
+        "daemon",
+    ];
+    let mut id = 0;
+    let mut add = |kind| {
+        id += 1;
+        opened.store.event(Entry {
+            id,
+            at: now(),
+            kind,
+            ..sample.clone()
+        });
+    };
+    kinds.into_iter().for_each(&mut add);
+    for n in 0..40_000 {
+        add(["flow", "drop", "anomaly"][n % 3]);
+        if n % 5_000 == 0 {
+            assert!(opened.store.flush(PATIENCE));
+        }
+    }
+    for _ in 0..3 {
+        assert!(opened.store.flush(PATIENCE));
+    }
+    assert_eq!(opened.store.queue().dropped, 0);
+    let filter = EventFilter {
+        limit: 1_000_000,
+        ..EventFilter::default()
+    };
+    let left = opened.store.reader().unwrap().events(&filter).unwrap();
+    assert!(left.len() < 20_000, "{}", left.len());
+    let first: Vec<u64> = left.iter().rev().take(8).map(|event| event.id).collect();
+    assert_eq!(first[..7], [1, 2, 3, 4, 5, 6, 7]);
+    assert!(first[7] > 8, "the oldest of the others went");
+    opened.store.stop();
+    opened.thread.join().unwrap();
+}
+
+#[test]
 fn offenders_survive_and_those_who_offended_least_go_first() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");

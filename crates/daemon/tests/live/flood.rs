@@ -126,6 +126,28 @@ pub(crate) fn a_flood_of_pings_is_limited_or_banned_as_the_policy_says() {
     drop(web);
 }
 
+pub(crate) fn a_flood_of_pings_is_limited_and_then_banned_for_its_rate() {
+    let mut scene = Scene::new();
+    let web = Web::start(&scene.net.server, WEB).unwrap();
+    let open = OPEN.replace("enabled = false", "ban = \"60s\"");
+    let config = scene.write("policy.toml", &open);
+    scene.start("", &config);
+    let flooding = flood(&scene, &["--icmp"]);
+    scene.log_line(&[" ALERT ", ATTACKER, "icmp_flood", "over the rate of 100"]);
+    let ban = scene.wait("a ban", || {
+        scene.get("bans").as_array().unwrap().first().cloned()
+    });
+    assert_eq!(
+        (&ban["prefix"], &ban["detector"]),
+        (&"10.77.2.2/32".into(), &"rate".into()),
+        "{ban}"
+    );
+    curl(&scene);
+    drop(flooding);
+    scene.stop();
+    drop(web);
+}
+
 pub(crate) fn a_flood_of_syns_from_everywhere_bans_nobody() {
     let mut scene = Scene::new();
     let web = Web::start(&scene.net.server, WEB).unwrap();

@@ -47,6 +47,7 @@ all! {
     flood::a_flood_of_syns_from_one_source_is_limited_and_the_service_answers,
     flood::a_flood_of_datagrams_from_one_source_is_limited_and_the_service_answers,
     flood::a_flood_of_pings_is_limited_or_banned_as_the_policy_says,
+    flood::a_flood_of_pings_is_limited_and_then_banned_for_its_rate,
     flood::a_flood_of_syns_from_everywhere_bans_nobody,
     flood::many_small_segments_are_over_the_rate_unless_their_sender_is_protected,
     guess::ten_failed_logins_are_banned_and_the_administrator_stays,

@@ -41,6 +41,11 @@ pub enum Over {
 }
 
 impl Over {
+    /// The meters for ICMP that answers none of ours, whatever its flow, in the order in which a packet is measured.
+    pub(crate) const ICMP: [Self; 2] = [
+        Self::Source(Detector::Rate),
+        Self::Source(Detector::IcmpFlood),
+    ];
     /// The meters for packets that begin a flow, in the order in which a packet is measured: none after the one that drops it.
     pub(crate) const UNANSWERED: [Self; 4] = [
         Self::Source(Detector::Rate),
@@ -79,24 +84,28 @@ impl Floods {
         }
     }
 
-    /// Counts a packet of a flow that was answered.
+    /// Counts a packet of a flow that was answered; `reply` says whether it answers. ICMP that does not was counted by
+    /// [`Floods::icmp`].
     pub(crate) fn established(
         &mut self,
         plan: &Plan,
         facts: &Facts<'_>,
+        reply: bool,
         now: Timestamp,
     ) -> Option<Offence> {
         let counts = plan.detect.rate.as_ref()?.established;
-        if !counts || !is_metered(facts) {
+        let is_counted = facts.icmp.is_some() && !reply;
+        if !counts || is_counted || !is_metered(facts) {
             return None;
         }
         take(&mut self.rate, plan, Detector::Rate, facts, now)
     }
 
-    /// Counts an ICMP packet that answers none of ours, whether it belongs to a flow or not. Neighbour discovery is not counted:
-    /// without it there is no network, and all neighbours share one `/64`.
+    /// Counts an ICMP packet that answers none of ours, whether it belongs to a flow or not, by one of [`Over::ICMP`]. Neighbour
+    /// discovery is not counted: without it there is no network, and all neighbours share one `/64`.
     pub(crate) fn icmp(
         &mut self,
+        meter: Over,
         plan: &Plan,
         facts: &Facts<'_>,
         now: Timestamp,
@@ -106,7 +115,13 @@ impl Floods {
         if is_discovery || !is_metered(facts) {
             return None;
         }
-        take(&mut self.icmp, plan, Detector::IcmpFlood, facts, now)
+        match meter {
+            Over::Source(Detector::Rate) => take(&mut self.rate, plan, Detector::Rate, facts, now),
+            Over::Source(Detector::IcmpFlood) => {
+                take(&mut self.icmp, plan, Detector::IcmpFlood, facts, now)
+            }
+            Over::Source(_) | Over::Everybody => None,
+        }
     }
 
     /// Counts a packet that begins a flow, or belongs to one that nobody has answered, by one of [`Over::UNANSWERED`]. The next
@@ -123,7 +138,10 @@ impl Floods {
         }
         let is_syn = || (facts.tcp_flags).is_some_and(|flags| flags.syn() && !flags.ack());
         match meter {
-            Over::Source(Detector::Rate) => take(&mut self.rate, plan, Detector::Rate, facts, now),
+            // ICMP was counted before its flow was looked at.
+            Over::Source(Detector::Rate) if facts.icmp.is_none() => {
+                take(&mut self.rate, plan, Detector::Rate, facts, now)
+            }
             Over::Source(Detector::SynFlood) if is_syn() => {
                 take(&mut self.syn, plan, Detector::SynFlood, facts, now)
             }
@@ -164,6 +182,15 @@ impl Floods {
         ] {
             if let Some(meter) = meter {
                 meter.give_back(key, now);
+            }
+        }
+    }
+
+    /// A ban of these sources ended: that they are over a rate is told again.
+    pub(super) fn begin_anew(&mut self, sources: (u128, u128)) {
+        for meter in [&mut self.rate, &mut self.syn, &mut self.icmp, &mut self.udp] {
+            if let Some(meter) = meter {
+                (meter.by_source).each_within(sources, |gauge| gauge.over = None);
             }
         }
     }

@@ -12,6 +12,7 @@ mod threshold;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use policy::address::prefix_range;
 use policy::{AddressSet, Direction, Plan, Response, Timestamp, key_address};
 
 use crate::ban::{Detector, Evidence};
@@ -108,6 +109,18 @@ impl Detectors {
 
     fn shares(&self, source: u128) -> bool {
         key_address(source).is_ipv6() && self.shared.contains_key(source)
+    }
+
+    /// A ban of this prefix ended at `at`: what its sources do from then on is counted anew.
+    pub(crate) fn begin_anew(&mut self, prefix: IpNet, at: Timestamp) {
+        let (first, last) = prefix_range(prefix);
+        // Who is banned by subnet is counted by it, and under one key.
+        let is_subnet = prefix == source_prefix(prefix.addr());
+        let sources = (first, if is_subnet { first } else { last });
+        if let Some(scan) = &mut self.scan {
+            scan.begin_anew(sources, at);
+        }
+        self.floods.begin_anew(sources);
     }
 
     /// Whether first contacts are looked at.

@@ -53,6 +53,8 @@ pub(super) struct Scan {
 struct Source {
     contacts: Vec<Contact>,
     told: Option<Timestamp>,
+    /// When a ban of it ended last: what it asked for before was paid for.
+    since: Timestamp,
     /// What it failed at weighs so much, and when it last did: beside the contacts, so that to choose who makes room looks at no
     /// other memory.
     failed: u64,
@@ -147,6 +149,12 @@ impl Scan {
         entry
             .contacts
             .retain(|known| clock::age(known.at, now).is_some());
+        if clock::age(entry.since, now).is_none() {
+            entry.since = Timestamp::default();
+        }
+        if attempt.contact.at < entry.since {
+            return None;
+        }
         let known = entry.note(attempt.contact, most, slow);
         entry.weigh();
         if known.outcome == Outcome::Served
@@ -230,6 +238,16 @@ impl Scan {
         None
     }
 
+    /// A ban of these sources ended at `at`: what they ask for from then on is counted anew.
+    pub(super) fn begin_anew(&mut self, sources: (u128, u128), at: Timestamp) {
+        self.by_source.each_within(sources, |source| {
+            source.contacts.clear();
+            source.weigh();
+            source.told = None;
+            source.since = at;
+        });
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         self.by_source.len()
@@ -285,7 +303,7 @@ impl Source {
     }
 }
 
-/// What counts towards a shape, in the order of time: failed ports of the latest's target, or one contact of each address.
+/// What counts towards a shape, in the order of time: each port of the latest's target that failed, or one contact of each address.
 fn collect(contacts: &[Contact], latest: &Contact, shape: Shape, counted: &mut Vec<Counted>) {
     counted.clear();
     for (place, known) in contacts.iter().enumerate() {
@@ -308,11 +326,24 @@ fn collect(contacts: &[Contact], latest: &Contact, shape: Shape, counted: &mut V
             weight,
             place,
         };
-        match counted.iter_mut().find(|other| {
-            shape == Shape::Horizontal && contacts[other.place].target == known.target
-        }) {
-            Some(other) if other.at < one.at => *other = one,
-            Some(_) => {}
+        let counts_once = |other: &&mut Counted| {
+            let other = &contacts[other.place];
+            match shape {
+                Shape::Horizontal => other.target == known.target,
+                // On several addresses of this host, which are one target.
+                Shape::Vertical | Shape::Slow => {
+                    (other.port, other.protocol) == (known.port, known.protocol)
+                }
+            }
+        };
+        match counted.iter_mut().find(counts_once) {
+            Some(other) => {
+                let weight = other.weight.max(one.weight);
+                if other.at < one.at {
+                    *other = one;
+                }
+                other.weight = weight;
+            }
             None => counted.push(one),
         }
     }
@@ -471,13 +502,53 @@ mod tests {
 
     #[test]
     fn addresses_of_this_host_are_one_target() {
+        // Of `(address, port)`, the place of the first offence and what it is.
+        let run = |contacts: &[(u32, u16)]| {
+            let mut scan = Scan::new(STANDARD, 1_000, 3);
+            contacts
+                .iter()
+                .enumerate()
+                .find_map(|(place, &(target, port))| {
+                    let mut own = attempt(target, port, Outcome::Failed, place as u64);
+                    own.contact.is_own = true;
+                    let evidence = scan.contact(1, &own, own.contact.at)?;
+                    Some((place + 1, evidence.describe(crate::ban::Detector::Scan)))
+                })
+        };
+        let ports: Vec<_> = (1..=9).map(|n| (u32::from(n), n)).collect();
+        let vertical = "vertical SYN scan of 5 ports in 0.0 s (threshold 5 in 10 s)";
+        assert_eq!(run(&ports), Some((5, vertical.to_owned())));
+        let one_port: Vec<_> = (1..=9).map(|n| (n, 445)).collect();
+        assert_eq!(run(&one_port), None, "one port of nine addresses");
+        let one_port: Vec<_> = (1..=12).map(|n| (n, 445)).collect();
+        let horizontal = "horizontal SYN scan of 10 addresses in 0.0 s (threshold 10 in 10 s)";
+        assert_eq!(run(&one_port), Some((10, horizontal.to_owned())));
+        let four: Vec<_> = (0..36).map(|n| (n / 4, 1 + (n % 4) as u16)).collect();
+        assert_eq!(run(&four), None, "four ports of nine addresses");
+    }
+
+    #[test]
+    fn what_is_asked_for_after_a_ban_counts_anew() {
         let mut scan = Scan::new(STANDARD, 1_000, 3);
-        let offence = (0..5).find_map(|n: u16| {
-            let mut own = attempt(u32::from(n), n, Outcome::Failed, 0);
-            own.contact.is_own = true;
-            scan.contact(1, &own, at(0))
-        });
-        assert_eq!(offence.map(|evidence| evidence.count), Some(5));
+        let mut probe = |port: u16, asked: u64, now: u64| {
+            let one = attempt(1, port, Outcome::Failed, asked);
+            let found = scan.contact(1, &one, at(now)).map(|found| found.count);
+            if port == 8 {
+                scan.begin_anew((1, 1), at(now));
+            }
+            found
+        };
+        let before: Vec<_> = (1..=8).map(|n| probe(n, n.into(), n.into())).collect();
+        assert_eq!(before[4], Some(5));
+        assert!(before[5..].iter().all(Option::is_none), "told already");
+        let late = (11..=20).all(|n| probe(n, 7, 500).is_none());
+        assert!(late, "asked before the ban ended");
+        let after: Vec<_> = (21..=25).map(|n| probe(n, 600, 600)).collect();
+        assert_eq!(
+            after,
+            [None, None, None, None, Some(5)],
+            "within the window"
+        );
     }
 
     #[test]

@@ -199,7 +199,8 @@ impl Engine {
             ..
         } = case;
         let (plan, now) = (Arc::clone(&self.plan), arrival.now);
-        if let Some(offence) = self.detectors.floods().established(&plan, facts, now)
+        let floods = self.detectors.floods();
+        if let Some(offence) = floods.established(&plan, facts, reply, now)
             && let Some(decided) = self.act_on_flood(facts, offence, now)
         {
             return decided;

@@ -388,6 +388,7 @@ impl Engine {
         let memory = self.plan.ban.memory;
         let past = self.offenders.on_record(ban.prefix, now, memory);
         self.offenders.put(past.lifted(now));
+        self.detectors.begin_anew(ban.prefix, now);
         self.push_ban_event(
             now,
             EventBody::Unban {
@@ -402,6 +403,7 @@ impl Engine {
         while let Some(ban) = self.bans.pop_expired(now) {
             let at = ban.expires;
             let end = BanEnd::Expired;
+            self.detectors.begin_anew(ban.prefix, at);
             self.push_ban_event(at, EventBody::Unban { ban, end });
         }
     }

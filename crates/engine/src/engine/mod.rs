@@ -26,6 +26,7 @@ use crate::detect::Detectors;
 use crate::event::{Event, FlowEnd, FlowRecord, Totals};
 use crate::facts::Facts;
 use crate::flow::{DeniedFlows, Ended, FlowSlot, FlowTable};
+use crate::flow_budget::FlowBudget;
 use crate::fragment::{GivenUp, Reassembler};
 use crate::inspect::Inspector;
 use crate::offender::Offenders;
@@ -155,6 +156,7 @@ pub struct Engine {
     /// For what detectors tell, so that a flood of drops does not hide why.
     alert_budget: Bucket,
     drop_shape: Shape,
+    flow_budget: FlowBudget,
     unrecorded: u64,
     ended: Ended,
     given_up: Vec<GivenUp>,
@@ -206,6 +208,7 @@ impl Engine {
             drop_budget: Bucket::full(&shape, Timestamp::default()),
             alert_budget: Bucket::full(&shape, Timestamp::default()),
             drop_shape: shape,
+            flow_budget: FlowBudget::new(&plan.log),
             unrecorded: 0,
             ended: Vec::new(),
             given_up: Vec::new(),
@@ -254,7 +257,7 @@ impl Engine {
             Ok(Frame::Ip(packet)) => self.handle_packet(arrival, &packet, 1),
             Err(malformed) => self.handle_malformed(arrival, malformed),
         };
-        self.record_ended();
+        self.record_ended(Some(arrival.now));
         self.relieve();
         decision
     }
@@ -269,7 +272,13 @@ impl Engine {
         let mut given_up = std::mem::take(&mut self.given_up);
         self.fragments.expire(now, &mut given_up);
         self.settle_given_up(&mut given_up, now);
-        self.record_ended();
+        self.record_ended(Some(now));
+    }
+
+    /// Whether a flow is open that nobody has answered, and of which that will be held against its source once it has waited for
+    /// long enough: within six seconds, where [`Engine::advance`] is called each second.
+    pub fn awaits_answers(&self) -> bool {
+        self.flows.awaits_answers()
     }
 
     /// The packets are over: what is held is given up, and every flow ends.
@@ -281,7 +290,8 @@ impl Engine {
         self.flows.silent(now, &mut silent);
         self.watch_silence(&mut silent, now);
         self.flows.finish(&mut self.ended);
-        self.record_ended();
+        // As many as there may be flows, and no more will come.
+        self.record_ended(None);
     }
 
     /// The next event, oldest first. To be drained after each call that may make some.
@@ -297,6 +307,18 @@ impl Engine {
     /// Events about single packets that were over the policy's share for each second, and so were not made.
     pub fn unrecorded(&self) -> u64 {
         self.unrecorded
+    }
+
+    /// Whether the end of a flow is to be recorded now, as the policy's share for each second is not used up. `was_served` says whether
+    /// it came to something: for TCP that its handshake was completed, else that it was answered. For flows that the kernel tracked;
+    /// those of this engine have asked.
+    pub fn may_record_flow(&mut self, was_served: bool, now: Timestamp) -> bool {
+        self.flow_budget.take(was_served, now)
+    }
+
+    /// Ends of flows that were over the policy's share for each second, and so are not on record.
+    pub fn unrecorded_flows(&self) -> u64 {
+        self.flow_budget.refused()
     }
 
     /// Matches of each rule, by [`RuleId`], since the plan was loaded.
@@ -326,6 +348,7 @@ impl Engine {
         self.detectors.set_protected(&self.protected);
         self.hits = vec![0; plan.rules.len()];
         self.drop_shape = drop_shape(&plan);
+        self.flow_budget.change(&plan.log);
         for (slot, flow) in self.flows.iter_mut() {
             // Rule numbers mean other rules now. What was allowed stays allowed, and what new content rules ask is asked.
             if flow.rule().is_some() {

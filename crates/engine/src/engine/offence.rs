@@ -14,7 +14,7 @@ use crate::ban::{Ban, BanOrigin, BanRefused, Detector, FOUND_IN_KERNEL};
 use crate::detect::flood::measure;
 use crate::detect::{Offence, Over};
 use crate::event::{Alert, Event, EventBody};
-use crate::evidence::over_rate_in_kernel;
+use crate::evidence::{Pattern, over_rate_in_kernel};
 use crate::facts::Facts;
 use crate::source::{source_prefix, subnet_of};
 use crate::verdict::{Reason, Verdict};
@@ -131,7 +131,8 @@ impl Engine {
         }
         self.push(Event {
             at: now,
-            tuple: Some(facts.tuple()),
+            // Of all sources together, the one that came last did no more than the others.
+            tuple: (evidence.pattern != Pattern::WholeHost).then(|| facts.tuple()),
             direction: Some(facts.direction),
             interface: facts.interface.map(Into::into),
             flow_id: None,
@@ -176,7 +177,7 @@ impl Engine {
             ..Decided::drop(reason)
         };
         self.settle(&facts, &decided, 1, arrival.now);
-        self.record_ended();
+        self.record_ended(Some(arrival.now));
     }
 
     /// Tells the detectors that the kernel's own meter found a packet over a rate, whatever became of the packet; its source is

@@ -97,10 +97,14 @@ impl Engine {
         }
     }
 
-    /// Turns flows that ended into events, and frees what was held for their inspection.
-    pub(super) fn record_ended(&mut self) {
+    /// Turns flows that ended into events, as far as those of this second may be recorded, and frees what was held for their
+    /// inspection. Without a time all are recorded.
+    pub(super) fn record_ended(&mut self, now: Option<Timestamp>) {
         for (flow, end) in std::mem::take(&mut self.ended) {
             self.forget(&flow);
+            if now.is_some_and(|now| !self.flow_budget.take(flow.was_served(), now)) {
+                continue;
+            }
             let mut record = flow.record(Some(end));
             record.name = self.name_of(&flow.tuple, record.start);
             self.events.push_back(Event {

@@ -7,9 +7,9 @@ use wire::{FiveTuple, TcpFlags};
 
 use super::decide::Decided;
 use super::{Engine, facts_of};
-use crate::detect::Offence;
 use crate::detect::brute::Connection;
 use crate::detect::contact::{Attempt, Outcome};
+use crate::detect::{Offence, Over};
 use crate::evidence::Technique;
 use crate::facts::Facts;
 use crate::flow::{FlowSlot, News, Turn};
@@ -84,12 +84,14 @@ impl Engine {
         }
     }
 
-    /// An ICMP packet that is over its source's rate is dropped, whatever flow it belongs to.
+    /// An ICMP packet that is over one of its source's rates is dropped, whatever flow it belongs to.
     pub(super) fn limit_icmp(&mut self, facts: &Facts<'_>, now: Timestamp) -> Option<Decided> {
         facts.icmp?;
         let plan = Arc::clone(&self.plan);
-        let offence = self.detectors.floods().icmp(&plan, facts, now)?;
-        self.act_on_flood(facts, offence, now)
+        Over::ICMP.into_iter().find_map(|meter| {
+            let offence = (self.detectors.floods()).icmp(meter, &plan, facts, now)?;
+            self.act_on_flood(facts, offence, now)
+        })
     }
 
     /// What the packet that was just tracked tells of its flow.
@@ -172,10 +174,7 @@ impl Engine {
         for slot in silent.drain(..) {
             let is_watched = self.detectors.watches_contacts();
             let flow = self.flows.get(slot).filter(|_| is_watched);
-            // What was picked up under way may have been answered where nobody looked.
-            let attempt = flow
-                .filter(|flow| flow.by_syn || flow.tuple.protocol != protocol::TCP)
-                .and_then(|flow| Attempt::of_flow(flow, &self.own));
+            let attempt = flow.and_then(|flow| Attempt::of_flow(flow, &self.own));
             if let Some(attempt) = attempt.filter(Attempt::may_fail) {
                 self.note_attempt(&attempt, now);
             }

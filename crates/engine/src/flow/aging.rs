@@ -122,6 +122,12 @@ impl FlowTable {
         self.walk = ((begin + slots as usize) % self.slab.len(), Some(now));
     }
 
+    /// Whether it is still to be told of a flow that nobody answers it.
+    pub(crate) fn awaits_answers(&self) -> bool {
+        let mut flows = self.slab.iter().flatten();
+        flows.any(|flow| !flow.answered && !flow.failure_told)
+    }
+
     /// Every flow that nobody answers and that was not told, put into `silent`.
     pub(crate) fn silent(&mut self, now: Timestamp, silent: &mut Vec<FlowSlot>) {
         for (place, flow) in self.slab.iter_mut().enumerate() {

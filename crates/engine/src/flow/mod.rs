@@ -120,6 +120,11 @@ impl Flow {
         self.tcp.map(|connection| connection.state())
     }
 
+    /// Whether it came to something: for TCP a completed handshake, else an answer.
+    pub(crate) fn was_served(&self) -> bool {
+        self.answered && (self.tcp.is_none() || self.handshake)
+    }
+
     fn is_closed(&self) -> bool {
         self.tcp_state().is_some_and(TcpState::is_over)
     }

@@ -186,23 +186,34 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         let limit = format!("over {}", detector.bucket().terms);
         writer.table.limit(LIMIT_OF_ALL, &limit);
     }
-    if let Some(detector) = Detector::icmp(plan) {
+    // What is over the smaller measure is dropped by it, and a flood has to reach the one that bans.
+    let of_icmp = [Detector::rate(plan), Detector::icmp(plan)];
+    if of_icmp.iter().any(Option::is_some) {
         let mut rules = vec![
             // What this host asked for is no flood, nor is that without which there is no network.
             "ct direction reply return".to_owned(),
             "icmpv6 type { 130-137, 143 } return".to_owned(),
         ];
-        rules.extend(detector.tests_by_source(writer, |family| match family {
-            Family::V4 => "meta l4proto icmp".to_owned(),
-            Family::V6 => "meta l4proto ipv6-icmp".to_owned(),
-        }));
+        for detector in of_icmp.into_iter().flatten() {
+            rules.extend(detector.tests_by_source(writer, |family| is_icmp(family, "")));
+        }
         writer.table.chain("icmp_meter", rules);
     }
 }
 
+/// The condition that holds for the ICMP of a family, or with the operator `!= ` for all else.
+fn is_icmp(family: Family, operator: &str) -> String {
+    let protocol = match family {
+        Family::V4 => "icmp",
+        Family::V6 => "ipv6-icmp",
+    };
+    format!("meta l4proto {operator}{protocol}")
+}
+
 /// The rule for every ICMP packet, whatever its flow.
 pub(super) fn of_icmp(writer: &Writer<'_>, direction: Direction) -> Option<String> {
-    (direction != Direction::Out && writer.plan.detect.icmp_flood.is_some())
+    let detect = &writer.plan.detect;
+    (direction != Direction::Out && (detect.icmp_flood.is_some() || detect.rate.is_some()))
         .then(|| "meta l4proto { icmp, ipv6-icmp } jump icmp_meter".to_owned())
 }
 
@@ -214,7 +225,12 @@ pub(super) fn of_established(writer: &mut Writer<'_>, direction: Direction) -> V
             if direction != Direction::Out
                 && (plan.detect.rate.as_ref()).is_some_and(|rate| rate.established) =>
         {
-            detector.tests_by_source(writer, |_| String::new())
+            // ICMP that answers nothing went through its own meter.
+            let mut rules = detector.tests_by_source(writer, |family| is_icmp(family, "!= "));
+            rules.extend(detector.tests_by_source(writer, |family| {
+                format!("{} ct direction reply", is_icmp(family, ""))
+            }));
+            rules
         }
         _ => Vec::new(),
     }
@@ -228,7 +244,7 @@ pub(super) fn of_unanswered(writer: &mut Writer<'_>, direction: Direction) -> Ve
     let plan = writer.plan;
     let mut rules = Vec::new();
     if let Some(detector) = Detector::rate(plan) {
-        rules.extend(detector.tests_by_source(writer, |_| String::new()));
+        rules.extend(detector.tests_by_source(writer, |family| is_icmp(family, "!= ")));
     }
     if let Some(detector) = Detector::syn(plan) {
         rules.extend(detector.tests_by_source(writer, |_| IS_SYN.to_owned()));

@@ -295,6 +295,9 @@ fn log(mut fields: Fields<'_>, report: &mut Report) -> LogSettings {
         drops_per_second: fields
             .count("drops_per_second", 0..=1_000_000, report)
             .unwrap_or(default.drops_per_second),
+        flows_per_second: fields
+            .count("flows_per_second", 0..=1_000_000, report)
+            .unwrap_or(default.flows_per_second),
     };
     fields.finish(report);
     log

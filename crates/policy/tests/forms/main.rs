@@ -168,6 +168,7 @@ rotate_keep = 2
 store_age = "7d"
 store_bytes = 67108864
 drops_per_second = 10
+flows_per_second = 20
 [limits]
 flows = 2048
 sources = 1024
@@ -235,6 +236,7 @@ option log.rotate_keep 2
 option log.store_age 7d
 option log.store_bytes 67108864
 option log.drops_per_second 10
+option log.flows_per_second 20
 option limits.flows 2048
 option limits.sources 1024
 option limits.stream_bytes 1MiB
@@ -257,7 +259,7 @@ deny disabled
   "ipv6": {"widen": true, "neighbours": 8, "collateral": 52}, "ipv4": {"widen": true, "neighbours": 32}},
 "detect": {"blocked": {"enabled": false},
   "rate": {"packets": 2000, "window": "2s", "established": true, "response": "limit", "ban": "60m", "ignore": ["@office"]}},
-"log": {"rotate_bytes": 1048576, "rotate_keep": 2, "store_age": "1w", "store_bytes": "64MiB", "drops_per_second": 10},
+"log": {"rotate_bytes": 1048576, "rotate_keep": 2, "store_age": "1w", "store_bytes": "64MiB", "drops_per_second": 10, "flows_per_second": 20},
 "limits": {"flows": 2048, "sources": 1024, "stream_bytes": "1MiB", "fragment_bytes": "1MiB"},
 "rules": [
   {"name": "ssh", "action": "allow", "direction": "in,forward", "protocol": "tcp,sctp", "from": "@office,198.51.100.7,10.0.0.1-10.0.0.9",
