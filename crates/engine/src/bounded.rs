@@ -85,21 +85,6 @@ impl<V, K: Copy + Eq + Hash> Bounded<V, K> {
         Some(&self.entries[place].value)
     }
 
-    /// Does `what` with each value whose key lies within these, both included. One key costs a look-up, more of them a look at all.
-    pub(crate) fn each_within(&mut self, (first, last): (K, K), mut what: impl FnMut(&mut V))
-    where
-        K: Ord,
-    {
-        if first == last {
-            self.get_mut(first).into_iter().for_each(what);
-            return;
-        }
-        let within = |entry: &&mut Entry<V, K>| (first..=last).contains(&entry.key);
-        for entry in self.entries.iter_mut().filter(within) {
-            what(&mut entry.value);
-        }
-    }
-
     pub(crate) fn remove(&mut self, key: K) {
         let hash = self.hasher.hash_one(key);
         if let Some(place) = self.find(key, hash) {

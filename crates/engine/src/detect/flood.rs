@@ -186,11 +186,12 @@ impl Floods {
         }
     }
 
-    /// A ban of these sources ended: that they are over a rate is told again.
-    pub(super) fn begin_anew(&mut self, sources: (u128, u128)) {
-        for meter in [&mut self.rate, &mut self.syn, &mut self.icmp, &mut self.udp] {
-            if let Some(meter) = meter {
-                (meter.by_source).each_within(sources, |gauge| gauge.over = None);
+    /// A ban of this source ended: that it is over a rate is told again.
+    pub(super) fn begin_anew(&mut self, source: u128) {
+        let meters = [&mut self.rate, &mut self.syn, &mut self.icmp, &mut self.udp];
+        for meter in meters.into_iter().flatten() {
+            if let Some(gauge) = meter.by_source.get_mut(source) {
+                gauge.over = None;
             }
         }
     }

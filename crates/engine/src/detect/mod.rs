@@ -111,16 +111,18 @@ impl Detectors {
         key_address(source).is_ipv6() && self.shared.contains_key(source)
     }
 
-    /// A ban of this prefix ended at `at`: what its sources do from then on is counted anew.
+    /// A ban of this prefix ended at `at`: what its source does from then on is counted anew. Not so for wide ones, which may end by
+    /// the thousand, and within which each source that offended has a ban of its own.
     pub(crate) fn begin_anew(&mut self, prefix: IpNet, at: Timestamp) {
-        let (first, last) = prefix_range(prefix);
-        // Who is banned by subnet is counted by it, and under one key.
-        let is_subnet = prefix == source_prefix(prefix.addr());
-        let sources = (first, if is_subnet { first } else { last });
-        if let Some(scan) = &mut self.scan {
-            scan.begin_anew(sources, at);
+        let (source, last) = prefix_range(prefix);
+        // Whoever is banned by subnet is counted by it, under its first address.
+        if source != last && prefix != source_prefix(prefix.addr()) {
+            return;
         }
-        self.floods.begin_anew(sources);
+        if let Some(scan) = &mut self.scan {
+            scan.begin_anew(source, at);
+        }
+        self.floods.begin_anew(source);
     }
 
     /// Whether first contacts are looked at.

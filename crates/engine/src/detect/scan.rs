@@ -238,14 +238,14 @@ impl Scan {
         None
     }
 
-    /// A ban of these sources ended at `at`: what they ask for from then on is counted anew.
-    pub(super) fn begin_anew(&mut self, sources: (u128, u128), at: Timestamp) {
-        self.by_source.each_within(sources, |source| {
+    /// A ban of this source ended at `at`: what it asks for from then on is counted anew.
+    pub(super) fn begin_anew(&mut self, source: u128, at: Timestamp) {
+        if let Some(source) = self.by_source.get_mut(source) {
             source.contacts.clear();
             source.weigh();
             source.told = None;
             source.since = at;
-        });
+        }
     }
 
     #[cfg(test)]
@@ -534,7 +534,7 @@ mod tests {
             let one = attempt(1, port, Outcome::Failed, asked);
             let found = scan.contact(1, &one, at(now)).map(|found| found.count);
             if port == 8 {
-                scan.begin_anew((1, 1), at(now));
+                scan.begin_anew(1, at(now));
             }
             found
         };
