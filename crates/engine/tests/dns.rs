@@ -575,3 +575,38 @@ fn when_all_streams_together_hold_too_much_those_that_hold_most_give_way() {
         assert_eq!(ask(11, rest), passes, "{on_failure:?} {name}");
     }
 }
+
+/// The kernel forgets a connection that is reset before it was answered, and calls what follows new. User space does not see the reset.
+#[test]
+fn what_follows_on_a_syn_that_was_reset_is_no_more_of_its_stream() {
+    let question = framed(&query("other.example"));
+    let first = Known {
+        flow: Tracked::New,
+        is_first: true,
+        is_accepted: true,
+    };
+    for is_accepted in [false, true] {
+        let first = Known {
+            is_accepted,
+            ..first
+        };
+        for ahead in [0, 1_000] {
+            let mut observing = bench();
+            let mut enforcing = bench();
+            for (flags, sequence, payload) in [(SYN, 99, &b""[..]), (ACK, 100 + ahead, &question)] {
+                let packet = tcp(CLIENT, 40_000, HOST, 53, flags, sequence, payload);
+                let said = observing.packet(Direction::In, &packet);
+                let done = enforcing.asked(first, &packet);
+                assert_eq!(
+                    (said.verdict, refusal(&said)),
+                    (done.verdict, refusal(&done)),
+                    "{ahead} {is_accepted}"
+                );
+                let begin_unseen = (flags == ACK).then_some(DnsRefusal::BeginUnseen);
+                assert_eq!(refusal(&done), begin_unseen, "{ahead} {is_accepted}");
+                let reset = tcp(HOST, 53, CLIENT, 40_000, RST | ACK, 0, b"");
+                observing.packet(Direction::Out, &acknowledging(100, reset));
+            }
+        }
+    }
+}
