@@ -150,17 +150,20 @@ async fn bans(State(app): State<App>) -> ApiResult<Vec<api::Ban>> {
 
 async fn ban(State(app): State<App>, Body(request): Body<api::BanRequest>) -> ApiResult<api::Ban> {
     let ban = ask(&app, move |guard| guard.ban(&request)).await?;
-    let not_kept = bans_not_kept(&app).await?;
+    let not_kept = bans_not_kept(&app, 1).await?;
     Ok(Json(api::Ban { not_kept, ..ban }))
 }
 
-/// Waits until the store has what was asked of bans before; says why it has not, if so.
-async fn bans_not_kept(app: &App) -> Result<Option<String>, Failure> {
+/// Waits until the store has what was asked of so many bans before; says why it has not, if so.
+async fn bans_not_kept(app: &App, bans: usize) -> Result<Option<String>, Failure> {
     /// The store writes within milliseconds, or is in trouble.
     const PATIENCE: Duration = Duration::from_secs(1);
+    /// More for each ban: a slow disk takes some 10,000 a second.
+    const EACH: Duration = Duration::from_micros(100);
+    let patience = PATIENCE + EACH.saturating_mul(u32::try_from(bans).unwrap_or(u32::MAX));
     let store = app.service.store.clone();
     blocking(move || {
-        let why = if store.flush(PATIENCE) {
+        let why = if store.flush(patience) {
             store.bans_missing()
         } else {
             Some("the store does not answer".to_owned())
@@ -175,7 +178,7 @@ async fn unban(
     Query(query): Query<api::UnbanQuery>,
 ) -> ApiResult<api::Unbanned> {
     let unbanned = ask(&app, move |guard| guard.unban(&query)).await?;
-    let not_kept = bans_not_kept(&app).await?;
+    let not_kept = bans_not_kept(&app, unbanned.lifted.len()).await?;
     Ok(Json(api::Unbanned {
         not_kept,
         ..unbanned
@@ -187,7 +190,7 @@ async fn import(
     Body(import): Body<api::BanImport>,
 ) -> ApiResult<api::Imported> {
     let Json(imported) = know(&app, move |guard| guard.import_bans(&import)).await?;
-    let not_kept = bans_not_kept(&app).await?;
+    let not_kept = bans_not_kept(&app, imported.added).await?;
     Ok(Json(api::Imported {
         not_kept,
         ..imported
@@ -205,7 +208,7 @@ async fn allow(
     let allowed = ask(&app, move |guard| guard.allow(&request)).await?;
     // The list itself is written down already; the bans that it lifts are the store's.
     let not_kept = if allowed.not_kept.is_none() && !allowed.lifted.is_empty() {
-        bans_not_kept(&app).await?
+        bans_not_kept(&app, allowed.lifted.len()).await?
     } else {
         allowed.not_kept.clone()
     };
