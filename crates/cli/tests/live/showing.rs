@@ -319,11 +319,11 @@ fn a_flow_of_a_banned_source_says_so() {
     // Whoever only observes is told what would be.
     firewall.write(&POLICY.replace("enforce", "observe"));
     firewall.ask("reload");
-    assert!(echoes(&mut stream, b"hello"));
-    firewall.ask(&format!("ban {CLIENT}"));
     eventually("the flow is seen", Duration::from_secs(5), || {
         echoes(&mut stream, b"hello") && flow("flows").is_some()
     });
+    firewall.ask(&format!("ban {CLIENT}"));
+    assert!(echoes(&mut stream, b"hello"));
     let told = firewall.ask("flows").stdout;
     assert!(
         told.contains(&format!("would be dropped: {CLIENT} is banned")),
