@@ -33,6 +33,15 @@ fn every_seed_asks_for_a_forbidden_name() {
     }
 }
 
+/// Two requests that cannot be told apart pass in no case; the one before them is told however they come.
+#[test]
+fn what_is_asked_before_what_cannot_be_read_is_told() {
+    let stream = b"POST http://ads.example/ HTTP/1.0\nTransfer-Encoding: chunked\r\n\r\nCONNECT b:1 HTTP/1.1\r\n";
+    let outcome = every_cut_of_requests(&[], stream);
+    assert!(outcome.is_stopped);
+    assert_eq!(outcome.told, ["ads.example"]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 

@@ -203,10 +203,16 @@ impl Requests {
             self.read += read;
             has_news = self.forget();
         }
-        if self.reader.is_refused {
+        // What was read before is told: a rule that forbids it says more.
+        if self.reader.is_refused && asked.is_empty() {
             return Err(Unread::Waiting);
         }
         Ok(asked)
+    }
+
+    /// Whether nothing more passes: a rule can only say why.
+    pub(crate) fn refuses(&self) -> bool {
+        self.reader.is_refused
     }
 
     /// Forgets what was read; tells whether there is more to read now.
@@ -315,7 +321,7 @@ impl Reader {
         let mut read = 0;
         while self.phase != Phase::Done {
             let rest = bytes.get(read..).unwrap_or_default();
-            if rest.is_empty() {
+            if rest.is_empty() || self.is_refused {
                 return read;
             }
             let is_body = self.body_left().is_some();
@@ -556,13 +562,18 @@ impl Reader {
             None => rest.len(),
         };
         let whole = rest.get(..end).unwrap_or(rest);
-        if self.wanted.http {
-            hosts_of_lines(whole, &mut continues, &mut |host| {
-                self.doubt(host, asked);
-            });
+        for line in whole.split_inclusive(|&byte| byte == b'\n') {
+            if self.wanted.http {
+                hosts_of_lines(line, &mut continues, &mut |host| {
+                    self.doubt(host, asked);
+                });
+            }
+            // TLS may follow, if a request is here and if it is no part of a body.
+            self.is_refused |= self.wanted.sni && connects(line);
+            if self.is_refused {
+                break;
+            }
         }
-        // TLS may follow, if a request is here and if it is no part of a body.
-        self.is_refused |= self.wanted.sni && connects(whole);
         self.phase = Phase::Lines(continues);
         Step::Read(end)
     }

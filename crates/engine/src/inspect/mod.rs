@@ -410,6 +410,12 @@ impl Inspector {
         let found = candidates.first(&question, plan, &self.matchers, &mut self.found);
         let (found, host) =
             (self.hosts).first(&asked, found, plan, |rule| question.reaches(rule, plan));
+        let refuses = inspection.requests[side]
+            .as_ref()
+            .is_some_and(Requests::refuses);
+        if refuses && !found.is_some_and(|rule| stops(&plan.rules[rule.0 as usize])) {
+            return Finding::NoMemory;
+        }
         if let Some(rule) = found {
             let in_stream = host.is_some()
                 || stream.is_some()
