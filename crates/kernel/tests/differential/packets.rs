@@ -393,21 +393,23 @@ fn cut(
         body.splice(0..0, [protocol, 0, 1, 4, 0, 0, 0, 0]);
         protocol = 60;
     }
-    let pieces = shape(body.len(), v6, direction, random);
+    let pieces = shape(body.len(), v6, random);
     // What a fragment claims beyond the end of the datagram is zeros.
     let content = |piece: &Piece| -> Vec<u8> {
         (piece.from..piece.to)
             .map(|at| body.get(at).copied().unwrap_or_default())
             .collect()
     };
-    let packets = pieces
+    let packets: Vec<_> = pieces
         .iter()
-        // A router passes on what no reassembly takes, and nobody puts it together.
-        .filter(|piece| {
-            !(v6 && direction != Direction::In && is_bare(&content(piece), piece, protocol))
-        })
+        // That is decided by itself, and nobody puts it together.
+        .filter(|piece| !(v6 && is_bare(&content(piece), piece, protocol)))
         .map(|piece| finish(head.clone(), &content(piece), id, Some(piece), protocol))
         .collect();
+    if packets.is_empty() {
+        let whole = finish(head, &body, id, None, protocol);
+        return (vec![whole], String::new());
+    }
     (packets, format!("fragments of {} {pieces:?} ", body.len()))
 }
 
@@ -440,7 +442,7 @@ fn piece(from: usize, to: usize, more: bool) -> Piece {
 }
 
 /// Fragments of a datagram, of which some are not as they should be.
-fn shape(len: usize, v6: bool, direction: Direction, random: &mut Random) -> Vec<Piece> {
+fn shape(len: usize, v6: bool, random: &mut Random) -> Vec<Piece> {
     let eighths = len as u32 / 8;
     let mut borders: Vec<usize> = (0..1 + random.below(3))
         .map(|_| 8 * (1 + random.below(eighths - 1)) as usize)
@@ -478,8 +480,8 @@ fn shape(len: usize, v6: bool, direction: Direction, random: &mut Random) -> Vec
                 pieces[place].ecn = random.below(4) as u8;
                 continue;
             }
-            // A router passes on the first fragment of IPv6 whose length no reassembly takes.
-            3 if !v6 || direction == Direction::In => {
+            // The first fragment of IPv6 whose length no reassembly takes is decided by itself.
+            3 if !v6 || pieces[place].from > 0 => {
                 if pieces[place].more {
                     pieces[place].to += random.pick(&[3, 4, 7]);
                 }
