@@ -249,8 +249,14 @@ named! {
         Overlap "fragment-overlap",
         /// The rest did not come in time (30 s for IPv4, 60 s for IPv6).
         Incomplete "fragment-incomplete",
-        /// Its lengths make no datagram: past 65,535 bytes, not a multiple of 8, a second end.
+        /// Its lengths make no datagram: past 65,535 bytes, not a multiple of 8, a second end, or something beyond the end.
         Length "fragment-length",
+        /// It carries no data.
+        Empty "fragment-empty",
+        /// Some fragments of a datagram may be marked as congested and some not (RFC 3168 section 5.3).
+        Ecn "fragment-ecn",
+        /// What was put together is a fragment again.
+        Nested "fragment-nested",
         /// The memory for incomplete datagrams is used up.
         Memory "fragment-memory",
     }

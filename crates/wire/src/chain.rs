@@ -1,7 +1,7 @@
 //! The chain of IPv6 extension headers (RFC 8200 section 4), walked as `ipv6_skip_exthdr` in the kernel's
 //! net/ipv6/exthdrs_core.c walks it. What is in them is not judged, but for hop-by-hop options.
 
-use crate::fragment::{self, Fragment, Piece};
+use crate::fragment::{Fragment, Piece};
 use crate::hop_by_hop;
 use crate::malformed::MalformedKind;
 use crate::network::{Headers, Routing};
@@ -27,6 +27,9 @@ pub(crate) fn is_extension(next_header: u8) -> bool {
 ///
 /// As in `ipv6_skip_exthdr`, a hop-by-hop header is stepped over wherever it stands, and any number of headers goes. Each turn
 /// moves at least 8 bytes on, so the length bounds them.
+///
+/// In a fragment the walk ends at the fragment header, or, in a first fragment, where the chain goes on in the next one. The kernel
+/// takes such a fragment (`ipv6frag_thdr_truncated`), though RFC 8200 section 4.5 forbids it.
 pub(crate) fn walk(datagram: &[u8], len: usize, first: u8) -> Result<Headers, MalformedKind> {
     let mut headers = Headers::plain(40, first);
     // Where the number of the header in turn stands.
@@ -36,22 +39,27 @@ pub(crate) fn walk(datagram: &[u8], len: usize, first: u8) -> Result<Headers, Ma
         let at = headers.len as usize;
         let step = Extension::read(datagram, len, at, kind).and_then(|extension| {
             extension.check(datagram, len, at)?;
-            headers.note(&extension, len, at, pointer)?;
             Ok(extension)
         });
         let extension = match step {
             Ok(extension) => extension,
-            // In a first fragment the rest would be in the next one, which is forbidden.
-            Err(MalformedKind::Ipv6ExtensionTruncated) if headers.piece.is_some() => {
-                return Err(MalformedKind::Ipv6FirstFragment);
+            Err(MalformedKind::Ipv6ExtensionTruncated | MalformedKind::Ipv6NoNextHeader)
+                if headers.piece.is_some() =>
+            {
+                return if goes_on(datagram, len, at, kind)? {
+                    Ok(headers)
+                } else {
+                    Err(MalformedKind::Ipv6FirstFragment)
+                };
             }
             Err(defect) => return Err(defect),
         };
+        headers.note(&extension, at, pointer);
         headers.protocol = extension.next;
         headers.len = (at + extension.len) as u32;
-        if headers
-            .piece
-            .is_some_and(|piece| piece.fragment.offset != 0)
+        if extension
+            .fragment()
+            .is_some_and(|fragment| fragment.offset != 0)
         {
             return Ok(headers);
         }
@@ -62,6 +70,20 @@ pub(crate) fn walk(datagram: &[u8], len: usize, first: u8) -> Result<Headers, Ma
         return Err(MalformedKind::Ipv6FirstFragment);
     }
     Ok(headers)
+}
+
+/// Whether `ipv6_skip_exthdr` finds no end in a first fragment of which the header `kind` at `at` is not there or not whole: it
+/// needs the first two bytes of each header, of a fragment header four, and steps over what is missing of the rest.
+fn goes_on(datagram: &[u8], len: usize, at: usize, kind: u8) -> Result<bool, MalformedKind> {
+    let needed = if kind == FRAGMENT { 4 } else { 2 };
+    if kind == NO_NEXT_HEADER || at + needed > len {
+        return Ok(true);
+    }
+    let Some(header) = datagram.get(at..at + needed) else {
+        return Err(MalformedKind::CutByCapture);
+    };
+    let in_fragment = kind == FRAGMENT && (header[2] != 0 || header[3] & 0xf8 != 0);
+    Ok(in_fragment || is_extension(header[0]))
 }
 
 /// Where a tolerant walk ended.
@@ -169,13 +191,7 @@ impl Extension {
 
 impl Headers {
     /// Keeps what later stages ask about an extension header.
-    fn note(
-        &mut self,
-        extension: &Extension,
-        len: usize,
-        at: usize,
-        pointer: u32,
-    ) -> Result<(), MalformedKind> {
+    fn note(&mut self, extension: &Extension, at: usize, pointer: u32) {
         match extension.kind {
             AUTHENTICATION => self.authenticated = true,
             ROUTING => {
@@ -191,9 +207,7 @@ impl Headers {
             _ => {}
         }
         match extension.fragment() {
-            // RFC 6946: offset 0 without more is a whole packet.
-            Some(fragment) if self.piece.is_none() && (fragment.offset != 0 || fragment.more) => {
-                fragment::check(fragment, len - at - 8, at, true)?;
+            Some(fragment) if self.piece.is_none() => {
                 self.piece = Some(Piece {
                     fragment,
                     unfragmentable: at as u32,
@@ -203,7 +217,6 @@ impl Headers {
             }
             _ => {}
         }
-        Ok(())
     }
 }
 
@@ -244,7 +257,7 @@ mod tests {
     fn chains_are_walked_to_the_upper_layer() {
         // Authentication headers count in units of 4 bytes, less 2.
         let authentication = [&[UDP, 4, 0, 0][..], &[0; 20]].concat();
-        let table: [(&str, u8, Vec<u8>, usize); 6] = [
+        let table: [(&str, u8, Vec<u8>, usize); 5] = [
             ("hop-by-hop", HOP_BY_HOP, options(UDP), 48),
             ("destination options", DESTINATION_OPTIONS, options(UDP), 48),
             ("routing", ROUTING, routing(UDP, 4, 1), 48),
@@ -255,7 +268,6 @@ mod tests {
                 [options(HOP_BY_HOP), options(UDP)].concat(),
                 56,
             ),
-            ("atomic fragment", FRAGMENT, fragment(UDP, 0), 48),
         ];
         for (name, first, chain, header_len) in table {
             let bytes = ipv6(first, &[chain, udp(53, b"x")].concat());
@@ -400,17 +412,57 @@ mod tests {
         let piece = |next, place, payload: &[u8]| {
             defect(&ipv6(FRAGMENT, &[&fragment(next, place), payload].concat()))
         };
-        assert_eq!(piece(UDP, 9, &[0; 12]), Some(Ipv6FragmentLength));
-        assert_eq!(piece(UDP, 8, &[]), Some(FragmentEmpty));
-        assert_eq!(piece(UDP, 0xfff8, &[0; 8]), Some(FragmentBeyondDatagram));
+        // What the reassembler of the engine judges.
+        assert_eq!(piece(UDP, 9, &[0; 12]), None);
+        assert_eq!(piece(UDP, 8, &[]), None);
+        assert_eq!(piece(UDP, 0xfff8, &[0; 8]), None);
         assert_eq!(piece(TCP, 1, &[0; 16]), Some(Ipv6FirstFragment));
         assert_eq!(
             piece(DESTINATION_OPTIONS, 1, &options(TCP)),
             Some(Ipv6FirstFragment)
         );
         assert_eq!(piece(UDP, 1, &[0; 8]), None);
-        // RFC 6946: an atomic fragment is judged as a whole packet.
-        assert_eq!(piece(UDP, 0, &[0; 7]), Some(UdpTruncated));
+        // RFC 6946: an atomic fragment is a first one too.
+        assert_eq!(piece(UDP, 0, &[0; 7]), Some(Ipv6FirstFragment));
+        assert_eq!(piece(UDP, 0, &[0; 8]), None);
+    }
+
+    #[test]
+    fn a_chain_may_go_on_in_the_next_fragment() {
+        let long = |next| vec![next, 1, 1, 12, 0, 0, 0, 0];
+        let table = [
+            (
+                "a header whole, of the next nothing",
+                options(DESTINATION_OPTIONS),
+                None,
+            ),
+            ("half a header, behind it another", long(ROUTING), None),
+            (
+                "half a header, behind it nothing at all",
+                long(NO_NEXT_HEADER),
+                None,
+            ),
+            (
+                "half a header, behind it UDP",
+                long(UDP),
+                Some(Ipv6FirstFragment),
+            ),
+            (
+                "half an unknown header",
+                options(253),
+                Some(Ipv6FirstFragment),
+            ),
+        ];
+        for (name, payload, expected) in table {
+            let bytes = [fragment(DESTINATION_OPTIONS, 1), payload].concat();
+            assert_eq!(defect(&ipv6(FRAGMENT, &bytes)), expected, "{name}");
+        }
+        let bytes = ipv6(
+            FRAGMENT,
+            &[fragment(NO_NEXT_HEADER, 1), vec![0; 8]].concat(),
+        );
+        let packet = whole(&bytes).unwrap();
+        assert_eq!(packet.fragment_payload(), &[0; 8]);
     }
 
     #[test]

@@ -151,15 +151,9 @@ kinds! {
     Ipv6HopByHop "ipv6-hop-by-hop" "an IPv6 hop-by-hop option is malformed or asks to be discarded";
     /// Next header 59, nothing follows (RFC 8200 section 4.7). Legal, but `ipv6_skip_exthdr` fails and conntrack says invalid.
     Ipv6NoNextHeader "ipv6-no-next-header" "the IPv6 packet has no upper-layer header";
-    /// A first fragment without the whole upper-layer header (RFC 8200 section 4.5; `ipv6frag_thdr_truncated`).
+    /// A first fragment with the begin of the upper-layer header, or all before it, and not the whole (RFC 8200 section 4.5;
+    /// `ipv6frag_thdr_truncated`).
     Ipv6FirstFragment "ipv6-first-fragment" "the first IPv6 fragment does not hold all headers";
-    /// A fragment other than the last whose length is no multiple of 8 (RFC 8200 section 4.5; `nf_ct_frag6_queue`).
-    Ipv6FragmentLength "ipv6-fragment-length" "an IPv6 fragment is no multiple of 8 bytes long";
-
-    /// A fragment without payload (`ip_frag_queue`, `nf_ct_frag6_queue`).
-    FragmentEmpty "fragment-empty" "the fragment carries no data";
-    /// A fragment that ends beyond 65,535 bytes (RFC 791 section 3.1; `ip_frag_reasm`, `nf_ct_frag6_queue`).
-    FragmentBeyondDatagram "fragment-beyond-datagram" "the fragment ends beyond the largest datagram";
 
     /// Segment shorter than 20 bytes (RFC 9293 section 3.1; `tcp_error`).
     TcpTruncated "tcp-truncated" "the TCP header is shorter than 20 bytes";

@@ -41,7 +41,7 @@ pub(crate) fn parse_ipv4(
     match ipv4::check(bytes, wire, verify_checksum) {
         Ok(checked) if checked.is_fragment() => {
             let (header, len) = (IpHeader::V4(checked.header), checked.total_len);
-            assemble(header, bytes, len, checked.fragment(), arrival)
+            assemble(header, bytes, len, Ok(checked.fragment()), arrival)
         }
         Ok(checked) => {
             let headers = Headers::plain(checked.header_len, checked.header[9]);
@@ -192,7 +192,8 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// The place of this fragment in its datagram; `None` for whole packets, "atomic fragments" (RFC 6946) among them.
+    /// The place of this fragment in its datagram; `None` for whole packets. An "atomic fragment" of IPv6 (RFC 6946) is one too,
+    /// at 0 and without more: to the kernel it is a fragment as any, which may find others of its identification.
     #[inline]
     pub fn fragment(&self) -> Option<Fragment> {
         self.network.headers.piece.map(|piece| piece.fragment)

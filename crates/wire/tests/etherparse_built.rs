@@ -5,9 +5,9 @@ mod etherparse_oracle;
 mod every_accessor;
 
 use etherparse::{
-    Ethernet2Header, IpAuthHeader, IpHeaders, IpNumber, Ipv4Header, Ipv6Extensions,
-    Ipv6FragmentHeader, Ipv6Header, Ipv6RawExtHeader, Ipv6RoutingExtensions, PacketBuilder,
-    PacketBuilderStep, TcpHeader, VlanHeader, VlanId, ip_number,
+    Ethernet2Header, IpAuthHeader, IpHeaders, IpNumber, Ipv4Header, Ipv6Extensions, Ipv6Header,
+    Ipv6RawExtHeader, Ipv6RoutingExtensions, PacketBuilder, PacketBuilderStep, TcpHeader,
+    VlanHeader, VlanId, ip_number,
 };
 use etherparse_oracle::Seen;
 use every_accessor::every_accessor;
@@ -122,26 +122,19 @@ fn extensions() -> impl Strategy<Value = Ipv6Extensions> {
     };
     let icv = (1..5usize)
         .prop_map(|words| IpAuthHeader::new(IpNumber(0), 1, 2, &vec![7; words * 4]).unwrap());
-    (
-        options(),
-        options(),
-        options(),
-        any::<Option<u32>>(),
-        prop::option::of(icv),
+    (options(), options(), options(), prop::option::of(icv)).prop_map(
+        |(hop_by_hop_options, destination_options, routing, auth)| Ipv6Extensions {
+            hop_by_hop_options,
+            destination_options,
+            routing: routing.map(|routing| Ipv6RoutingExtensions {
+                routing,
+                final_destination_options: None,
+            }),
+            // To etherparse an atomic fragment is no fragment.
+            fragment: None,
+            auth,
+        },
     )
-        .prop_map(
-            |(hop_by_hop_options, destination_options, routing, atomic, auth)| Ipv6Extensions {
-                hop_by_hop_options,
-                destination_options,
-                routing: routing.map(|routing| Ipv6RoutingExtensions {
-                    routing,
-                    final_destination_options: None,
-                }),
-                fragment: atomic
-                    .map(|id| Ipv6FragmentHeader::new(IpNumber(0), Default::default(), false, id)),
-                auth,
-            },
-        )
 }
 
 impl Recipe {

@@ -283,6 +283,11 @@ impl Engine {
             }
             Outcome::Whole { bytes, fragments } => {
                 match wire::parse(wire::Link::RawIp, &bytes, bytes.len()) {
+                    Ok(Frame::Ip(whole)) if whole.fragment().is_some() => {
+                        let fault = FragmentFault::Nested;
+                        self.settle_fragments(packet.five_tuple(), fault, fragments, arrival.now);
+                        held(fault)
+                    }
                     Ok(Frame::Ip(whole)) => self.handle_packet(arrival, &whole, fragments),
                     Ok(Frame::NotIp { .. }) => held(FragmentFault::Length),
                     Err(malformed) => {

@@ -28,6 +28,9 @@ pub(crate) struct Generated {
     pub(crate) source: IpAddr,
     /// The IP packets to send, in this order.
     pub(crate) packets: Vec<Vec<u8>>,
+    /// Whether the host may throw it away itself, for what is in it: whole packets, sources that no honest host has, ICMPv6 with a
+    /// wrong checksum, and fragments behind extension headers. Of other fragments, that the kernel puts them together is part of what is compared.
+    pub(crate) may_be_refused: bool,
     /// For people.
     pub(crate) what: String,
 }
@@ -97,7 +100,9 @@ pub(crate) fn number_of(source: IpAddr) -> Option<u32> {
     }
 }
 
-pub(crate) fn generate(number: u32, random: &mut Random) -> Generated {
+/// Packets are the same in each `round`, but for the identification of fragments: the kernel holds for a minute what it could not
+/// put together.
+pub(crate) fn generate(number: u32, round: u32, random: &mut Random) -> Generated {
     let direction = random.pick(&[
         Direction::In,
         Direction::In,
@@ -141,14 +146,19 @@ pub(crate) fn generate(number: u32, random: &mut Random) -> Generated {
     } else {
         head_v4(from, to, protocol, random)
     };
-    let packets = cut(head, body, protocol, number, v6, random);
+    let is_plain = head.len() == if v6 { 40 } else { 20 };
+    let (packets, shape) = cut(head, body, protocol, [number, round], direction, random);
     Generated {
         number,
         direction,
         vlan: random.once_in(6) && direction != Direction::Out,
         source: from,
+        may_be_refused: packets.len() == 1
+            || martian
+            || protocol == 58 && direction == Direction::In
+            || !is_plain && direction == Direction::In,
         what: format!(
-            "{direction} {from} > {to} protocol {protocol} {what}{} packet(s)",
+            "{direction} {from} > {to} protocol {protocol} {what}{shape}{} packet(s)",
             packets.len()
         ),
         packets,
@@ -359,70 +369,175 @@ fn head_v6(
     (head, what)
 }
 
-/// The whole packet, or its fragments in some order, some missing, some overlapping.
+/// The whole packet, or its fragments: in some order, some missing, some of a shape that no sender makes.
 fn cut(
     head: Vec<u8>,
-    body: Vec<u8>,
-    protocol: u8,
-    number: u32,
-    v6: bool,
+    mut body: Vec<u8>,
+    mut protocol: u8,
+    id: [u32; 2],
+    direction: Direction,
     random: &mut Random,
-) -> Vec<Vec<u8>> {
-    if body.len() < 32 || !random.once_in(6) {
-        return vec![finish(head, &body, number, v6, None, protocol)];
+) -> (Vec<Vec<u8>>, String) {
+    let v6 = head[0] >> 4 == 6;
+    if body.len() < 32 || !random.once_in(4) {
+        return (vec![finish(head, &body, id, None, protocol)], String::new());
     }
-    let middle = 8 * (1 + random.below(body.len() as u32 / 8 - 2)) as usize;
-    let mut pieces = vec![(0, middle, true), (middle, body.len(), false)];
-    match random.below(8) {
-        0 => {
-            pieces.remove(random.below(2) as usize);
-        }
-        1 if middle >= 16 => pieces[1].0 -= 8,
-        2 | 3 => pieces.reverse(),
-        4 => pieces.insert(0, pieces[0]),
-        _ => {}
+    // Extension headers may stand behind the fragment header too, and be cut like what follows them. A router that cuts such a
+    // datagram again wants them in the first fragment (`ip6_find_1stfragopt`).
+    let options = if v6 && direction == Direction::In {
+        random.pick(&[0, 0, 1, 2])
+    } else {
+        0
+    };
+    for _ in 0..options {
+        body.splice(0..0, [protocol, 0, 1, 4, 0, 0, 0, 0]);
+        protocol = 60;
+    }
+    let pieces = shape(body.len(), v6, random);
+    // What a fragment claims beyond the end of the datagram is zeros.
+    let content = |piece: &Piece| -> Vec<u8> {
+        (piece.from..piece.to)
+            .map(|at| body.get(at).copied().unwrap_or_default())
+            .collect()
+    };
+    let packets: Vec<_> = pieces
+        .iter()
+        // That is decided by itself, and nobody puts it together.
+        .filter(|piece| !(v6 && is_bare(&content(piece), piece, protocol)))
+        .map(|piece| finish(head.clone(), &content(piece), id, Some(piece), protocol))
+        .collect();
+    if packets.is_empty() {
+        let whole = finish(head, &body, id, None, protocol);
+        return (vec![whole], String::new());
+    }
+    (packets, format!("fragments of {} {pieces:?} ", body.len()))
+}
+
+/// Whether a first fragment ends with its extension headers, so that it is no fragment to the kernel.
+fn is_bare(content: &[u8], piece: &Piece, mut protocol: u8) -> bool {
+    let mut at = 0;
+    while protocol == 60 && at < content.len() {
+        protocol = content[at];
+        at += 8;
+    }
+    piece.from == 0 && protocol != 60 && at >= content.len()
+}
+
+/// A fragment: what it holds of the datagram, whether more follow, and its ECN bits.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    from: usize,
+    to: usize,
+    more: bool,
+    ecn: u8,
+}
+
+fn piece(from: usize, to: usize, more: bool) -> Piece {
+    Piece {
+        from,
+        to,
+        more,
+        ecn: 0,
+    }
+}
+
+/// Fragments of a datagram, of which some are not as they should be.
+fn shape(len: usize, v6: bool, random: &mut Random) -> Vec<Piece> {
+    let eighths = len as u32 / 8;
+    let mut borders: Vec<usize> = (0..1 + random.below(3))
+        .map(|_| 8 * (1 + random.below(eighths - 1)) as usize)
+        .collect();
+    borders.extend([0, len]);
+    borders.sort_unstable();
+    borders.dedup();
+    let mut pieces: Vec<Piece> = borders
+        .windows(2)
+        .map(|ends| piece(ends[0], ends[1], ends[1] != len))
+        .collect();
+    if random.once_in(3) {
+        let place = random.below(pieces.len() as u32) as usize;
+        pieces[..=place].reverse();
+    }
+    if random.once_in(3) {
+        pieces.reverse();
+    }
+    for _ in 0..random.pick(&[0, 0, 1, 1, 2]) {
+        let place = random.below(pieces.len() as u32) as usize;
+        let at = 8 * random.below(eighths) as usize;
+        let odd = match random.below(12) {
+            0 => {
+                pieces.remove(place);
+                if pieces.is_empty() {
+                    pieces.push(piece(0, 8, true));
+                }
+                continue;
+            }
+            1 => {
+                pieces[place].from = pieces[place].from.saturating_sub(8);
+                continue;
+            }
+            2 => {
+                pieces[place].ecn = random.below(4) as u8;
+                continue;
+            }
+            // The first fragment of IPv6 whose length no reassembly takes is decided by itself.
+            3 if !v6 || pieces[place].from > 0 => {
+                if pieces[place].more {
+                    pieces[place].to += random.pick(&[3, 4, 7]);
+                }
+                continue;
+            }
+            // Repeated, whole or in part; or of two of them.
+            4 => pieces[place],
+            5 => piece(at, at + 8, true),
+            6 => piece(at, (at + 16).min(eighths as usize * 8), true),
+            // Empty, another end, beyond the end, beyond all ends.
+            7 => piece(at.max(8), at.max(8), random.once_in(2)),
+            8 => piece(at.max(8), len - random.below(8) as usize, false),
+            9 => piece(
+                eighths as usize * 8 + 8,
+                eighths as usize * 8 + 16,
+                random.once_in(2),
+            ),
+            10 => piece(65_528, 65_560, false),
+            // Atomic in IPv6, no fragment in IPv4: that would be seen for itself.
+            _ if v6 => piece(0, len, false),
+            _ => piece(0, eighths as usize * 8, true),
+        };
+        pieces.insert(random.below(pieces.len() as u32 + 1) as usize, odd);
     }
     pieces
-        .into_iter()
-        .map(|(from, to, more)| {
-            finish(
-                head.clone(),
-                &body[from..to],
-                number,
-                v6,
-                Some((from, more)),
-                protocol,
-            )
-        })
-        .collect()
 }
 
 fn finish(
     mut head: Vec<u8>,
     body: &[u8],
-    number: u32,
-    v6: bool,
-    piece: Option<(usize, bool)>,
+    [number, round]: [u32; 2],
+    piece: Option<&Piece>,
     protocol: u8,
 ) -> Vec<u8> {
+    let v6 = head[0] >> 4 == 6;
     if v6 {
-        if let Some((offset, more)) = piece {
+        if let Some(piece) = piece {
             // The fragment header stands last; what pointed to the transport points to it.
             let pointer = last_pointer(&head);
             head[pointer] = 44;
             head.extend([protocol, 0]);
-            head.extend((offset as u16 | u16::from(more)).to_be_bytes());
-            head.extend(number.to_be_bytes());
+            head.extend((piece.from as u16 | u16::from(piece.more)).to_be_bytes());
+            head.extend((number | round << 16).to_be_bytes());
+            head[1] |= piece.ecn << 4;
         }
         let length = (head.len() - 40 + body.len()) as u16;
         head[4..6].copy_from_slice(&length.to_be_bytes());
     } else {
         let length = (head.len() + body.len()) as u16;
         head[2..4].copy_from_slice(&length.to_be_bytes());
-        head[4..6].copy_from_slice(&(number as u16 | 1).to_be_bytes());
-        if let Some((offset, more)) = piece {
-            head[6..8]
-                .copy_from_slice(&((offset / 8) as u16 | u16::from(more) << 13).to_be_bytes());
+        let id = (number + round * 9_973) as u16 | 1;
+        head[4..6].copy_from_slice(&id.to_be_bytes());
+        if let Some(piece) = piece {
+            let place = (piece.from / 8) as u16 | u16::from(piece.more) << 13;
+            head[6..8].copy_from_slice(&place.to_be_bytes());
+            head[1] |= piece.ecn;
         }
         let check = fold(sum(&head, 0));
         head[10..12].copy_from_slice(&check.to_be_bytes());

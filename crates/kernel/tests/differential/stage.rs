@@ -131,6 +131,10 @@ impl Stage {
              sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
              sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.f0.rp_filter=0
              sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0 net.ipv4.icmp_msgs_per_sec=1000000 net.ipv4.icmp_msgs_burst=1000000
+             # Fragments with two ends make datagrams with a wrong checksum, which the engine does not judge.
+             sysctl -qw net.netfilter.nf_conntrack_checksum=0
+             # What is never whole is held for a minute, over many rounds.
+             sysctl -qw net.ipv4.ipfrag_high_thresh=1000000000 net.netfilter.nf_conntrack_frag6_high_thresh=1000000000
              ethtool -K f0 gro off >/dev/null 2>&1; true",
         )?;
         let untagging = firewall.enter(|| crate::vlan::pop_tags("f0"))??;

@@ -83,7 +83,8 @@ fn of_fragment(packet: &Packet<'_>) {
     );
     match packet.fragment() {
         Some(fragment) => {
-            assert!(fragment.offset != 0 || fragment.more);
+            // RFC 6946: one of IPv6 may be all there is.
+            assert!(fragment.offset != 0 || fragment.more || packet.is_ipv6());
             assert_eq!(fragment.offset % 8, 0);
             assert!(matches!(packet.transport(), Transport::Fragment));
             assert!(packet.ports().is_none());
