@@ -104,6 +104,8 @@ pub struct Apply<'a> {
     /// Where user space waits for packets of content rules. `None`: nobody waits, so that packets of content rules fare as
     /// [`policy::OnFailure`] says.
     pub queues: Option<Queues>,
+    /// Whether its rules are those in force, and only addresses differ: then what sources have used up of a rate stays used up.
+    pub goes_on: bool,
 }
 
 /// Consecutive NFQUEUE numbers.

@@ -297,6 +297,7 @@ mod tests {
             plan,
             protected: &protected,
             queues: None,
+            goes_on: false,
         })
     }
 

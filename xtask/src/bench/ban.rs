@@ -138,6 +138,7 @@ pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
         plan: &plan,
         protected: &AddressSet::default(),
         queues: None,
+        goes_on: false,
     };
     let features = lab.server.enter(Features::probe)??;
     let mut nft = Nft::new(features);

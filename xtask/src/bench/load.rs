@@ -92,6 +92,7 @@ fn apply(lab: &Topology, nft: &mut Nft, plan: &Plan, count: u32) -> anyhow::Resu
         plan,
         protected: &AddressSet::default(),
         queues: None,
+        goes_on: false,
     };
     let applied = lab.server.enter(|| nft.apply(&request))??;
     ensure!(

@@ -127,6 +127,7 @@ fn looked_at<const ARMS: usize>(looks: [(Look, &str); ARMS]) -> anyhow::Result<[
             plan: &plan,
             protected: &AddressSet::default(),
             queues: look.queues(),
+            goes_on: false,
         };
         server.enter(|| Nft::new(Features::probe()?).apply(&request))??;
         let worker = look.queues().map(|_| Worker::start(server, plan.clone()));

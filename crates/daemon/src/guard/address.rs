@@ -41,7 +41,7 @@ impl Guard {
         self.pump.set_plan(&self.in_force.plan, &self.discovered);
         if changed
             && self.in_force.plan.protect.discover
-            && let Err(error) = self.put_back(now)
+            && let Err(error) = self.put_back(now, true)
         {
             self.notice(
                 NoticeKind::Daemon,
@@ -127,7 +127,7 @@ impl Guard {
         self.engine.reload(std::sync::Arc::clone(&plan));
         self.pump.set_plan(&plan, &self.discovered);
         self.in_force.plan = plan;
-        if let Err(error) = self.put_back(now) {
+        if let Err(error) = self.put_back(now, true) {
             self.notice(
                 NoticeKind::Daemon,
                 format!("the kernel does not know the allow list as it is now: {error}"),

@@ -387,6 +387,7 @@ impl Guard {
                 plan,
                 protected: &protected,
                 queues,
+                goes_on: false,
             };
             if let Err(error) = datapath.apply(&request) {
                 // It may have failed after the kernel took the rules. While enforcing the next check puts the plan in force back;

@@ -58,14 +58,14 @@ impl Guard {
                 Ok((!missing.is_empty()).then(|| taken_out(&missing)))
             }
             Drift::Changed { what } => {
-                self.put_back(now)?;
+                self.put_back(now, false)?;
                 Ok(Some(format!(
                     "somebody changed our rules in the kernel ({}); they were put back",
                     what.join(", ")
                 )))
             }
             Drift::Gone => {
-                self.put_back(now)?;
+                self.put_back(now, false)?;
                 Ok(Some(
                     "somebody took our rules out of the kernel; they were put back".to_owned(),
                 ))
@@ -73,8 +73,9 @@ impl Guard {
         }
     }
 
-    /// Applies the plan in force anew, with its bans. Also after protected addresses changed.
-    pub(super) fn put_back(&mut self, now: Timestamp) -> Result<(), DatapathError> {
+    /// Applies the plan in force anew, with its bans. Also after protected addresses changed: then it goes on, and nobody gets a full
+    /// bucket by it.
+    pub(super) fn put_back(&mut self, now: Timestamp, goes_on: bool) -> Result<(), DatapathError> {
         let plan = std::sync::Arc::clone(&self.in_force.plan);
         let (queues, _) = self.pump.queues(&plan, &self.discovered);
         let protected = self.discovered.protected_set();
@@ -88,6 +89,7 @@ impl Guard {
             plan: &plan,
             protected: &protected,
             queues,
+            goes_on,
         })?;
         self.restore_kernel_bans(now).map(drop)
     }

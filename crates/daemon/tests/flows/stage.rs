@@ -195,6 +195,7 @@ impl Stage {
             plan,
             protected: &protected,
             queues,
+            goes_on: false,
         };
         let bans: Vec<_> = bans.iter().map(|&ban| (ban, None)).collect();
         self.with(|nft| {

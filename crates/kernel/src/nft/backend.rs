@@ -13,7 +13,7 @@ use crate::tag::Cause;
 
 use super::message::{OBJECT_COUNTER, attribute, generation, list, table_exists};
 use super::shield::{BAN_SETS, BanSet};
-use super::state::{Detail, State, read};
+use super::state::{Detail, SetState, State, read};
 use super::table::comment_text;
 use super::xtables::{MARKER, Made, Wanted, Xtables};
 use super::{
@@ -113,6 +113,7 @@ impl Nft {
             plan,
             protected,
             queues,
+            goes_on: _,
         } = *request;
         compile(
             plan,
@@ -249,12 +250,16 @@ fn hands_up(plan: &Plan) -> bool {
     plan.mode == policy::Mode::Enforce && plan.looks_inside()
 }
 
-/// Deletes everything in our table but ban sets that can stay, in the same transaction that makes it anew.
-fn clearance(present: &State, capacity: u32) -> String {
+/// Deletes everything in our table but ban sets that can stay and what `keeps` names, in the same transaction that makes it anew.
+fn clearance(present: &State, capacity: u32, keeps: impl Fn(&str, &SetState) -> bool) -> String {
     let mut text = format!("flush table inet {TABLE}\n");
     for (name, set) in &present.sets {
         let ban_set = BAN_SETS.into_iter().find(|ban| ban.name == name);
-        if !ban_set.is_some_and(|set| stays(present, set, capacity)) {
+        let is_kept = match ban_set {
+            Some(set) => stays(present, set, capacity),
+            None => keeps(name, set),
+        };
+        if !is_kept {
             let kind = if set.is_map() { "map" } else { "set" };
             text.push_str(&format!("delete {kind} inet {TABLE} {name}\n"));
         }
@@ -299,7 +304,13 @@ impl Datapath for Nft {
         let mut whole = String::new();
         if let Some(present) = &present {
             let capacity = request.plan.ban.capacity;
-            whole.push_str(&clearance(present, capacity));
+            let known = self.in_force.as_ref().filter(|_| request.goes_on);
+            // As it was made by this backend, and as it is made by the text that follows: what it holds stays.
+            let keeps = |name: &str, set: &SetState| {
+                let made = known.and_then(|known| known.state.sets.get(name));
+                set.is_meter() && made.is_some_and(|made| made.is_like(set))
+            };
+            whole.push_str(&clearance(present, capacity, keeps));
             whole.push_str(&text);
             if !BAN_SETS.iter().all(|&set| stays(present, set, capacity)) {
                 // What ban sets that are made anew held.

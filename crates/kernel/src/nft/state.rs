@@ -47,6 +47,15 @@ impl SetState {
         self.flags & (set_flag::TIMEOUT | set_flag::DYNAMIC) != 0
     }
 
+    /// Whether packets fill it, with what their sources have used up.
+    pub(super) const fn is_meter(&self) -> bool {
+        self.flags & set_flag::DYNAMIC != 0 && !self.is_map()
+    }
+
+    pub(super) const fn is_like(&self, other: &Self) -> bool {
+        self.flags == other.flags && self.size == other.size
+    }
+
     pub(super) const fn is_map(&self) -> bool {
         self.flags & set_flag::MAP != 0
     }

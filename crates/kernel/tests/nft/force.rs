@@ -179,6 +179,7 @@ fn a_refused_script_changes_nothing_and_names_the_rule() {
             plan: &plan,
             protected: &none,
             queues,
+            goes_on: false,
         };
         let refused = lab.with(|_| mistaken.apply(&request)).unwrap_err();
         assert!(
@@ -339,6 +340,7 @@ fn nothing_passes_and_nothing_is_cut_while_policies_change() {
                 plan,
                 protected: &none,
                 queues: None,
+                goes_on: false,
             };
             server.enter(|| nft.apply(&request)).unwrap().unwrap();
         }

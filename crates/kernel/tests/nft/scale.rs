@@ -72,6 +72,7 @@ fn a_hundred_thousand_addresses_and_ten_thousand_rules_apply() {
             plan: &policy,
             protected: &AddressSet::default(),
             queues: None,
+            goes_on: false,
         })
         .unwrap();
     let compiled = begun.elapsed();

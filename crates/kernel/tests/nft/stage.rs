@@ -54,6 +54,7 @@ impl Lab {
                 plan,
                 protected: &protected,
                 queues,
+                goes_on: false,
             })
         })
     }

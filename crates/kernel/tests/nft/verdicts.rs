@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use policy::protocol::{ICMP, UDP};
 use policy::{Action, AddressSet, DefaultAction, Protocols, RateUnit, Response, Rule, RuleId};
-use portcullis_kernel::datapath::Datapath as _;
+use portcullis_kernel::datapath::{Apply, Datapath as _};
 use portcullis_kernel::tag::Cause;
 
-use crate::plans::{limit, of, plan, ports, rule, tcp};
+use crate::plans::{limit, of, plan, ports, rule, set, tcp};
 use crate::stage::{Lab, SERVER, ping, ping_allowed};
 
 #[test]
@@ -209,6 +209,40 @@ fn rates_hold_for_connections_packets_and_the_detector() {
         ]
     );
     assert!(!lab.pings(SERVER[0]) && !lab.pings(SERVER[1]));
+}
+
+/// A session of an administrator, or an address that comes, makes the table anew: nobody gets a full bucket by it.
+#[test]
+fn what_was_used_up_of_a_rate_stays_so_when_addresses_change() {
+    let Some(mut lab) = Lab::new() else { return };
+    let slow = Rule {
+        rate: limit(1, RateUnit::Packets, 60, 10),
+        ..Rule {
+            action: Action::Limit,
+            ..ping_allowed()
+        }
+    };
+    let policy = plan(vec![slow]);
+    lab.apply(&policy);
+    assert_eq!(ping(&lab.net.client, None, SERVER[0], 30), 10);
+    let protected = set(&["192.0.2.77/32"]);
+    let go_on = |lab: &mut Lab, goes_on| {
+        lab.with(|nft| {
+            nft.apply(&Apply {
+                plan: &policy,
+                protected: &protected,
+                queues: None,
+                goes_on,
+            })
+        })
+        .unwrap();
+    };
+    for _ in 0..2 {
+        go_on(&mut lab, true);
+        assert_eq!(ping(&lab.net.client, None, SERVER[0], 10), 0);
+    }
+    go_on(&mut lab, false);
+    assert_eq!(ping(&lab.net.client, None, SERVER[0], 30), 10);
 }
 
 #[test]
