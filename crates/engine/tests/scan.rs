@@ -157,3 +157,28 @@ fn a_neighbour_on_the_link_answers_for_himself() {
         .collect();
     assert_eq!(banned, ["fd00:77::2/128"]);
 }
+
+/// An address on the allow list, or off it, is no reason to forget who scans.
+#[test]
+fn whom_else_a_plan_protects_changes_nothing_that_was_counted() {
+    let mut bench = Bench::new(watching(DefaultAction::Deny));
+    let probe = |bench: &mut Bench, port| {
+        bench.verdict(In, &tcp(CLIENT, 50_000, HOST, port, SYN, 1, b""));
+        bench.engine.bans().count()
+    };
+    for port in 1..=4 {
+        assert_eq!(probe(&mut bench, port), 0);
+    }
+    let mut protecting = watching(DefaultAction::Deny);
+    protecting.protect.addresses = set(&["192.0.2.50/32"]);
+    bench.engine.protect(protecting.into());
+    assert_eq!(probe(&mut bench, 5), 1);
+    // And whoever is protected from now on is not banned.
+    let mut protecting = watching(DefaultAction::Deny);
+    protecting.protect.addresses = set(&["198.51.100.0/24"]);
+    bench.engine.protect(protecting.into());
+    for port in 1..=20 {
+        bench.verdict(In, &tcp("198.51.100.9", 50_000, HOST, port, SYN, 1, b""));
+    }
+    assert_eq!(bench.engine.bans().count(), 1);
+}

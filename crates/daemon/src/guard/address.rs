@@ -124,7 +124,7 @@ impl Guard {
         }
         let mode = self.in_force.plan.mode;
         let plan = effective(&self.in_force.candidate.plan, mode, &self.allowed);
-        self.engine.reload(std::sync::Arc::clone(&plan));
+        self.engine.protect(std::sync::Arc::clone(&plan));
         self.pump.set_plan(&plan, &self.discovered);
         self.in_force.plan = plan;
         if let Err(error) = self.put_back(now, true) {

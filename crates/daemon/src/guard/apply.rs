@@ -365,10 +365,8 @@ impl Guard {
         now: Timestamp,
     ) -> Result<Vec<String>, ApplyError> {
         let mut warnings = Vec::new();
+        self.keep_own_bans(now);
         if mode == Mode::Enforce {
-            // By the rules that made them, of which this apply may be the end.
-            self.hear_own_bans();
-            self.adopt_own_bans(usize::MAX, now);
             let missing = || self.no_datapath.clone().unwrap_or_default();
             let datapath = self
                 .datapath

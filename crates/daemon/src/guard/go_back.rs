@@ -106,6 +106,7 @@ impl Guard {
 
     /// The plan from before the hold could not be applied anew (`error`); what the kernel held then still can.
     fn bring_back(&mut self, error: ApplyError) -> Result<api::Applied, ApplyError> {
+        self.keep_own_bans(self.clock.now());
         let (Some(hold), Some(datapath)) = (&self.hold, &mut self.datapath) else {
             return Err(error);
         };
@@ -168,6 +169,7 @@ impl Guard {
         {
             tracing::warn!("the policy before cannot be put back ahead of the flush: {error}");
         }
+        self.keep_own_bans(self.clock.now());
         if let Some(datapath) = &mut self.datapath {
             self.counts
                 .keep(datapath.as_mut(), &self.in_force.plan, self.enforcing);

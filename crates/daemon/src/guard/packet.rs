@@ -202,6 +202,8 @@ impl Guard {
                 }
                 // A worker's own ban table is not the one that counts.
                 EventBody::Unban { .. } => continue,
+                // Each worker keeps to the share of a second by itself.
+                EventBody::Flow(_) if !self.engine.may_record_flow(true, now) => continue,
                 EventBody::Alert(_) => self.counts.worker_alerts += 1,
                 _ => {}
             }

@@ -97,6 +97,12 @@ fn lasts(left: Option<Duration>, wanted: Option<Duration>) -> bool {
 }
 
 impl Guard {
+    /// Makes ours what the kernel banned by itself, by the rules that are about to go.
+    pub(super) fn keep_own_bans(&mut self, now: Timestamp) {
+        self.hear_own_bans();
+        self.adopt_own_bans(usize::MAX, now);
+    }
+
     /// Takes from the kernel what it banned by itself. Adopted with the next tick: the packets that say more of it may be on their
     /// way to the engine.
     pub(super) fn hear_own_bans(&mut self) {
@@ -149,8 +155,7 @@ impl Guard {
         now: Timestamp,
     ) -> Result<Vec<IpNet>, DatapathError> {
         self.lift_due(UNBANS_AT_ONCE)?;
-        self.hear_own_bans();
-        self.adopt_own_bans(usize::MAX, now);
+        self.keep_own_bans(now);
         let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) else {
             return Ok(Vec::new());
         };
@@ -179,8 +184,7 @@ impl Guard {
     ///
     /// When it cannot be asked.
     pub(super) fn adopt_kernel_bans(&mut self, now: Timestamp) -> Result<(), DatapathError> {
-        self.hear_own_bans();
-        self.adopt_own_bans(usize::MAX, now);
+        self.keep_own_bans(now);
         if let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) {
             let list = datapath.bans()?;
             self.take_over(list, now);

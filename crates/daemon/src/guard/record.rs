@@ -128,7 +128,7 @@ impl Guard {
     /// Tells when flows begin to end without a record of each, and when that is over.
     pub(super) fn watch_flows(&mut self) {
         let most = self.in_force.plan.log.flows_per_second;
-        let text = match self.unrecorded.look(self.engine.unrecorded_flows()) {
+        let text = match self.unrecorded.look(self.unrecorded_flows()) {
             None => return,
             Some(Word::Stopped) => format!(
                 "more flows end than are recorded ([log] flows_per_second = {most}, a tenth of it for those that came to nothing): the \

@@ -172,6 +172,11 @@ impl Guard {
         sums
     }
 
+    /// Ends of flows that no engine of ours had recorded, as there were too many at once.
+    pub(super) fn unrecorded_flows(&self) -> u64 {
+        self.engine.unrecorded_flows() + self.pump.inspected().unrecorded_flows
+    }
+
     /// The engine stops or begins to be the one that judges. Hits begin anew: what a rule did is not what it would have done.
     pub(super) fn change_judge(&mut self, enforcing: bool) {
         let counted = self.engine_counts();
@@ -263,7 +268,7 @@ impl Guard {
             nfqueue: source_losses.nfqueue,
             answers: source_losses.answers,
             drop_events: self.engine.unrecorded(),
-            flow_events: self.engine.unrecorded_flows(),
+            flow_events: self.unrecorded_flows(),
             refusals: self.engine.untold_refusals(),
             store: store.lost,
             files: eve.lost + text.lost,

@@ -281,7 +281,10 @@ impl Worker {
                 &self.shared,
                 &mut self.generation,
             );
-            let before = *self.judge.engine.totals();
+            let before = (
+                *self.judge.engine.totals(),
+                self.judge.engine.unrecorded_flows(),
+            );
             let (judge, shared) = (&mut self.judge, &self.shared);
             let (hits, generation) = (&mut self.hits, &mut self.generation);
             let served = self.queue.serve(&mut buffers, WAIT, |packet| {
@@ -332,12 +335,13 @@ impl Worker {
         }
     }
 
-    /// Tells what was asked since the engine stood at `before`.
-    fn count(&self, before: &Totals) {
+    /// Tells what was asked, and what of flows is not recorded, since the engine stood at `before`.
+    fn count(&self, (before, unrecorded): &(Totals, u64)) {
         let now = self.judge.engine.totals();
         self.shared.tally.add(Inspected {
             dns_questions: now.dns_questions - before.dns_questions,
             dns_blocked: now.dns_blocked - before.dns_blocked,
+            unrecorded_flows: self.judge.engine.unrecorded_flows() - unrecorded,
             ..Inspected::default()
         });
     }

@@ -23,6 +23,8 @@ pub(crate) struct Inspected {
     pub(crate) dns_questions: u64,
     /// For blocked names.
     pub(crate) dns_blocked: u64,
+    /// Ends of flows beyond the share of a second, which are told nowhere else.
+    pub(crate) unrecorded_flows: u64,
 }
 
 impl Inspected {
@@ -36,6 +38,7 @@ impl Inspected {
             bytes: self.bytes + more.bytes,
             dns_questions: self.dns_questions + more.dns_questions,
             dns_blocked: self.dns_blocked + more.dns_blocked,
+            unrecorded_flows: self.unrecorded_flows + more.unrecorded_flows,
         }
     }
 
@@ -70,6 +73,7 @@ pub(super) struct Tally {
     bytes: AtomicU64,
     dns_questions: AtomicU64,
     dns_blocked: AtomicU64,
+    unrecorded_flows: AtomicU64,
 }
 
 impl Tally {
@@ -82,6 +86,7 @@ impl Tally {
             (&self.bytes, more.bytes),
             (&self.dns_questions, more.dns_questions),
             (&self.dns_blocked, more.dns_blocked),
+            (&self.unrecorded_flows, more.unrecorded_flows),
         ] {
             // Most packets add nothing, and the workers share the line of memory.
             if more > 0 {
@@ -99,6 +104,7 @@ impl Tally {
             bytes: self.bytes.load(Ordering::Relaxed),
             dns_questions: self.dns_questions.load(Ordering::Relaxed),
             dns_blocked: self.dns_blocked.load(Ordering::Relaxed),
+            unrecorded_flows: self.unrecorded_flows.load(Ordering::Relaxed),
         }
     }
 }

@@ -375,6 +375,13 @@ impl Engine {
         self.plan = plan;
     }
 
+    /// Puts a plan in force that is the present one but for whom it protects: nothing that was counted begins anew.
+    pub fn protect(&mut self, plan: Arc<Plan>) {
+        self.protected = plan.protected(&self.discovered);
+        self.detectors.set_protected(&self.protected);
+        self.plan = plan;
+    }
+
     /// Other addresses were found: this host's own, and those that need protection. Bans that they contradict are lifted.
     pub fn set_addresses(&mut self, own: AddressSet, protected: AddressSet, now: Timestamp) {
         self.own = own;

@@ -24,7 +24,7 @@ use crate::netlink::{Builder, NetlinkError, Socket};
 use crate::tag::{Cause, LogTag, Outcome};
 
 /// What the names of the maps begin with.
-pub(super) const BEGINS: &str = "banned_by_v";
+pub(super) const BEGINS: &str = "banned_by_";
 /// The limit of what is logged of them. Of its own: a flood that is logged, too, would use up any other.
 const LIMIT: &str = "log_bans";
 /// Elements in one message: an attribute holds 65,535 bytes.
@@ -54,7 +54,7 @@ fn cause_of(number: u32) -> Cause {
 }
 
 fn map(family: Family) -> String {
-    format!("banned_by_{}", family.suffix())
+    format!("{BEGINS}{}", family.suffix())
 }
 
 /// Rules that count, ban the source for a time and refuse: one address for IPv4, the `/64` for IPv6. Who shares a `/64` with a

@@ -2,6 +2,7 @@
 
 use super::bans::catch;
 use super::*;
+use kernel::tag::Cause;
 
 /// `ENFORCE`, observing.
 fn observing() -> String {
@@ -120,4 +121,36 @@ fn a_change_of_mode_mixes_no_sums() {
     // Those that were in force are so again, and the last never was.
     stage.guard.apply(candidate(ENFORCE), asked(None)).unwrap();
     assert_eq!(known(&stage), [real("203.0.113.2/32")]);
+}
+
+/// Whom the kernel banned a moment ago it banned: that its rules go now takes nothing back.
+#[test]
+fn what_the_kernel_banned_before_observing_began_holds() {
+    let text = format!("{ENFORCE}[detect.rate]\nresponse = \"ban\"\nban = \"10m\"\n");
+    type End = fn(&mut Stage);
+    let ends: [End; 2] = [
+        |stage| {
+            let asked = asked(None);
+            stage.guard.apply(candidate(&observing()), asked).unwrap();
+        },
+        |stage| {
+            stage.guard.flush().unwrap();
+        },
+    ];
+    for end in ends {
+        let mut stage = started(&text);
+        let ten_minutes = Some(std::time::Duration::from_secs(600));
+        for (prefix, is_heard) in [("203.0.113.7/32", true), ("203.0.113.8/32", false)] {
+            let prefix = prefix.parse().unwrap();
+            stage.kernel.ban_by_itself(prefix, ten_minutes, Cause::Rate);
+            if is_heard {
+                stage.guard.check(clock::now());
+            }
+        }
+        end(&mut stage);
+        assert_eq!(
+            known(&stage),
+            [real("203.0.113.7/32"), real("203.0.113.8/32")]
+        );
+    }
 }
