@@ -281,9 +281,16 @@ fn what_would_have_been_is_told_apart_from_what_was() {
         firewall.write(policy);
         firewall.ask(&format!("apply {}", firewall.policy().display()));
     };
-    assert!(connect(&lab.client, SERVER, 23).is_open());
-    crate::firewall::eventually("it would be dropped", soon, || sum("would_drop") > 0);
-    let would = sum("would_drop");
+    // Held open: its end would come when it pleases.
+    let Attempt::Open(_open) = connect(&lab.client, SERVER, 23) else {
+        panic!("observing, it is not open")
+    };
+    let mut would = 0;
+    crate::firewall::eventually("it would be dropped", soon, || {
+        let before = std::mem::replace(&mut would, sum("would_drop"));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        would > 0 && would == before
+    });
     assert_eq!(sum("dropped"), 0, "nothing was");
 
     switch(&enforcing);

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Sums since the begin. What was blocked and what would have been, had it been enforced, stand apart.
+/// Sums since the begin. What was blocked and what would have been, had it been enforced, stand apart. In the last line of
+/// `replay --json`, where nothing was done, `dropped`, `rejected` and `bans` are what this policy would have done, and the others are
+/// left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Packets seen.
@@ -22,7 +24,7 @@ pub struct Totals {
     /// Packets that went on while observing, and would have been rejected.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub would_reject: u64,
-    /// Of all these: what came of flows that would have been denied, as nothing was blocked. Nobody would have sent it, and nothing of it
+    /// Of what was denied, done or not: what came of flows that would have been denied, as nothing was blocked. Nobody would have sent it, and nothing of it
     /// is told or held against anybody.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub sequels: u64,

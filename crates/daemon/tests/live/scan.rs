@@ -535,7 +535,7 @@ pub(crate) fn a_capture_of_a_scan_replays_to_the_same_ban() {
 }
 
 /// Two stamps of one packet, by the two that look on, or by the kernel's log of it.
-const APART: i64 = 200_000;
+const APART: i64 = 2_000_000;
 
 /// When a source was banned, and when the packets were that counted first and last, in microseconds since the epoch.
 fn times_of(ban: &Value) -> [i64; 3] {
