@@ -264,7 +264,9 @@ impl Engine {
                     {
                         inspection.absolve(reply);
                     }
-                    return Decided::again(verdict, reason, flow);
+                    let decided = Decided::again(verdict, reason, flow);
+                    self.condemn(flow, reply, decided);
+                    return decided;
                 }
                 Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
                 Finding::Ambiguous => {
@@ -343,7 +345,9 @@ impl Engine {
                         }
                         Finding::Again(id) => {
                             let (verdict, reason) = self.rules.act(id, facts, now);
-                            return Decided::again(verdict, reason, slot);
+                            let decided = Decided::again(verdict, reason, slot);
+                            self.condemn(slot, false, decided);
+                            return decided;
                         }
                         Finding::NoMemory => {
                             return Decided::drop(Reason::Invalid(Invalid::StreamMemory));

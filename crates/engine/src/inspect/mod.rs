@@ -6,6 +6,7 @@
 mod asked;
 mod candidates;
 pub(crate) mod dns;
+mod hits;
 mod hosts;
 mod matcher;
 mod memory;
@@ -25,6 +26,7 @@ use crate::flow::{Flow, FlowSlot, opposite};
 use crate::source::subnet_of;
 use asked::{Asked, Requests, Unread, asked_in};
 use candidates::{Candidates, Need, Question};
+use hits::Hits;
 use hosts::{HostRules, stops};
 use matcher::Matchers;
 pub(crate) use memory::{Holding, Memory, Ticket};
@@ -49,8 +51,8 @@ pub(crate) struct Inspection {
     /// The rule that dropped a segment of the stream: what the same side sends from then on is dropped too, as it is the
     /// same segment again.
     condemned: [Option<RuleId>; 2],
-    /// Sequence number of the segment farthest on in which a rule's content matched.
-    matched: [Option<u32>; 2],
+    /// Where rules' contents matched.
+    hits: [Hits; 2],
     /// There was no memory for its streams: nothing that carries data passes any more, as it was not seen whole.
     starved: bool,
 }
@@ -115,7 +117,7 @@ impl Inspection {
     /// because the policy was reloaded in its middle, nor what was stopped because it is sent again.
     pub(crate) fn carry_on(&mut self, before: Self, renumbered: impl Fn(RuleId) -> Option<RuleId>) {
         self.seen = before.seen;
-        self.matched = before.matched;
+        self.hits = before.hits.map(|hits| hits.renumbered(&renumbered));
         self.starved = before.starved;
         self.condemned = before.condemned.map(|rule| rule.and_then(&renumbered));
         if self.starved {
@@ -222,7 +224,7 @@ pub(crate) struct Standing {
 pub(crate) enum Finding {
     /// This rule's content matched, for this host where it names hosts.
     Match(RuleId, Option<AskedHost>),
-    /// It matched before: this is the same segment, one that was under way with it, or one behind it.
+    /// It matched before: these bytes are sent again, or are behind those of a stream that it stopped.
     Again(RuleId),
     /// Nothing, and there is more to see.
     Nothing,
@@ -426,14 +428,10 @@ impl Inspector {
             if in_stream && stops(&plan.rules[rule.0 as usize]) {
                 inspection.condemned[side] = Some(rule);
             }
-            // What is dropped comes again, the first of several first: the sender waits for it to be acknowledged.
-            if let Transport::Tcp(segment) = packet.transport() {
-                let is_ahead =
-                    |before: u32| (1..1 << 31).contains(&segment.sequence().wrapping_sub(before));
-                if !inspection.matched[side].is_none_or(is_ahead) {
-                    return Finding::Again(rule);
-                }
-                inspection.matched[side] = Some(segment.sequence());
+            if let Transport::Tcp(segment) = packet.transport()
+                && !inspection.hits[side].note(rule, segment.sequence(), facts.payload_len.max(1))
+            {
+                return Finding::Again(rule);
             }
             return Finding::Match(rule, host.map(Asked::told));
         }
