@@ -392,6 +392,8 @@ impl Guard {
             (Some(text), false) => Some(parse_prefix(text)?),
             _ => return Err(BanError::Which),
         };
+        // What the kernel says of a ban must not make it anew when it is lifted.
+        self.keep_own_bans(now);
         let mut prefixes = self.banning(wanted);
         if wanted.is_none() || prefixes.is_empty() {
             // It may be lifted already for all but the kernel.

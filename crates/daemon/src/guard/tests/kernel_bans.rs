@@ -357,6 +357,21 @@ fn what_the_kernel_banned_by_itself_is_known_a_moment_after_the_next_check() {
     stage.guard.check(clock::now());
     stage.guard.adopt_own_bans(usize::MAX, clock::now());
     assert_eq!(known(&stage).len(), 3);
+    // Nor where a packet had told of it before the kernel's note was adopted.
+    by_itself(&stage, "203.0.113.10/32", Cause::Rate);
+    stage.guard.check(clock::now());
+    stage.guard.ban(&by_hand("203.0.113.10", 600)).unwrap();
+    assert_eq!(
+        stage
+            .guard
+            .unban(&unban("203.0.113.10"))
+            .unwrap()
+            .lifted
+            .len(),
+        1
+    );
+    stage.guard.adopt_own_bans(usize::MAX, clock::now());
+    assert_eq!(known(&stage).len(), 3);
     // And what a stranger flushes comes back, as every ban does.
     stage.kernel.flush();
     stage.guard.check(clock::now());
