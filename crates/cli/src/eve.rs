@@ -133,10 +133,16 @@ fn what(event: &Value) -> (Tone, String, String) {
                 }
                 _ => "it was lifted",
             };
+            let says_it = ban["ended"] == "not-enforced";
+            let never = if ban["would_be"] == true && !says_it {
+                "; it was never in force"
+            } else {
+                ""
+            };
             (
                 Tone::Good,
                 "UNBAN".into(),
-                format!("{}, {how}", prefix(ban)),
+                format!("{}, {how}{never}", prefix(ban)),
             )
         }
         "ban-refused" => (
@@ -244,6 +250,16 @@ mod tests {
             (
                 json!({"timestamp": stamp, "event_type": "unban", "ban": {"prefix": "2001:db8::7/128", "ended": "expired"}}),
                 "2027-01-01 10:20:30.123 UNBAN        2001:db8::7, it ran out",
+            ),
+            (
+                json!({"timestamp": stamp, "event_type": "unban",
+                    "ban": {"prefix": "2001:db8::7/128", "ended": "expired", "would_be": true, "mode": "observe"}}),
+                "2027-01-01 10:20:30.123 UNBAN        2001:db8::7, it ran out; it was never in force",
+            ),
+            (
+                json!({"timestamp": stamp, "event_type": "unban",
+                    "ban": {"prefix": "203.0.113.7/32", "ended": "not-enforced", "would_be": true, "mode": "observe"}}),
+                "2027-01-01 10:20:30.123 UNBAN        203.0.113.7, it was never in force, and is not now that enforcing begins",
             ),
             (
                 json!({"timestamp": stamp, "event_type": "daemon", "engine": {"message": "it began"}}),

@@ -96,7 +96,7 @@ pub struct Candidate {
     pub stamps: Stamps,
     /// Its list files, and how good they are.
     pub lists: Vec<LoadedList>,
-    /// Warnings, one sentence each.
+    /// Warnings, one sentence each, with the place and the code and without the word itself.
     pub warnings: Vec<String>,
     /// What its lists held is kept as long as it may be needed.
     #[expect(dead_code, reason = "it is held, not asked")]
@@ -198,9 +198,11 @@ impl Candidate {
                 stamps,
             });
         };
-        let mut warnings: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
         let plan = policy.into_plan();
-        warnings.extend(policy::lint(&plan, now).iter().map(ToString::to_string));
+        // A policy with an error is none: all of these are warnings, and whoever shows them says so.
+        let linted = policy::lint(&plan, now);
+        let found = diagnostics.iter().chain(&linted);
+        let warnings = found.map(|finding| format!("{finding:#}")).collect();
         let (digest, words) = (digest(&texts, &keeping.digests), digest(&texts, &[]));
         Ok(Self {
             source: source.clone(),
@@ -354,6 +356,18 @@ mod tests {
         let invalid = load().unwrap_err();
         assert_eq!((invalid.findings[0].line, invalid.files.len()), (2, 1));
         assert!(invalid.to_string().contains("policy.toml:2:"), "{invalid}");
+    }
+
+    #[test]
+    fn a_warning_has_its_place_and_its_code_and_not_the_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.toml");
+        std::fs::write(folder.path().join("none.netset"), "").unwrap();
+        std::fs::write(&path, "[sets]\nbad = { file = \"none.netset\" }\n\n[[rule]]\naction = \"deny\"\nfrom = [\"@bad\"]\n").unwrap();
+        let candidate = Candidate::load(&Source::File(path), Timestamp::default()).unwrap();
+        let found = &candidate.warnings[0];
+        let says = "none.netset:1:1: [empty-list] the list is empty";
+        assert!(found.ends_with(says), "{found}");
     }
 
     #[test]

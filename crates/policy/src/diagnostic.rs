@@ -28,7 +28,8 @@ impl Severity {
     }
 }
 
-/// One mistake. Printed as `file:line:column: error[code]: message; expected …; did you mean "…"?`.
+/// One mistake. Printed as `file:line:column: error[code]: message; expected …; did you mean "…"?`; by `{:#}` with `[code] message`
+/// instead, for where all are of one severity and that is said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Error or warning.
@@ -68,14 +69,13 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {}[{}]: {}",
-            self.position,
-            self.severity.name(),
-            self.code,
-            self.message
-        )?;
+        let Self { position, code, .. } = self;
+        if f.alternate() {
+            write!(f, "{position}: [{code}] {}", self.message)?;
+        } else {
+            let severity = self.severity.name();
+            write!(f, "{position}: {severity}[{code}]: {}", self.message)?;
+        }
         if let Some(expected) = &self.expected {
             write!(f, "; expected {expected}")?;
         }

@@ -173,14 +173,9 @@ pub(crate) fn warn_if_observing(mode: Option<&str>) {
     }
 }
 
-/// Passes on what the daemon or a policy warns of; a finding of a policy says itself that it is a warning.
+/// Passes on what the daemon or a policy warns of.
 pub(crate) fn pass_on(warning: &str) {
-    let prefix = if warning.contains(": warning[") {
-        ""
-    } else {
-        "warning: "
-    };
-    warn(&format!("{prefix}{warning}"));
+    warn(&format!("warning: {warning}"));
 }
 
 /// Says that what was asked for is in force and would not outlive a restart, where that is so.

@@ -1,7 +1,7 @@
 //! `ban`, `unban`, `bans`, `allow`: who is dropped, and who never may be.
 
 use daemon::api::{
-    AllowQuery, AllowRequest, Allowed, Ban, BanRequest, Imported, UnbanQuery, Unbanned,
+    AllowQuery, AllowRequest, Allowed, Ban, BanRequest, Disallowed, Imported, UnbanQuery, Unbanned,
 };
 
 use crate::args;
@@ -278,12 +278,15 @@ pub(super) fn allow(
             let query = AllowQuery {
                 prefix: address.to_string(),
             };
-            let left: Vec<Allowed> = daemon.delete("allow", &query)?;
+            let disallowed: Disallowed = daemon.delete("allow", &query)?;
             if asked.json {
-                screen.json(&left)?;
+                screen.json(&disallowed.left)?;
             } else {
                 screen.line(format!("{address} is off the allow list."))?;
             }
+            screen.flush()?;
+            // In JSON too: an array has no room for it.
+            warn_if_not_kept(disallowed.not_kept.as_deref());
             Ok(Exit::Done)
         }
         None => {

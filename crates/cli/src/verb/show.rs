@@ -244,8 +244,9 @@ pub(super) fn stats(
     Ok(Exit::Done)
 }
 
-/// The columns of `stats`.
 type Count = fn(&Totals) -> u64;
+
+/// The columns of `stats`.
 const COUNTERS: &[(&str, Count)] = &[
     ("packets", |totals| totals.packets),
     ("bytes", |totals| totals.bytes),

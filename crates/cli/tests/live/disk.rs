@@ -325,6 +325,15 @@ fn a_disk_that_cannot_be_written_keeps_the_firewall_running() {
             assert!(why.contains("is not written down ("), "{words}: {json}");
             firewall.ask("ban 192.0.2.8 --for 10m");
         }
+        firewall.ask("allow 192.0.2.52");
+        for words in [
+            "allow --remove 192.0.2.50",
+            // The array that is left has no room for the sentence.
+            "allow --remove 192.0.2.52 --json",
+        ] {
+            let told = firewall.ask(words);
+            assert!(is_told(&told.stderr, ""), "{words}: {}", told.stderr);
+        }
         assert!(is_banned_in_kernel(lab, "192.0.2.8"));
         let told = firewall.ask("allow 192.0.2.51 --until-restart").stderr;
         assert!(

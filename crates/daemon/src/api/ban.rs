@@ -46,7 +46,8 @@ pub struct Ban {
     /// Only in the answer to a [`BanRequest`] without a time: a ban in force ends later than the policy's time would, and its end stays.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
-    /// Only in the answer to a [`BanRequest`]: why it would not outlive a restart: it is in force, and was not written down; one sentence for people. Left out when it was.
+    /// Why a restart may forget it, in one sentence for people: it is in force and was not written down. Absent when it was; only in the
+    /// answer to a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_kept: Option<String>,
 }
@@ -119,7 +120,7 @@ pub struct Unbanned {
     /// Bans of wider prefixes that still drop what was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub still: Vec<Ban>,
-    /// Why it would not outlive a restart: it is in force, and was not written down; one sentence for people. Left out when it was.
+    /// As [`Ban::not_kept`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_kept: Option<String>,
 }
@@ -171,7 +172,7 @@ pub struct Imported {
     pub refused: Vec<NotImported>,
     /// How many were not made.
     pub refused_count: usize,
-    /// Why it would not outlive a restart: it is in force, and was not written down; one sentence for people. Left out when it was.
+    /// As [`Ban::not_kept`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_kept: Option<String>,
 }
@@ -230,7 +231,17 @@ pub struct Allowed {
     /// The bans that were lifted by it; only in the answer to the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lifted: Vec<Ban>,
-    /// Only in the answer to the request: why it would not outlive a restart: it is in force, and was not written down; one sentence for people. Left out when it was.
+    /// As [`Ban::not_kept`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
+}
+
+/// What taking an entry off the allow list leaves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Disallowed {
+    /// What is still on the list.
+    pub left: Vec<Allowed>,
+    /// As [`Ban::not_kept`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_kept: Option<String>,
 }

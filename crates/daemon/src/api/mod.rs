@@ -19,7 +19,7 @@
 //! | `POST bans/import` | [`BanImport`] | [`Imported`] |
 //! | `GET allow` | | `[`[`Allowed`]`]` |
 //! | `POST allow` | [`AllowRequest`] | [`Allowed`] |
-//! | `DELETE allow` | query [`AllowQuery`] | `[`[`Allowed`]`]` |
+//! | `DELETE allow` | query [`AllowQuery`] | [`Disallowed`] |
 //! | `GET policy` | | [`PolicyText`] |
 //! | `GET policy/history` | | `[`[`PolicyVersion`]`]` |
 //! | `POST policy/apply` | [`ApplyRequest`] | [`Applied`] |
@@ -44,8 +44,8 @@ mod time;
 mod totals;
 
 pub use ban::{
-    AllowQuery, AllowRequest, Allowed, Ban, BanImport, BanRequest, Evidence, Imported, ImportedBan,
-    NotImported, PlainBans, UnbanQuery, Unbanned,
+    AllowQuery, AllowRequest, Allowed, Ban, BanImport, BanRequest, Disallowed, Evidence, Imported,
+    ImportedBan, NotImported, PlainBans, UnbanQuery, Unbanned,
 };
 pub use dns::{DnsTestRequest, DnsTestResult};
 pub use event::{

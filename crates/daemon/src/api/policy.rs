@@ -131,7 +131,7 @@ pub struct Applied {
     /// Warnings: lint, what the kernel cannot enforce, sessions that it cuts.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Why it would not outlive a restart: it is in force, and was not written down; one sentence for people. Left out when it was.
+    /// As [`Ban::not_kept`](super::Ban::not_kept).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_kept: Option<String>,
 }

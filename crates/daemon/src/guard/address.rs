@@ -86,12 +86,12 @@ impl Guard {
         })
     }
 
-    /// Takes a prefix off the allow list; returns what is left on it.
+    /// Takes a prefix off the allow list.
     ///
     /// # Errors
     ///
     /// When the text is no prefix, or is not on the list.
-    pub fn disallow(&mut self, query: &api::AllowQuery) -> Result<Vec<api::Allowed>, BanError> {
+    pub fn disallow(&mut self, query: &api::AllowQuery) -> Result<api::Disallowed, BanError> {
         let prefix = parse_prefix(&query.prefix)?;
         if self.allowed.remove(&prefix).is_none() {
             return Err(BanError::NotAllowed { prefix });
@@ -101,7 +101,11 @@ impl Guard {
             NoticeKind::Policy,
             format!("{} is off the allow list", short(prefix)),
         );
-        Ok(self.allowed())
+        Ok(api::Disallowed {
+            left: self.allowed(),
+            // Also of an entry until the restart: the file may still have the prefix from before.
+            not_kept: self.not_kept(&[ALLOWED]),
+        })
     }
 
     /// The plan, the engine, the kernel and the disk follow the list; returns the bans that it lifted.

@@ -238,8 +238,15 @@ pub(crate) fn events() -> Vec<Event> {
         };
         bodies.push(EventBody::Ban(lasting));
     }
-    for end in [BanEnd::Expired, BanEnd::Lifted, BanEnd::NotEnforced] {
-        bodies.push(EventBody::Unban { ban: ban(), end });
+    for (would_be, end) in [
+        (false, BanEnd::Expired),
+        (false, BanEnd::Lifted),
+        (true, BanEnd::Expired),
+        (true, BanEnd::Lifted),
+        (true, BanEnd::NotEnforced),
+    ] {
+        let ban = Ban { would_be, ..ban() };
+        bodies.push(EventBody::Unban { ban, end });
     }
     bodies.push(EventBody::BanRefused {
         refused: BanRefused::Protected {

@@ -198,6 +198,29 @@ fn a_drop_says_why_in_both_forms() {
 }
 
 #[test]
+fn an_unban_says_whether_anybody_was_banned() {
+    let plan = samples::plan();
+    let context = Context {
+        plan: &plan,
+        enforced: false,
+    };
+    let lines: Vec<String> = (samples::events().iter())
+        .filter(|event| matches!(event.body, EventBody::Unban { .. }))
+        .map(|event| text::line(event, context).unwrap())
+        .collect();
+    for says in [
+        "it ran out; it was banned for: 51",
+        "it was lifted; it was banned for: 51",
+        "it ran out; it would have been banned for: 51",
+        "it was lifted; it would have been banned for: 51",
+        "enforcing begins; it would have been banned for: 51",
+    ] {
+        let is_said = lines.iter().any(|line| line.contains(says));
+        assert!(is_said, "{says}: {lines:?}");
+    }
+}
+
+#[test]
 fn an_alert_of_all_sources_together_names_nobody_as_its_source() {
     let plan = samples::plan();
     let mut event = (samples::events().into_iter())

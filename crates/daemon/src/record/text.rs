@@ -84,15 +84,21 @@ pub fn line(event: &Event, context: Context<'_>) -> Option<String> {
         }
         EventBody::Unban { ban, end } => {
             let how = match end {
-                BanEnd::Expired => "it ran out; it was banned for",
-                BanEnd::Lifted => "it was lifted; it was banned for",
+                BanEnd::Expired => "it ran out",
+                BanEnd::Lifted => "it was lifted",
                 BanEnd::NotEnforced => {
-                    "it was never in force, and is not now that enforcing begins; it would have been banned for"
+                    "it was never in force, and is not now that enforcing begins"
                 }
             };
+            let was = if ban.would_be || *end == BanEnd::NotEnforced {
+                "would have been"
+            } else {
+                "was"
+            };
+            let prefix = explain::short(ban.prefix);
             (
                 "UNBAN",
-                format!("{}: {how}: {}", explain::short(ban.prefix), ban.reason),
+                format!("{prefix}: {how}; it {was} banned for: {}", ban.reason),
             )
         }
         EventBody::BanRefused { refused, .. } => ("BAN-REFUSED", refused.to_string()),

@@ -221,7 +221,7 @@ async fn allow(
 async fn disallow(
     State(app): State<App>,
     Query(query): Query<api::AllowQuery>,
-) -> ApiResult<Vec<api::Allowed>> {
+) -> ApiResult<api::Disallowed> {
     ask(&app, move |guard| guard.disallow(&query))
         .await
         .map(Json)

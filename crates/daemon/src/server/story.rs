@@ -320,11 +320,20 @@ fn sentence(event: &Value) -> String {
             },
             text("/ban/reason")
         ),
-        "unban" => format!(
-            "At {at}, the ban of {} ended ({}).",
-            banned(),
-            text("/ban/ended")
-        ),
+        "unban" => {
+            let how = match text("/ban/ended") {
+                "expired" => "it ran out",
+                "not-enforced" => "it is none now that enforcing begins",
+                _ => "it was lifted",
+            };
+            let would_be = event["ban"]["would_be"] == true;
+            let never = if would_be {
+                ", which was never in force,"
+            } else {
+                ""
+            };
+            format!("At {at}, the ban of {}{never} ended: {how}.", banned())
+        }
         "ban-refused" => format!("At {at}, a ban was refused: {}.", text("/ban/refused")),
         _ => format!("At {at}: {}.", text("/engine/message")),
     }
@@ -340,6 +349,10 @@ mod tests {
             serde_json::json!({"event_type": kind, "timestamp": "T",
                 "ban": {"prefix": prefix, "mode": mode, "reason": "because", "ended": "lifted"}})
         };
+        let would_be = |ended: &str| {
+            serde_json::json!({"event_type": "unban", "timestamp": "T",
+                "ban": {"prefix": "192.0.2.7/32", "mode": "observe", "would_be": true, "ended": ended}})
+        };
         for (event, told) in [
             (
                 event("ban", "192.0.2.7/32", "enforce"),
@@ -351,7 +364,15 @@ mod tests {
             ),
             (
                 event("unban", "2001:db8::7/128", "enforce"),
-                "At T, the ban of 2001:db8::7 ended (lifted).",
+                "At T, the ban of 2001:db8::7 ended: it was lifted.",
+            ),
+            (
+                would_be("expired"),
+                "At T, the ban of 192.0.2.7, which was never in force, ended: it ran out.",
+            ),
+            (
+                would_be("not-enforced"),
+                "At T, the ban of 192.0.2.7, which was never in force, ended: it is none now that enforcing begins.",
             ),
         ] {
             assert_eq!(of_event(&event), [told]);
