@@ -98,7 +98,7 @@ fn a_rate_holds_for_requests_that_come_again_with_more_behind_them() {
         for scope in [Scope::Stream { depth: DEPTH }, Scope::Packet] {
             let mut bench = connected(plan(vec![
                 Rule {
-                    rate: Some(rate.clone()),
+                    rate: Some(rate),
                     content: content("LOGIN", scope),
                     ..tcp_port(Action::Limit, PORT)
                 },
