@@ -4,7 +4,7 @@ use crate::common::*;
 use crate::{AMBIGUOUS, Connection, DEPTH, PORT, no_evil};
 use Verdict::Allow;
 use engine::{Inspect, Known, Reason, Tracked, Verdict};
-use policy::{Action, Rule, RuleId};
+use policy::{Action, Content, HostField, HostPattern, Rule, RuleId};
 
 /// Its sender may begin anew at once, with another number: nobody has taken the first.
 #[test]
@@ -426,6 +426,28 @@ fn a_fin_that_acknowledges_what_is_too_old_is_no_way_out() {
         connection.bench.pass(pause);
         let reason = connection.pick_up(ACK, 102, b"IL");
         assert_eq!(reason, expected, "{with_bytes} {pause}");
+    }
+}
+
+#[test]
+fn nor_is_it_for_a_host() {
+    for pause in [70_000, 125_000] {
+        let host = HostPattern::parse("evil.example", HostField::HttpHost).unwrap();
+        let forbidden = Rule {
+            content: Some(Content::of_hosts(HostField::HttpHost, vec![host])),
+            ..tcp_port(Action::Deny, PORT)
+        };
+        let mut connection = Connection::open();
+        connection.bench = Bench::new(plan(vec![forbidden, tcp_port(Action::Allow, PORT)]));
+        connection.syn(99, b"");
+        let (head, rest) = (b"GET / HTTP/1.1\r\nHost: ev", b"il.example\r\n\r\n");
+        let len = head.len() as u32;
+        assert_eq!(connection.send(0, head).verdict, Allow);
+        assert_eq!(connection.flags(FIN_ACK, len, b"").verdict, Allow);
+        connection.bench.pass(pause);
+        let reason = connection.pick_up(ACK, 100 + len, rest);
+        let is_stopped = matches!(reason, Reason::Rule(RuleId(0)) | AMBIGUOUS);
+        assert!(is_stopped, "{pause} {reason:?}");
     }
 }
 
