@@ -18,7 +18,8 @@ const TOGETHER: Duration = Duration::from_secs(2);
 impl Flow {
     /// Whether a packet that the kernel hands up is of another flow under the same ports. Packets that wait together may each be called
     /// the first; once one was not, none of the same flow is any more. But the kernel may have forgotten the flow in a pause, which its
-    /// sender chooses, and so may the mark be lost: what follows on a stream that is put together here is more of it.
+    /// sender chooses, and so may the mark be lost: what follows on a stream that is put together here is more of it, also behind an end:
+    /// that the receiver has taken that is not to be seen from here.
     fn is_another(&self, facts: &Facts<'_>, known: Known, is_turned: bool, now: Timestamp) -> bool {
         if self.is_gone || is_turned {
             return true;
@@ -57,20 +58,42 @@ impl Flow {
         reaches.any(|reach| reach.is_near(sequence))
     }
 
-    /// Whether a FIN or RST ends the flow, so that it may be forgotten soon. Connection tracking believes some that the receiver does not,
-    /// or not yet: those behind a gap, those from before what it has received, and resets that are not exact (RFC 5961 section 3.2).
+    /// Whether what a side sends is put together.
+    fn follows(&self, reply: bool) -> bool {
+        let inspection = self.inspection.as_ref();
+        let questions = self.questions.as_ref();
+        inspection.is_some_and(|inspection| inspection.follows(reply))
+            || questions.is_some_and(|questions| questions.follows(reply))
+    }
+
+    /// Whether a side has said that it has sent all, of a flow that is looked at.
+    pub(super) fn has_left(&self, reply: bool) -> bool {
+        let is_looked_at = self.inspection.is_some() || self.questions.is_some();
+        is_looked_at && self.left[usize::from(reply)]
+    }
+
+    /// Whether a FIN or RST ends what its sender says. Connection tracking believes some that the receiver does not, or not yet: those
+    /// behind a gap, those from before what it has received, and resets that are not exact (RFC 5961 section 3.2).
     fn is_ended_by(&self, segment: Segment, reply: bool) -> bool {
-        let follows = |reply| {
-            let inspection = self.inspection.as_ref();
-            let questions = self.questions.as_ref();
-            inspection.is_some_and(|inspection| inspection.follows(reply))
-                || questions.is_some_and(|questions| questions.follows(reply))
-        };
         let is_believed =
             |reach: Option<Reach>| reach.is_some_and(|reach| reach.is_at(segment.sequence()));
         segment.is_end()
-            && (follows(reply) || !follows(!reply))
+            && (self.follows(reply) || !self.follows(!reply))
             && self.reaches(reply).all(is_believed)
+    }
+
+    /// Takes note of who has ended, and tells whether the flow may be forgotten soon: by this segment nobody of whom it is put together
+    /// what he sends has more to say. Bytes that come behind an end show that it was none.
+    fn note_end(&mut self, segment: Segment, reply: bool) -> bool {
+        let ends = self.is_ended_by(segment, reply);
+        if segment.is_syn() {
+            self.left = [false; 2];
+        } else if ends || segment.has_bytes() {
+            self.left[usize::from(reply)] = ends;
+        }
+        ends && [false, true]
+            .into_iter()
+            .all(|side| !self.follows(side) || self.left[usize::from(side)])
     }
 }
 
@@ -92,6 +115,9 @@ impl FlowTable {
             && located.quoted
         {
             return State::Related { flow: slot };
+        }
+        if self.departed.contradict(located, now) {
+            return State::Invalid(Invalid::StreamAmbiguous);
         }
         let told = match known.flow {
             Tracked::New => None,
@@ -184,7 +210,7 @@ impl FlowTable {
         // Until the handshake is over, whichever SYN is answered is the one that counts.
         let begins_anew =
             flow.is_begun_by(segment, reply) || is_opening && flow.answers_opening(segment);
-        let ends = flow.is_ended_by(segment, reply);
+        let ends = flow.note_end(segment, reply);
         if let Some(connection) = &mut flow.tcp {
             connection.follow_kernel(segment, reply, ends);
         }

@@ -4,7 +4,7 @@ use crate::common::*;
 use crate::{AMBIGUOUS, Connection, DEPTH, PORT, no_evil};
 use Verdict::Allow;
 use engine::{Inspect, Known, Reason, Tracked, Verdict};
-use policy::{Action, Rule, RuleId};
+use policy::{Action, Content, HostField, HostPattern, Rule, RuleId};
 
 /// Its sender may begin anew at once, with another number: nobody has taken the first.
 #[test]
@@ -365,29 +365,154 @@ fn neither_is_a_pause_behind_an_end_that_the_receiver_does_not_believe() {
     }
 }
 
-/// What the receiver believes, and what has said nothing yet, goes on with nothing.
+/// What has said nothing yet goes on with nothing. Whether a receiver believes an end is not to be seen.
 #[test]
-fn behind_an_end_that_is_believed_another_connection_is_picked_up() {
-    for (payload, ends, expected) in [
-        (&b"EV"[..], &[(FIN_ACK, 2)][..], Reason::Rule(RuleId(1))),
-        (b"EV", &[(RST, 2)], Reason::Rule(RuleId(1))),
-        (b"EV", &[], Reason::Rule(RuleId(0))),
-        (b"", &[(ACK, 0)], Reason::Rule(RuleId(1))),
+fn behind_an_end_nothing_is_picked_up_as_another_connection() {
+    let evil = Reason::Rule(RuleId(0));
+    for (payload, ends, pause, expected) in [
+        (&b"EV"[..], &[(FIN_ACK, 2)][..], 100_000, evil),
+        (b"EV", &[(FIN_ACK, 2)], 125_000, AMBIGUOUS),
+        (b"EV", &[(FIN_ACK, 2)], 3_590_000, AMBIGUOUS),
+        (b"EV", &[(RST, 2)], 100_000, evil),
+        (b"EV", &[(RST, 2)], 125_000, AMBIGUOUS),
+        (b"EV", &[], 100_000, evil),
+        (b"", &[(ACK, 0)], 100_000, Reason::Rule(RuleId(1))),
+        (b"", &[(FIN_ACK, 0)], 125_000, AMBIGUOUS),
     ] {
         let mut connection = Connection::open();
         connection.send(0, payload);
         for &(flags, offset) in ends {
             connection.flags(flags, offset, b"");
         }
-        connection.bench.pass(100_000);
-        let rest = tcp(CLIENT, connection.port, HOST, PORT, ACK, 102, b"IL");
-        let known = Known {
-            is_first: true,
-            ..Known::again(Tracked::New)
-        };
-        let reason = connection.bench.asked(known, &rest).reason;
-        assert_eq!(reason, expected, "{payload:?} {ends:?}");
+        let bench = &mut connection.bench;
+        bench.pass(pause);
+        bench.engine.advance(bench.now);
+        let reason = connection.pick_up(ACK, 102, b"IL");
+        assert_eq!(reason, expected, "{payload:?} {ends:?} {pause}");
     }
+}
+
+/// Its receiver discards a segment that acknowledges what is older than any window was (RFC 5961 section 5), and connection tracking
+/// does not.
+#[test]
+fn a_fin_that_acknowledges_what_is_too_old_is_no_way_out() {
+    let evil = Reason::Rule(RuleId(0));
+    for (with_bytes, pause, expected) in [
+        (true, 70_000, evil),
+        (true, 125_000, evil),
+        (false, 70_000, evil),
+        (false, 125_000, AMBIGUOUS),
+    ] {
+        let mut connection = Connection::open();
+        let answer = tcp(HOST, PORT, CLIENT, connection.port, SYN_ACK, 499, b"");
+        let reply = Known::again(Tracked::Reply { is_open: false });
+        connection.bench.asked(reply, &acknowledging(100, answer));
+        let port = connection.port;
+        let mut send = |flags, sequence, acknowledged, payload: &[u8]| {
+            let packet = tcp(CLIENT, port, HOST, PORT, flags, sequence, payload);
+            let packet = acknowledging(acknowledged, packet);
+            let known = Known::again(Tracked::Established);
+            assert_eq!(connection.bench.asked(known, &packet).verdict, Allow);
+        };
+        let too_old = 500_u32.wrapping_sub(20_000);
+        send(ACK, 100, 500, b"");
+        if with_bytes {
+            send(FIN_ACK, 100, too_old, b"EV");
+            send(ACK, 100, 500, b"EV");
+        } else {
+            send(ACK, 100, 500, b"EV");
+            send(FIN_ACK, 102, too_old, b"");
+        }
+        connection.bench.pass(pause);
+        let reason = connection.pick_up(ACK, 102, b"IL");
+        assert_eq!(reason, expected, "{with_bytes} {pause}");
+    }
+}
+
+#[test]
+fn nor_is_it_for_a_host() {
+    for pause in [70_000, 125_000] {
+        let host = HostPattern::parse("evil.example", HostField::HttpHost).unwrap();
+        let forbidden = Rule {
+            content: Some(Content::of_hosts(HostField::HttpHost, vec![host])),
+            ..tcp_port(Action::Deny, PORT)
+        };
+        let mut connection = Connection::open();
+        connection.bench = Bench::new(plan(vec![forbidden, tcp_port(Action::Allow, PORT)]));
+        connection.syn(99, b"");
+        let (head, rest) = (b"GET / HTTP/1.1\r\nHost: ev", b"il.example\r\n\r\n");
+        let len = head.len() as u32;
+        assert_eq!(connection.send(0, head).verdict, Allow);
+        assert_eq!(connection.flags(FIN_ACK, len, b"").verdict, Allow);
+        connection.bench.pass(pause);
+        let reason = connection.pick_up(ACK, 100 + len, rest);
+        let is_stopped = matches!(reason, Reason::Rule(RuleId(0)) | AMBIGUOUS);
+        assert!(is_stopped, "{pause} {reason:?}");
+    }
+}
+
+/// A client that has ended its connection takes another one from the same port, and one that has ended what it asks acknowledges what
+/// it is answered.
+#[test]
+fn behind_an_end_clients_go_on_as_they_do() {
+    for pause in [1_000, 100_000, 125_000] {
+        let mut connection = Connection::open();
+        connection.send(0, b"EV");
+        connection.flags(FIN_ACK, 2, b"");
+        connection.bench.pass(pause);
+        let begun = Reason::Rule(RuleId(1));
+        let late = connection.pick_up(ACK, 103, b"");
+        assert!(matches!(
+            late,
+            Reason::Rule(RuleId(1)) | Reason::Established
+        ));
+        assert_eq!(connection.pick_up(SYN, 50_000, b""), begun, "{pause}");
+        let mut send = |offset: u32, payload: &[u8]| {
+            let packet = tcp(
+                CLIENT,
+                connection.port,
+                HOST,
+                PORT,
+                ACK,
+                50_001 + offset,
+                payload,
+            );
+            let known = Known::again(Tracked::Established);
+            connection.bench.asked(known, &packet).reason
+        };
+        assert_eq!(send(0, b"IL"), Reason::Established, "{pause}");
+        assert_eq!(send(2, b"EVIL"), Reason::Rule(RuleId(0)), "{pause}");
+    }
+}
+
+/// Of a connection of which both sides are looked at, the one that has not ended goes on.
+#[test]
+fn the_end_of_one_side_does_not_have_the_other_forgotten() {
+    let mut policy = no_evil();
+    let answers = Rule {
+        source_port: policy::PortSet::from_ranges([(PORT, PORT)]),
+        port: policy::PortSet::default(),
+        directions: policy::Directions::ALL,
+        ..policy.rules[0].clone()
+    };
+    policy.rules[0].directions = policy::Directions::ALL;
+    policy.rules.insert(0, answers);
+    let mut bench = Bench::new(plan(policy.rules.clone()));
+    let reply = Known::again(Tracked::Reply { is_open: true });
+    let asked = Known::again(Tracked::Established);
+    let client =
+        |flags, sequence, payload: &[u8]| tcp(CLIENT, 5, HOST, PORT, flags, sequence, payload);
+    let server =
+        |flags, sequence, payload: &[u8]| tcp(HOST, PORT, CLIENT, 5, flags, sequence, payload);
+    bench.asked(Known::again(Tracked::New), &client(SYN, 99, b""));
+    bench.asked(reply, &acknowledging(100, server(SYN_ACK, 499, b"")));
+    bench.asked(asked, &client(ACK, 100, b"ask"));
+    bench.asked(reply, &acknowledging(103, server(ACK, 500, b"EV")));
+    bench.asked(asked, &client(FIN_ACK, 103, b""));
+    bench.pass(125_000);
+    bench.engine.advance(bench.now);
+    let rest = acknowledging(104, server(ACK, 502, b"IL"));
+    assert_eq!(bench.asked(reply, &rest).reason, Reason::Rule(RuleId(0)));
 }
 
 #[test]

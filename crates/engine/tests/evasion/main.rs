@@ -88,4 +88,14 @@ impl Connection {
     fn send(&mut self, offset: u32, payload: &[u8]) -> Decision {
         self.flags(ACK, offset, payload)
     }
+
+    /// A segment that connection tracking picks up, as it has forgotten the connection.
+    fn pick_up(&mut self, flags: u8, sequence: u32, payload: &[u8]) -> Reason {
+        let packet = tcp(CLIENT, self.port, HOST, PORT, flags, sequence, payload);
+        let known = Known {
+            is_first: true,
+            ..Known::again(Tracked::New)
+        };
+        self.bench.asked(known, &packet).reason
+    }
 }
