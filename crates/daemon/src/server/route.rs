@@ -132,12 +132,13 @@ async fn stats(
     blocking(move || {
         store.flush(Duration::from_millis(500));
         let reader = store.reader()?;
-        let is_meant = |address| !own_side.contains(address);
+        let (denied, would_deny) =
+            reader.top_denied(since, |address| !own_side.contains(address))?;
         Ok(Json(api::Stats {
             totals,
             minutes: reader.minutes(since)?,
-            denied: reader.top_denied(since, true, is_meant)?,
-            would_deny: reader.top_denied(since, false, is_meant)?,
+            denied,
+            would_deny,
             mode,
         }))
     })

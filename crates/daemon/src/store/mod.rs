@@ -5,6 +5,7 @@
 //! aside and a new one begun: the store serves the firewall, never the other way round.
 
 mod ban;
+mod denied;
 mod entry;
 mod file;
 mod offender;

@@ -1,7 +1,6 @@
 //! Reading: events, the history of an address, charts. Each reader has a connection of its own; SQLite's write-ahead log lets it
 //! read while the writer writes.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,9 +71,9 @@ const TOLD: &str = "kind IN ('ban','unban','ban-refused','alert')";
 const NOT_OF_THE_BANNED: &str =
     "(decision IS NULL OR decision NOT IN (SELECT id FROM decisions WHERE reason = 'banned'))";
 /// Whether an event tells of what was done, and not of what would have been.
-const ENFORCED: &str = "(instr(json, '\"enforced\":false') = 0)";
+pub(super) const ENFORCED: &str = "(instr(json, '\"enforced\":false') = 0)";
 /// What bans and feeds drop says nothing about the service that was asked for.
-const DECIDED_BY_POLICY: &str =
+pub(super) const DECIDED_BY_POLICY: &str =
     "decision NOT IN (SELECT id FROM decisions WHERE reason IN ('banned', 'feed'))";
 
 impl Reader {
@@ -285,97 +284,6 @@ impl Reader {
         })
     }
 
-    /// What was denied most from `since` on, by sources that are meant and by service; or, not `enforced`, what would have been.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read.
-    pub fn top_denied(
-        &self,
-        since: Timestamp,
-        enforced: bool,
-        is_meant: impl Fn(IpAddr) -> bool,
-    ) -> Result<api::TopDenied, StoreError> {
-        let (denied_ports, denied_port_packets) = self.denied_ports(since, enforced)?;
-        Ok(api::TopDenied {
-            top_sources: self.top_sources(since, enforced, is_meant)?,
-            top_ports: self.top_ports(since, enforced)?,
-            denied_ports,
-            denied_port_packets,
-            shut_out: self.shut_out(since, enforced)?,
-        })
-    }
-
-    /// Sources with most denied packets from `since` on, of those that are meant.
-    fn top_sources(
-        &self,
-        since: Timestamp,
-        enforced: bool,
-        is_meant: impl Fn(IpAddr) -> bool,
-    ) -> Result<Vec<(String, u64)>, StoreError> {
-        let sql = format!(
-            "SELECT src, count(*) FROM events WHERE kind = 'drop' AND at >= ? AND {ENFORCED} = ? AND src IS NOT NULL
-             GROUP BY src ORDER BY 2 DESC LIMIT 1000"
-        );
-        let values = vec![nanos(since).into(), enforced.into()];
-        let sources = self.rows(&sql, values, |row| {
-            let key = u128::from_be_bytes(row.get::<_, [u8; 16]>(0)?);
-            Ok((policy::key_address(key), row.get::<_, i64>(1)? as u64))
-        })?;
-        Ok(sources
-            .into_iter()
-            .filter(|(address, _)| is_meant(*address))
-            .take(20)
-            .map(|(address, count)| (address.to_string(), count))
-            .collect())
-    }
-
-    /// Services with most packets that rules, defaults and checks denied from `since` on: `tcp/22`, or `icmp` where there is no port.
-    fn top_ports(
-        &self,
-        since: Timestamp,
-        enforced: bool,
-    ) -> Result<Vec<(String, u64)>, StoreError> {
-        let sql = format!(
-            "SELECT proto, port, count(*) FROM events WHERE kind = 'drop' AND at >= ? AND {ENFORCED} = ? AND proto IS NOT NULL
-              AND {DECIDED_BY_POLICY} GROUP BY proto, port ORDER BY 3 DESC, proto, port LIMIT 20"
-        );
-        let values = vec![nanos(since).into(), enforced.into()];
-        self.rows(&sql, values, |row| {
-            let protocol: u8 = row.get(0)?;
-            let port: Option<u16> = row.get(1)?;
-            let mut name = policy::protocol::name(protocol)
-                .map_or_else(|| protocol.to_string(), str::to_owned);
-            if let Some(port) = port {
-                name.push_str(&format!("/{port}"));
-            }
-            Ok((name, row.get::<_, i64>(2)? as u64))
-        })
-    }
-
-    /// How many services [`Reader::top_ports`] chooses from, and their packets together.
-    fn denied_ports(&self, since: Timestamp, enforced: bool) -> Result<(u64, u64), StoreError> {
-        let sql = format!(
-            "SELECT count(*), coalesce(sum(packets), 0) FROM (SELECT count(*) AS packets FROM events
-              WHERE kind = 'drop' AND at >= ? AND {ENFORCED} = ? AND proto IS NOT NULL AND {DECIDED_BY_POLICY} GROUP BY proto, port)"
-        );
-        let values = vec![nanos(since).into(), enforced.into()];
-        let rows = self.rows(&sql, values, |row| {
-            Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
-        })?;
-        Ok(rows.first().copied().unwrap_or_default())
-    }
-
-    /// Packets on record that bans and feeds dropped from `since` on.
-    fn shut_out(&self, since: Timestamp, enforced: bool) -> Result<u64, StoreError> {
-        let sql = format!(
-            "SELECT count(*) FROM events WHERE kind = 'drop' AND at >= ? AND {ENFORCED} = ? AND NOT ({DECIDED_BY_POLICY})"
-        );
-        let values = vec![nanos(since).into(), enforced.into()];
-        let rows = self.rows(&sql, values, |row| Ok(row.get::<_, i64>(0)? as u64))?;
-        Ok(rows.first().copied().unwrap_or_default())
-    }
-
     /// Policies that were in force, newest first.
     ///
     /// # Errors
@@ -394,7 +302,7 @@ impl Reader {
         })
     }
 
-    fn rows<T>(
+    pub(super) fn rows<T>(
         &self,
         sql: &str,
         values: Vec<Value>,
