@@ -1,14 +1,15 @@
-//! Flows that were forgotten soon, as their sender said that it has sent all.
+//! Flows of which what was put together is given up, while a receiver may wait for the rest: as their sender said that it has sent all,
+//! or as connection tracking lost them and the other side was heard first then.
 //!
-//! Whether the receiver has taken that FIN or reset is not to be seen from here: it discards those that acknowledge what is too old or was
-//! never sent (RFC 5961 section 5), and of those that a router behind this one lets die it hears nothing. So what was put together of the
-//! flow is given up, but not that it was: a sender who has ended sends no more bytes until another connection begins by a SYN. Who does
-//! so all the same contradicts itself, and receivers disagree about what they have then.
+//! Whether the receiver has taken a FIN or reset is not to be seen from here: it discards those that acknowledge what is too old or was
+//! never sent (RFC 5961 section 5), and of those that a router behind this one lets die it hears nothing. So it is remembered of whom
+//! there was something: from him no bytes pass until another connection begins, by a SYN that is answered.
 
 use std::time::Duration;
 
 use policy::Timestamp;
 
+use super::connection::Segment;
 use super::{Flow, FlowKey, Located, TcpState};
 use crate::bounded::Bounded;
 use crate::clock;
@@ -16,11 +17,11 @@ use crate::clock;
 /// How long a flow is remembered behind its last packet: as long as it would have been kept had it not ended.
 const KEPT: Duration = TcpState::Established.timeout();
 
-/// One that was forgotten.
+/// One that is given up.
 #[derive(Clone, Copy, Debug)]
 struct Departed {
-    /// Who has ended: the higher endpoint, the lower one.
-    ended: [bool; 2],
+    /// Who says no more: the higher endpoint, the lower one.
+    silent: [bool; 2],
     /// When its last packet came.
     last: Timestamp,
 }
@@ -34,37 +35,40 @@ impl DepartedFlows {
         Self(Bounded::new(ceiling, seed))
     }
 
-    /// A flow was not heard of for so long that it is forgotten.
-    pub(super) fn note(&mut self, flow: &Flow) {
-        let [first, other] = [false, true].map(|reply| flow.has_left(reply));
-        if !(first || other) || flow.tcp_state() != Some(TcpState::FinWait) {
+    /// A flow is given up. `silent`: who of it says no more, first the side that began it.
+    pub(super) fn note(&mut self, flow: &Flow, silent: [bool; 2]) {
+        let [first, other] = silent;
+        if !(first || other) {
             return;
         }
-        let ended = if flow.from_low {
+        let silent = if flow.from_low {
             [other, first]
         } else {
             [first, other]
         };
         let last = flow.last;
-        let now = Departed { ended, last };
+        let now = Departed { silent, last };
         *self.0.entry(flow.key, || now, |held| held.last.as_nanos()) = now;
     }
 
-    /// Whether a packet carries bytes that its sender said it would not send. A SYN begins another connection.
-    pub(super) fn contradict(&mut self, located: &Located, now: Timestamp) -> bool {
-        let (false, Some((segment, oriented))) = (
-            self.0.is_empty(),
-            located.segment.as_ref().zip(located.oriented),
-        ) else {
-            return false;
-        };
-        let Some(&held) = self.0.get(oriented.key) else {
-            return false;
-        };
-        if segment.is_syn() || !clock::is_within(held.last, now, KEPT) {
+    /// Another connection has begun under the same ports.
+    pub(super) fn forget(&mut self, located: &Located) {
+        if let Some(oriented) = located.oriented.filter(|_| !self.0.is_empty()) {
             self.0.remove(oriented.key);
+        }
+    }
+
+    /// Whether a packet carries bytes of somebody who says no more.
+    pub(super) fn contradict(&self, located: &Located, now: Timestamp) -> bool {
+        if self.0.is_empty() {
             return false;
         }
-        segment.has_bytes() && held.ended[usize::from(oriented.from_low)]
+        let held = (located.segment)
+            .filter(Segment::has_bytes)
+            .and(located.oriented)
+            .and_then(|oriented| Some((self.0.get(oriented.key)?, oriented.from_low)));
+        held.is_some_and(|(held, from_low)| {
+            held.silent[usize::from(from_low)] && clock::is_within(held.last, now, KEPT)
+        })
     }
 }

@@ -177,6 +177,9 @@ impl Located {
 pub(crate) enum State {
     /// It would begin a flow, or its flow has not been answered yet.
     New { flow: Option<FlowSlot> },
+    /// It begins anew, with another number, what nobody has answered yet and what is put together ([`Invalid::StreamAmbiguous`]): the
+    /// kernel's rules count it and user space refuses it.
+    BegunOtherwise,
     /// It belongs to a flow that was answered, or answers one.
     Established { flow: FlowSlot, reply: bool },
     /// An ICMP error about a flow.
@@ -374,7 +377,7 @@ impl FlowTable {
             && let Some(flow) = self.get_mut(slot)
         {
             if !reply && flow.is_contradicted_by(facts, now) {
-                return State::Invalid(Invalid::StreamAmbiguous);
+                return State::BegunOtherwise;
             }
             if !reply && flow.may_begin_anew(facts) {
                 self.remove(slot, FlowEnd::TimedOut, ended);
@@ -568,7 +571,7 @@ impl FlowTable {
     fn remove(&mut self, slot: FlowSlot, end: FlowEnd, ended: &mut Ended) {
         if let Some(flow) = self.take(slot) {
             if end == FlowEnd::TimedOut {
-                self.departed.note(&flow);
+                self.departed.note(&flow, flow.left());
             }
             ended.push((flow, end));
         }

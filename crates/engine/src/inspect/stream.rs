@@ -52,6 +52,11 @@ impl Reach {
         !self.waits && self.end == sequence
     }
 
+    /// Whether anything was sent.
+    pub(crate) fn is_begun(self) -> bool {
+        !self.is_empty
+    }
+
     /// Whether a segment with this number may be more of the stream, or a part of it again.
     pub(crate) fn is_near(self, sequence: u32) -> bool {
         let distance = sequence.wrapping_sub(self.end).cast_signed();

@@ -467,6 +467,7 @@ fn behind_an_end_clients_go_on_as_they_do() {
             Reason::Rule(RuleId(1)) | Reason::Established
         ));
         assert_eq!(connection.pick_up(SYN, 50_000, b""), begun, "{pause}");
+        connection.answer(9_000, 50_001);
         let mut send = |offset: u32, payload: &[u8]| {
             let packet = tcp(
                 CLIENT,
@@ -482,6 +483,102 @@ fn behind_an_end_clients_go_on_as_they_do() {
         };
         assert_eq!(send(0, b"IL"), Reason::Established, "{pause}");
         assert_eq!(send(2, b"EVIL"), Reason::Rule(RuleId(0)), "{pause}");
+    }
+}
+
+/// Of rules about answers the kernel hands up no SYN, and says which SYN+ACK begins a connection.
+#[test]
+fn behind_an_end_servers_answer_the_next_connection() {
+    let mut policy = no_evil();
+    policy.rules[0] = Rule {
+        source_port: policy::PortSet::from_ranges([(PORT, PORT)]),
+        port: policy::PortSet::default(),
+        ..policy.rules[0].clone()
+    };
+    for (is_begun, expected) in [(true, Reason::Established), (false, AMBIGUOUS)] {
+        let mut bench = Bench::new(policy.clone());
+        let mut reasons = Vec::new();
+        for (pause, flags, sequence, payload) in [
+            (0, SYN_ACK, 1_000, &b""[..]),
+            (0, ACK, 1_001, b"EV"),
+            (0, FIN_ACK, 1_003, b""),
+            (125_000, if is_begun { SYN_ACK } else { ACK }, 9_000, b""),
+            (0, ACK, 9_001, b"IL"),
+        ] {
+            bench.pass(pause);
+            bench.engine.advance(bench.now);
+            let known = Known {
+                is_first: sequence % 1_000 == 0,
+                ..Known::again(Tracked::Reply { is_open: false })
+            };
+            let packet = tcp(HOST, PORT, CLIENT, 5, flags, sequence, payload);
+            reasons.push(bench.asked(known, &packet).reason);
+        }
+        assert_eq!(reasons[4], expected, "{is_begun} {reasons:?}");
+    }
+}
+
+/// Nobody has taken the SYN: the connection before it goes on, and its server says so by an acknowledgement (RFC 5961 section 4.2).
+#[test]
+fn a_begin_that_is_not_answered_ends_nothing() {
+    for is_reset in [false, true] {
+        let mut connection = Connection::open();
+        connection.send(0, b"EV");
+        connection.flags(FIN_ACK, 2, b"");
+        let bench = &mut connection.bench;
+        bench.pass(125_000);
+        bench.engine.advance(bench.now);
+        connection.pick_up(SYN, 50_000, b"");
+        let port = connection.port;
+        let challenge = acknowledging(102, tcp(HOST, PORT, CLIENT, port, ACK, 500, b""));
+        let reply = Known::again(Tracked::Reply { is_open: false });
+        connection.bench.asked(reply, &challenge);
+        if is_reset {
+            connection.pick_up(RST, 102, b"");
+        }
+        connection.bench.pass(125_000);
+        assert_eq!(connection.pick_up(ACK, 102, b"IL"), AMBIGUOUS, "{is_reset}");
+    }
+}
+
+/// Connection tracking has lost it, by a reset that the server did not believe, and the server is heard first.
+#[test]
+fn who_is_heard_first_after_a_pause_does_not_have_the_other_begin_anew() {
+    for (flags, offset) in [(RST, 1_000), (FIN_ACK, 2)] {
+        let mut policy = no_evil();
+        policy.rules[0].directions = policy::Directions::ALL;
+        policy.rules.insert(
+            0,
+            Rule {
+                source_port: policy::PortSet::from_ranges([(PORT, PORT)]),
+                port: policy::PortSet::default(),
+                ..policy.rules[0].clone()
+            },
+        );
+        let mut connection = Connection::open();
+        connection.bench = Bench::new(plan(policy.rules.clone()));
+        connection.syn(99, b"");
+        connection.answer(499, 100);
+        connection.send(0, b"EV");
+        connection.flags(flags, offset, b"");
+        connection.bench.pass(30_000);
+        let port = connection.port;
+        let answer = acknowledging(102, tcp(HOST, PORT, CLIENT, port, ACK, 500, b"hello"));
+        let first = Known {
+            is_first: true,
+            ..Known::again(Tracked::New)
+        };
+        connection.bench.asked(first, &answer);
+        let rest = acknowledging(505, tcp(CLIENT, port, HOST, PORT, ACK, 102, b"IL"));
+        let reply = Known::again(Tracked::Reply { is_open: true });
+        let reason = connection.bench.asked(reply, &rest).reason;
+        assert_eq!(reason, AMBIGUOUS, "{flags:#x}");
+        // The server has nothing to do with it.
+        let more = acknowledging(102, tcp(HOST, PORT, CLIENT, port, ACK, 505, b"more"));
+        let decision = connection
+            .bench
+            .asked(Known::again(Tracked::Established), &more);
+        assert_eq!(decision.verdict, Allow, "{flags:#x}");
     }
 }
 
