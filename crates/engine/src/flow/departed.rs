@@ -71,4 +71,11 @@ impl DepartedFlows {
             held.silent[usize::from(from_low)] && clock::is_within(held.last, now, KEPT)
         })
     }
+
+    /// Moves when each was heard of last.
+    pub(super) fn shift(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        for held in self.0.values_mut() {
+            held.last = moved(held.last);
+        }
+    }
 }

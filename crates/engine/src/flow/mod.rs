@@ -591,6 +591,7 @@ impl FlowTable {
         for (_, flow) in self.iter_mut() {
             (flow.start, flow.last) = (moved(flow.start), moved(flow.last));
         }
+        self.departed.shift(moved);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Flow> {
