@@ -85,6 +85,10 @@ impl<V, K: Copy + Eq + Hash> Bounded<V, K> {
         Some(&self.entries[place].value)
     }
 
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.entries.iter_mut().map(|entry| &mut entry.value)
+    }
+
     pub(crate) fn remove(&mut self, key: K) {
         let hash = self.hasher.hash_one(key);
         if let Some(place) = self.find(key, hash) {

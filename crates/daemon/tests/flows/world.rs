@@ -49,7 +49,7 @@ pub(crate) struct Tally {
     pub(crate) outside_window: u64,
     /// Behind a reset of a connection that was picked up under way, or of which a ban hid one side.
     pub(crate) behind_reset: u64,
-    /// Of a connection that was answered without SYN+ACK, under ports of another of which answers alone are handed up.
+    /// Of a connection that did not begin by a SYN that was handed up, under the ports of another.
     pub(crate) unopened: u64,
 }
 
@@ -215,28 +215,30 @@ impl Round<'_> {
                 tally.told += u64::from(fate.told);
                 continue;
             }
-            if self.windows == Windows::Count
+            let is_asked_backwards =
+                is_asked_backwards(began[number], this, &decision, worker.decided.as_ref());
+            let exception = if self.windows == Windows::Count
                 && this.is_outside_window
                 && decision.reason == Reason::Established
                 && fate == Fate::default()
             {
-                tally.outside_window += 1;
+                Some(&mut tally.outside_window)
+            } else if is_asked_backwards {
+                Some(&mut tally.backwards)
+            } else if worker.handed_up[number].is_unopened {
+                Some(&mut tally.unopened)
+            } else if doubtful[number].is_behind_reset() {
+                Some(&mut tally.behind_reset)
+            } else {
+                None
+            };
+            if let Some(count) = exception {
+                *count += 1;
                 parted[number] = true;
-                continue;
-            }
-            if is_asked_backwards(began[number], this, &decision, worker.decided.as_ref()) {
-                tally.backwards += 1;
-                parted[number] = true;
-                continue;
-            }
-            if worker.handed_up[number].is_unopened {
-                tally.unopened += 1;
-                parted[number] = true;
-                continue;
-            }
-            if doubtful[number].is_behind_reset() {
-                tally.behind_reset += 1;
-                parted[number] = true;
+                if self.text.lines().any(|line| line.starts_with("limit")) {
+                    // A rate may have counted it on one side alone.
+                    break;
+                }
                 continue;
             }
             let moved =
@@ -312,25 +314,21 @@ impl Doubtful {
 /// What was handed up of a conversation.
 #[derive(Clone, Copy, Debug, Default)]
 struct HandedUp {
-    answers: u32,
-    others: u32,
-    /// Of a new connection came an answer that is no SYN+ACK, and of those before answers alone: nobody can tell it from more of those.
-    /// `docs/decisions/0019` says so.
+    passed: bool,
+    /// Of a connection that is new to the kernel came something else than a SYN before its SYN was handed up, if there was one; and of
+    /// those before it something had passed: nobody can tell it from more of those. `docs/decisions/0019` says so.
     is_unopened: bool,
 }
 
 impl HandedUp {
-    fn note(&mut self, packet: &QueuedPacket<'_>) {
-        let has = |bit| packet.mark & bit != 0;
-        let is_first_answer = has(mark::FIRST) && has(mark::REPLY);
+    fn note(&mut self, packet: &QueuedPacket<'_>, verdict: Verdict) {
         let frame = wire::parse(Link::RawIp, packet.payload, packet.full_len);
         if let Ok(Frame::Ip(parsed)) = frame
             && let Transport::Tcp(segment) = parsed.transport()
         {
-            self.is_unopened |=
-                is_first_answer && !segment.flags().syn() && self.answers > 0 && self.others == 0;
-            self.answers += u32::from(has(mark::REPLY));
-            self.others += u32::from(!has(mark::REPLY));
+            let is_first = packet.mark & mark::FIRST != 0;
+            self.is_unopened |= is_first && !segment.flags().syn() && self.passed;
+            self.passed |= verdict == Verdict::Allow;
         }
     }
 }
@@ -369,7 +367,7 @@ impl Worker {
             .serve(&mut self.batch, Duration::ZERO, |packet| {
                 let decision = judge.judge(packet, socket.as_fd());
                 *decided = Some(decision);
-                handed_up.note(packet);
+                handed_up.note(packet, decision.verdict);
                 for_kernel(packet.mark, decision.verdict, decision.inspect)
             });
         let served = served.unwrap();

@@ -112,6 +112,13 @@ impl Engine {
         self.take_news(case.arrival.now);
         match state {
             State::Invalid(invalid) => Decided::drop(Reason::Invalid(invalid)),
+            State::BegunOtherwise => {
+                let decided = self.decide_untracked(&case.facts, case.arrival.now);
+                match decided.verdict {
+                    Verdict::Allow => Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous)),
+                    Verdict::Drop | Verdict::Reject => decided,
+                }
+            }
             State::Related { flow } => Decided::allow(Reason::Related, Some(flow)),
             State::Established { flow, reply } => {
                 let decided = self.decide_established(case, flow, reply);

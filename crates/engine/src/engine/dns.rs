@@ -15,7 +15,7 @@ use crate::facts::Facts;
 use crate::flow::FlowSlot;
 use crate::inspect::dns::{Asked, Messages, Next, Questions, judge};
 use crate::source::subnet_of;
-use crate::verdict::{DnsRefusal, Reason, Verdict};
+use crate::verdict::{DnsRefusal, Invalid, Reason, Verdict};
 
 impl Engine {
     /// The plan, if its `[dns]` looks at packets like this: those to a port where names are asked for. What this host says to
@@ -260,6 +260,10 @@ impl Engine {
             State::New { flow } => (flow, true, false),
             State::Established { flow, reply } => (Some(flow), false, reply),
             State::Related { .. } | State::Untracked => return pass,
+            // What the kernel tells of is never called so.
+            State::BegunOtherwise => {
+                return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
+            }
         };
         let ended = &mut self.ended;
         let entered = match (is_new, flow) {

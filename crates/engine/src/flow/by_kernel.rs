@@ -5,6 +5,7 @@ use std::time::Duration;
 use policy::Timestamp;
 
 use super::connection::Segment;
+use super::tcp::TcpState;
 use super::{Ended, Flow, FlowSlot, FlowTable, Located, State, count};
 use crate::engine::{Known, Tracked};
 use crate::event::FlowEnd;
@@ -18,7 +19,8 @@ const TOGETHER: Duration = Duration::from_secs(2);
 impl Flow {
     /// Whether a packet that the kernel hands up is of another flow under the same ports. Packets that wait together may each be called
     /// the first; once one was not, none of the same flow is any more. But the kernel may have forgotten the flow in a pause, which its
-    /// sender chooses, and so may the mark be lost: what follows on a stream that is put together here is more of it.
+    /// sender chooses, and so may the mark be lost: what follows on a stream that is put together here is more of it, also behind an end:
+    /// that the receiver has taken that is not to be seen from here.
     fn is_another(&self, facts: &Facts<'_>, known: Known, is_turned: bool, now: Timestamp) -> bool {
         if self.is_gone || is_turned {
             return true;
@@ -57,20 +59,53 @@ impl Flow {
         reaches.any(|reach| reach.is_near(sequence))
     }
 
-    /// Whether a FIN or RST ends the flow, so that it may be forgotten soon. Connection tracking believes some that the receiver does not,
-    /// or not yet: those behind a gap, those from before what it has received, and resets that are not exact (RFC 5961 section 3.2).
+    /// Whether what a side sends is put together.
+    fn follows(&self, reply: bool) -> bool {
+        let inspection = self.inspection.as_ref();
+        let questions = self.questions.as_ref();
+        inspection.is_some_and(|inspection| inspection.follows(reply))
+            || questions.is_some_and(|questions| questions.follows(reply))
+    }
+
+    /// Who has said that it has sent all, of a flow that is looked at and soon forgotten.
+    pub(super) fn left(&self) -> [bool; 2] {
+        let is_looked_at = self.inspection.is_some() || self.questions.is_some();
+        let is_over = self.tcp_state() == Some(TcpState::FinWait);
+        self.left.map(|left| left && is_looked_at && is_over)
+    }
+
+    /// The kernel says that it was answered.
+    fn note_answer(&mut self) {
+        (self.by_kernel, self.answered) = (true, true);
+    }
+
+    /// Of whom something is put together.
+    fn said(&self) -> [bool; 2] {
+        [false, true].map(|reply| self.reaches(reply).flatten().any(Reach::is_begun))
+    }
+
+    /// Whether a FIN or RST ends what its sender says. Connection tracking believes some that the receiver does not, or not yet: those
+    /// behind a gap, those from before what it has received, and resets that are not exact (RFC 5961 section 3.2).
     fn is_ended_by(&self, segment: Segment, reply: bool) -> bool {
-        let follows = |reply| {
-            let inspection = self.inspection.as_ref();
-            let questions = self.questions.as_ref();
-            inspection.is_some_and(|inspection| inspection.follows(reply))
-                || questions.is_some_and(|questions| questions.follows(reply))
-        };
         let is_believed =
             |reach: Option<Reach>| reach.is_some_and(|reach| reach.is_at(segment.sequence()));
         segment.is_end()
-            && (follows(reply) || !follows(!reply))
+            && (self.follows(reply) || !self.follows(!reply))
             && self.reaches(reply).all(is_believed)
+    }
+
+    /// Takes note of who has ended, and tells whether the flow may be forgotten soon: by this segment nobody of whom it is put together
+    /// what he sends has more to say. Bytes that come behind an end show that it was none.
+    fn note_end(&mut self, segment: Segment, reply: bool) -> bool {
+        let ends = self.is_ended_by(segment, reply);
+        if segment.is_syn() {
+            self.left = [false; 2];
+        } else if ends || segment.has_bytes() {
+            self.left[usize::from(reply)] = ends;
+        }
+        ends && [false, true]
+            .into_iter()
+            .all(|side| !self.follows(side) || self.left[usize::from(side)])
     }
 }
 
@@ -93,6 +128,10 @@ impl FlowTable {
         {
             return State::Related { flow: slot };
         }
+        if self.departed.contradict(located, now) {
+            return State::Invalid(Invalid::StreamAmbiguous);
+        }
+        let opens = located.segment.is_some_and(|segment| segment.is_syn());
         let told = match known.flow {
             Tracked::New => None,
             Tracked::Established => Some(false),
@@ -106,8 +145,11 @@ impl FlowTable {
                 return State::Invalid(Invalid::StreamAmbiguous);
             }
             // What is new comes from the side that begins it.
-            if flow.is_another(facts, known, reply != told.unwrap_or(false), now) {
-                self.remove(slot, FlowEnd::Closed, ended);
+            let is_turned = reply != told.unwrap_or(false);
+            if flow.is_another(facts, known, is_turned, now) {
+                // Where the kernel has lost it, the side that is heard first then need not be the one that began it.
+                let may_go_on = is_turned && !opens;
+                self.give_up(slot, may_go_on, ended);
                 found = None;
             } else if let Some(flow) = self.get_mut(slot) {
                 flow.is_kept |= !known.is_first;
@@ -164,6 +206,14 @@ impl FlowTable {
         }
     }
 
+    /// What comes is of another flow. `may_go_on`: or of the same, all the same.
+    fn give_up(&mut self, slot: FlowSlot, may_go_on: bool, ended: &mut Ended) {
+        if may_go_on && let Some(flow) = self.slab.get(slot.0 as usize).and_then(Option::as_ref) {
+            self.departed.note(flow, flow.said());
+        }
+        self.remove(slot, FlowEnd::Closed, ended);
+    }
+
     /// The kernel says that the connection is established.
     fn follow_kernel(
         &mut self,
@@ -172,19 +222,26 @@ impl FlowTable {
         known: Known,
         reply: bool,
     ) -> Result<(), Invalid> {
-        let is_opening = known.flow == Tracked::Reply { is_open: false };
-        let Some(flow) = self.get_mut(slot) else {
-            return Ok(());
-        };
-        flow.by_kernel = true;
-        flow.answered = true;
-        let Some(segment) = located.segment else {
+        let (Some(flow), Some(segment)) = (self.get(slot), located.segment) else {
+            if let Some(flow) = self.get_mut(slot) {
+                flow.note_answer();
+            }
             return Ok(());
         };
         // Until the handshake is over, whichever SYN is answered is the one that counts.
+        let is_opening = known.flow == Tracked::Reply { is_open: false };
         let begins_anew =
             flow.is_begun_by(segment, reply) || is_opening && flow.answers_opening(segment);
-        let ends = flow.is_ended_by(segment, reply);
+        // Where nothing is seen of the side that began it, the kernel alone has seen the SYN.
+        let is_begin_told = reply && known.is_first && segment.is_syn_ack() && flow.packets[0] == 0;
+        if begins_anew || is_begin_told {
+            self.departed.forget(located);
+        }
+        let Some(flow) = self.get_mut(slot) else {
+            return Ok(());
+        };
+        flow.note_answer();
+        let ends = flow.note_end(segment, reply);
         if let Some(connection) = &mut flow.tcp {
             connection.follow_kernel(segment, reply, ends);
         }

@@ -101,6 +101,16 @@ impl Segment {
         self.flags.syn() && self.flags.ack()
     }
 
+    pub(super) fn is_syn(&self) -> bool {
+        self.flags.syn()
+    }
+
+    /// Whether it carries bytes.
+    pub(super) fn has_bytes(&self) -> bool {
+        let marks = u32::from(self.flags.syn()) + u32::from(self.flags.fin());
+        self.end.wrapping_sub(self.sequence) > marks
+    }
+
     pub(super) fn is_end(&self) -> bool {
         self.flags.fin() || self.flags.rst()
     }

@@ -8,6 +8,7 @@ mod begin;
 mod by_kernel;
 mod connection;
 mod denied;
+mod departed;
 mod key;
 mod opening;
 mod tcp;
@@ -26,6 +27,7 @@ use crate::verdict::{Invalid, Reason};
 use begin::begins;
 use connection::Connection;
 pub(crate) use denied::DeniedFlows;
+use departed::DepartedFlows;
 pub(crate) use key::{FlowKey, Oriented};
 use tcp::TcpState;
 
@@ -81,6 +83,8 @@ pub(crate) struct Flow {
     pub(crate) is_proven: bool,
     /// ICMP only: type and code of its first packet.
     pub(crate) icmp: Option<(u8, u8)>,
+    /// TCP only: each side has said that it has sent all, behind all that it has sent in order.
+    left: [bool; 2],
     /// Whether it was told that it was refused, or that nobody answers.
     failure_told: bool,
 }
@@ -173,6 +177,9 @@ impl Located {
 pub(crate) enum State {
     /// It would begin a flow, or its flow has not been answered yet.
     New { flow: Option<FlowSlot> },
+    /// It begins anew, with another number, what nobody has answered yet and what is put together ([`Invalid::StreamAmbiguous`]): the
+    /// kernel's rules count it and user space refuses it.
+    BegunOtherwise,
     /// It belongs to a flow that was answered, or answers one.
     Established { flow: FlowSlot, reply: bool },
     /// An ICMP error about a flow.
@@ -191,6 +198,7 @@ pub(crate) struct FlowTable {
     free: Vec<u32>,
     hasher: FixedState,
     ceiling: usize,
+    departed: DepartedFlows,
     /// Where the next look for expired flows begins.
     hand: usize,
     /// Where the next [`FlowTable::walk`] begins, and when the last was.
@@ -207,6 +215,7 @@ impl FlowTable {
             free: Vec::new(),
             hasher: FixedState::with_seed(seed),
             ceiling: ceiling.max(1) as usize,
+            departed: DepartedFlows::new(ceiling, seed),
             hand: 0,
             walk: (0, None),
             news: None,
@@ -368,7 +377,7 @@ impl FlowTable {
             && let Some(flow) = self.get_mut(slot)
         {
             if !reply && flow.is_contradicted_by(facts, now) {
-                return State::Invalid(Invalid::StreamAmbiguous);
+                return State::BegunOtherwise;
             }
             if !reply && flow.may_begin_anew(facts) {
                 self.remove(slot, FlowEnd::TimedOut, ended);
@@ -514,6 +523,7 @@ impl FlowTable {
             is_proven: false,
             by_syn: facts.tcp_flags.is_some_and(|flags| flags.syn()),
             icmp: facts.icmp,
+            left: [false; 2],
             failure_told: false,
         };
         count(&mut flow, facts, false, now);
@@ -560,6 +570,9 @@ impl FlowTable {
 
     fn remove(&mut self, slot: FlowSlot, end: FlowEnd, ended: &mut Ended) {
         if let Some(flow) = self.take(slot) {
+            if end == FlowEnd::TimedOut {
+                self.departed.note(&flow, flow.left());
+            }
             ended.push((flow, end));
         }
     }
@@ -578,6 +591,7 @@ impl FlowTable {
         for (_, flow) in self.iter_mut() {
             (flow.start, flow.last) = (moved(flow.start), moved(flow.last));
         }
+        self.departed.shift(moved);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Flow> {

@@ -30,10 +30,6 @@ pub(crate) struct Stream {
     waiting_bytes: usize,
     /// The sender's clock at the last byte in order (RFC 7323).
     clock: Option<u32>,
-    /// The newest that was sent with anything: no end is believed that is older.
-    newest: Option<u32>,
-    /// A FIN or RST came that its receiver believes.
-    has_ended: bool,
 }
 
 /// How far a stream is put together.
@@ -41,8 +37,8 @@ pub(crate) struct Stream {
 pub(crate) struct Reach {
     /// Sequence number behind the last byte in order.
     end: u32,
-    /// No byte was sent yet, or all was.
-    is_over: bool,
+    /// No byte was sent yet.
+    is_empty: bool,
     /// More was sent, behind a gap.
     waits: bool,
 }
@@ -56,10 +52,15 @@ impl Reach {
         !self.waits && self.end == sequence
     }
 
+    /// Whether anything was sent.
+    pub(crate) fn is_begun(self) -> bool {
+        !self.is_empty
+    }
+
     /// Whether a segment with this number may be more of the stream, or a part of it again.
     pub(crate) fn is_near(self, sequence: u32) -> bool {
         let distance = sequence.wrapping_sub(self.end).cast_signed();
-        !self.is_over && distance.unsigned_abs() <= NEAR
+        !self.is_empty && distance.unsigned_abs() <= NEAR
     }
 }
 
@@ -86,19 +87,9 @@ impl Stream {
                 _ => {}
             }
         }
-        let behind = |newest: Option<u32>| {
-            let passed = newest.zip(clock);
-            passed.map(|(newest, clock)| newest.wrapping_sub(clock).cast_signed())
-        };
-        let is_newest = behind(self.newest).is_none_or(|passed| passed <= 0);
-        if is_newest && clock.is_some() {
-            self.newest = clock;
-        }
         // Receivers discard what a RST carries, and most of them what a SYN does: in a connection that is under way (RFC 5961), or where
         // they take none (RFC 7413). Whoever sent it with the SYN sends it again.
         if segment.flags().rst() {
-            let end = self.reach();
-            self.has_ended |= end.is_some_and(|end| end.is_at(segment.sequence()));
             return Some(self.bytes.len()..self.bytes.len());
         }
         if segment.flags().syn() && !segment.payload().is_empty() {
@@ -108,19 +99,16 @@ impl Stream {
             self.base = Some(segment.sequence().wrapping_add(1));
             self.is_whole = true;
         }
-        let ends = segment.flags().fin();
-        if segment.payload().is_empty() && !ends {
+        if segment.payload().is_empty() && !segment.flags().fin() {
             return Some(self.bytes.len()..self.bytes.len());
         }
         // Older than what was seen in order is not accepted (PAWS, RFC 7323 section 5.3; `TCP_PAWS_WINDOW` of Linux is 1).
-        if behind(self.clock).is_some_and(|passed| passed > 1) {
+        let passed = self.clock.zip(clock);
+        let passed = passed.map(|(last, clock)| last.wrapping_sub(clock).cast_signed());
+        if passed.is_some_and(|passed| passed > 1) {
             return None;
         }
-        let end = segment
-            .sequence()
-            .wrapping_add(segment.payload().len() as u32);
         if segment.payload().is_empty() {
-            self.note_end(end, ends && is_newest);
             return Some(self.bytes.len()..self.bytes.len());
         }
         // Urgent data may be left out of the stream (RFC 6093 section 3).
@@ -131,14 +119,7 @@ impl Stream {
         if clock.is_some() && !grown.is_empty() {
             self.clock = clock;
         }
-        self.has_ended &= grown.is_empty();
-        self.note_end(end, ends && is_newest);
         Some(grown)
-    }
-
-    /// A segment was taken that ends there. `ends`: with a FIN.
-    fn note_end(&mut self, end: u32, ends: bool) {
-        self.has_ended |= ends && self.reach().is_some_and(|reach| reach.is_at(end));
     }
 
     /// How far behind the first byte held a segment begins, modulo 2³²: from 2³¹ on it begins before it. Nothing where the first
@@ -278,8 +259,7 @@ impl Stream {
     pub(crate) fn reach(&self) -> Option<Reach> {
         Some(Reach {
             end: self.base?.wrapping_add(self.bytes.len() as u32),
-            is_over: self.has_ended
-                || self.bytes.is_empty() && self.forgotten == 0 && !self.waits(),
+            is_empty: self.bytes.is_empty() && self.forgotten == 0 && !self.waits(),
             waits: self.waits(),
         })
     }

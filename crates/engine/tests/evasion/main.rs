@@ -88,4 +88,22 @@ impl Connection {
     fn send(&mut self, offset: u32, payload: &[u8]) -> Decision {
         self.flags(ACK, offset, payload)
     }
+
+    /// The server's SYN+ACK.
+    fn answer(&mut self, sequence: u32, acknowledged: u32) {
+        let packet = tcp(HOST, PORT, CLIENT, self.port, SYN_ACK, sequence, b"");
+        let known = Known::again(Tracked::Reply { is_open: false });
+        self.bench
+            .asked(known, &acknowledging(acknowledged, packet));
+    }
+
+    /// A segment that connection tracking picks up, as it has forgotten the connection.
+    fn pick_up(&mut self, flags: u8, sequence: u32, payload: &[u8]) -> Reason {
+        let packet = tcp(CLIENT, self.port, HOST, PORT, flags, sequence, payload);
+        let known = Known {
+            is_first: true,
+            ..Known::again(Tracked::New)
+        };
+        self.bench.asked(known, &packet).reason
+    }
 }
