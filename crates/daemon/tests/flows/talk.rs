@@ -28,6 +28,8 @@ pub(crate) struct Talk<'a> {
     questions: Vec<u8>,
     /// Nothing more is said.
     is_done: bool,
+    /// A SYN+ACK was sent again behind data: connection tracking knows no more of its sender's window than that (`tcp_in_window`).
+    is_window_lost: bool,
     flavour: Flavour,
 }
 
@@ -46,6 +48,7 @@ impl<'a> Talk<'a> {
             is_clean: true,
             questions: Vec::new(),
             is_done: false,
+            is_window_lost: false,
             flavour,
         }
     }
@@ -273,6 +276,9 @@ impl<'a> Talk<'a> {
             Body::Tcp(segment),
             format!("{what} {sequence}+{length}"),
         );
+        if let Some(step) = self.conversation.steps.last_mut() {
+            step.is_outside_window = self.is_window_lost;
+        }
     }
 
     fn payload(&mut self, from: Side, length: usize) -> Vec<u8> {
@@ -297,6 +303,10 @@ impl<'a> Talk<'a> {
         {
             let mut step = step;
             step.what.push_str(", again");
+            let Body::Tcp(segment) = &step.datagram.body else {
+                return;
+            };
+            self.is_window_lost |= segment.flags & (SYN | ACK) == SYN | ACK;
             // It may be from before the window by now.
             step.is_outside_window = true;
             steps.push(step);

@@ -217,6 +217,7 @@ impl Round<'_> {
             }
             let is_asked_backwards =
                 is_asked_backwards(began[number], this, &decision, worker.decided.as_ref());
+            let handed_up = worker.handed_up[number];
             let exception = if self.windows == Windows::Count
                 && this.is_outside_window
                 && decision.reason == Reason::Established
@@ -225,7 +226,9 @@ impl Round<'_> {
                 Some(&mut tally.outside_window)
             } else if is_asked_backwards {
                 Some(&mut tally.backwards)
-            } else if worker.handed_up[number].is_unopened {
+            } else if handed_up.is_unopened
+                || handed_up.is_answer_first && doubtful[number].may_be_picked_up()
+            {
                 Some(&mut tally.unopened)
             } else if doubtful[number].is_behind_reset() {
                 Some(&mut tally.behind_reset)
@@ -306,6 +309,11 @@ impl Doubtful {
         }
     }
 
+    /// What is known to the kernel may have begun by something else than a SYN.
+    fn may_be_picked_up(self) -> bool {
+        self.was_reset || self.picked_up == Some(true)
+    }
+
     fn is_behind_reset(self) -> bool {
         self.was_reset && (self.is_banned || self.picked_up == Some(true))
     }
@@ -314,10 +322,13 @@ impl Doubtful {
 /// What was handed up of a conversation.
 #[derive(Clone, Copy, Debug, Default)]
 struct HandedUp {
-    passed: bool,
+    /// A SYN, or what had passed.
+    begun: bool,
     /// Of a connection that is new to the kernel came something else than a SYN before its SYN was handed up, if there was one; and of
-    /// those before it something had passed: nobody can tell it from more of those. `docs/decisions/0019` says so.
+    /// one before it something had been: nobody can tell it from more of that. `docs/decisions/0019` says so.
     is_unopened: bool,
+    /// First came a SYN+ACK: as of any connection of which answers alone are handed up.
+    is_answer_first: bool,
 }
 
 impl HandedUp {
@@ -327,8 +338,10 @@ impl HandedUp {
             && let Transport::Tcp(segment) = parsed.transport()
         {
             let is_first = packet.mark & mark::FIRST != 0;
-            self.is_unopened |= is_first && !segment.flags().syn() && self.passed;
-            self.passed |= verdict == Verdict::Allow;
+            let flags = segment.flags();
+            self.is_unopened |= is_first && !flags.syn() && self.begun;
+            self.is_answer_first |= is_first && flags.syn() && flags.ack();
+            self.begun |= flags.syn() || verdict == Verdict::Allow;
         }
     }
 }
