@@ -479,6 +479,10 @@ impl FlowTable {
     ) -> Result<Option<FlowSlot>, Invalid> {
         if let Some(slot) = flow {
             if let Some(flow) = self.get_mut(slot) {
+                if facts.tcp_flags.is_some_and(|flags| flags.syn()) {
+                    // Where it was picked up under way, this may begin a connection that another rule lets in.
+                    flow.reason = reason;
+                }
                 count(flow, facts, false, now);
             }
             return Ok(Some(slot));
