@@ -2,7 +2,6 @@
 //! [`Candidate`] elsewhere, off this thread; reading back is the datapath's part of its transaction.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -506,45 +505,6 @@ impl Guard {
     pub(super) fn set_previous(&mut self, previous: Candidate) {
         self.save(PREVIOUS, &Saved::from(&previous));
         self.previous = Some(previous);
-    }
-
-    /// Says that the file of `--config` is not the policy in force, so that nothing comes of changes to it before the next start. As long
-    /// as a policy waits for its confirmation nothing is settled yet.
-    pub(super) fn begins_otherwise(&self) -> Option<String> {
-        if self.hold.is_some() {
-            return None;
-        }
-        let told = self.next_start()?;
-        let Source::File(path) = &self.begins_with else {
-            return Some(told);
-        };
-        let (next, name) = (path.display(), self.in_force.candidate.source.name());
-        Some(format!(
-            "{next}, which the next start takes, is not what is in force: {name} is; `portcullis apply {next}` takes it"
-        ))
-    }
-
-    /// The file of `--config`, where another is in force.
-    fn aside(&self) -> Option<PathBuf> {
-        match &self.begins_with {
-            Source::File(path) if self.source() != self.begins_with => Some(path.clone()),
-            _ => None,
-        }
-    }
-
-    /// Tells that the file of `--config` changed, which is not in force; nothing where it says now what is. `false` where that cannot be
-    /// said yet, since a policy waits for its confirmation.
-    pub(crate) fn tell_of_aside(&self) -> bool {
-        if self.is_held() {
-            return false;
-        }
-        if let Some(told) = self.begins_otherwise() {
-            self.notice(
-                NoticeKind::Policy,
-                format!("changed, and not taken: {told}"),
-            );
-        }
-        true
     }
 
     fn applied(&self, warnings: Vec<String>, asked: Asked) -> api::Applied {

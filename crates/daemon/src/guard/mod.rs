@@ -13,6 +13,7 @@ mod import;
 mod in_force;
 mod lists;
 mod look_up;
+mod next_start;
 mod packet;
 mod reconcile;
 mod record;
