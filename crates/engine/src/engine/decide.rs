@@ -6,6 +6,7 @@ use std::sync::Arc;
 use policy::{Action, DefaultAction, Direction, Plan, RuleId, Timestamp};
 use wire::Packet;
 
+use super::decided::Decided;
 use super::offence::Sender;
 use super::{Arrival, Decision, Engine, Inspect, Known, Tracked};
 use crate::detect::Over;
@@ -391,16 +392,10 @@ impl Engine {
             }
             let (verdict, reason) = self.rules.act(id, facts, now);
             self.act_on_match(id, facts, Sender::Claimed, now);
-            return Decided {
-                verdict,
-                ..Decided::drop(reason)
-            };
+            return Decided::untracked(verdict, reason);
         }
         let (verdict, reason) = self.after_rules(facts);
-        Decided {
-            verdict,
-            ..Decided::drop(reason)
-        }
+        Decided::untracked(verdict, reason)
     }
 
     /// What becomes of a packet that no rule matches: essentials pass, and the default stands behind them.
@@ -465,13 +460,7 @@ impl Engine {
                 self.act_on_offence(facts, offence, now);
             }
         }
-        Decided {
-            verdict,
-            reason,
-            flow,
-            inspect: more_to_see(verdict),
-            is_again: false,
-        }
+        Decided::by_content(verdict, reason, flow)
     }
 
     /// What a `limit` rule found over its rate does not pass when it comes again, unless it is within the rate then.
@@ -555,62 +544,10 @@ impl Known {
     }
 }
 
-/// What a content rule lets pass is looked at further.
-fn more_to_see(verdict: Verdict) -> Inspect {
-    if verdict == Verdict::Allow {
-        Inspect::More
-    } else {
-        Inspect::None
-    }
-}
-
 /// A packet on its way through the decision.
 pub(super) struct Case<'a> {
     pub(super) arrival: &'a Arrival<'a>,
     pub(super) packet: &'a Packet<'a>,
     pub(super) facts: Facts<'a>,
     pub(super) located: Located,
-}
-
-/// A verdict with what the record needs beside it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Decided {
-    pub(super) verdict: Verdict,
-    pub(super) reason: Reason,
-    pub(super) flow: Option<FlowSlot>,
-    pub(super) inspect: Inspect,
-    /// What a content rule has stopped, sent again, or what was under way behind it: nobody asks for more than was denied before.
-    pub(super) is_again: bool,
-}
-
-impl Decided {
-    pub(super) fn drop(reason: Reason) -> Self {
-        Self {
-            verdict: Verdict::Drop,
-            reason,
-            flow: None,
-            inspect: Inspect::None,
-            is_again: false,
-        }
-    }
-
-    fn again(verdict: Verdict, reason: Reason, flow: FlowSlot) -> Self {
-        Self {
-            verdict,
-            reason,
-            flow: Some(flow),
-            inspect: more_to_see(verdict),
-            is_again: verdict != Verdict::Allow,
-        }
-    }
-
-    pub(super) fn allow(reason: Reason, flow: Option<FlowSlot>) -> Self {
-        Self {
-            verdict: Verdict::Allow,
-            reason,
-            flow,
-            inspect: Inspect::None,
-            is_again: false,
-        }
-    }
 }

@@ -4,6 +4,7 @@
 //! that limit, rules, essentials, the default.
 
 mod decide;
+mod decided;
 mod dns;
 mod doubt;
 mod gate;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use policy::{Direction, Timestamp};
 use wire::{FiveTuple, Frame, Malformed, Packet};
 
-use super::decide::Decided;
+use super::decided::Decided;
 use super::{Arrival, Decision, Engine, Inspect};
 use crate::event::{Event, EventBody};
 use crate::facts::Facts;
