@@ -296,10 +296,11 @@ impl Guard {
         self.recorder
             .set_policy(Arc::clone(&plan), plan.mode == Mode::Enforce);
         self.pump.set_plan(&plan, &self.discovered);
-        let begins = std::mem::take(&mut self.begins_to_enforce);
-        let mut told: Vec<String> = self.tell_of_begin(now).into_iter().collect();
+        let untold = std::mem::take(&mut self.untold);
+        let gone = self.tell_of_begin(untold.found_at_start, untold.not_enforced, now);
+        let mut told: Vec<String> = gone.into_iter().collect();
         match self.restore_kernel_bans(now) {
-            Ok(cut) if begins => told.extend(self.tell_of_cut(&cut, by, now)),
+            Ok(cut) if untold.in_force_from_now => told.extend(self.tell_of_cut(&cut, by, now)),
             Ok(_) => {}
             Err(error) => {
                 self.bans_behind = true;

@@ -113,12 +113,7 @@ pub struct Guard {
     /// What the kernel may hold and should not: lifted or over, or refused by the gate. At most as many as bans are possible, since
     /// none but what the kernel holds has to be here.
     to_lift: BTreeSet<IpNet>,
-    /// What the kernel held at the start and nobody knew of: still to be told.
-    found_at_start: Vec<engine::Ban>,
-    /// Bans that only would have been when enforcing began: still to be told.
-    not_enforced: Vec<engine::Ban>,
-    /// The kernel carries out the plan, and nobody was told yet of the bans that hold from now on.
-    begins_to_enforce: bool,
+    untold: begin::Untold,
     /// When the kernel's bans were last compared with the engine's.
     last_compared: Instant,
     began: (Timestamp, Instant),
@@ -323,9 +318,7 @@ impl Guard {
             bans_behind: false,
             own_bans: Vec::new(),
             to_lift: BTreeSet::new(),
-            found_at_start: Vec::new(),
-            not_enforced: Vec::new(),
-            begins_to_enforce: false,
+            untold: begin::Untold::default(),
             last_compared: Instant::now(),
             began: (now, Instant::now()),
             last_check: Instant::now(),
