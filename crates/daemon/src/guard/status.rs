@@ -266,7 +266,7 @@ impl Guard {
             nflog: source_losses.nflog + self.counts.unread_log,
             nfqueue: source_losses.nfqueue,
             answers: source_losses.answers,
-            drop_events: self.engine.unrecorded(),
+            drop_events: self.engine.unrecorded_packets(),
             flow_events: self.unrecorded_flows(),
             refusals: self.engine.untold_refusals(),
             store: store.lost,

@@ -126,7 +126,7 @@ impl Engine {
         self.totals.alerts += 1;
         let shape = self.drop_shape;
         if !self.alert_budget.take(&shape, 0, now) {
-            self.unrecorded += 1;
+            self.unrecorded_packets += 1;
             return;
         }
         self.push(Event {

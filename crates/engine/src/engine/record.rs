@@ -164,7 +164,7 @@ impl Engine {
     pub(super) fn may_record(&mut self, now: Timestamp) -> bool {
         let shape = self.drop_shape;
         let within = self.drop_budget.take(&shape, 0, now);
-        self.unrecorded += u64::from(!within);
+        self.unrecorded_packets += u64::from(!within);
         within
     }
 
