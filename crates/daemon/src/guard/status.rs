@@ -265,7 +265,7 @@ impl Guard {
             capture: source_losses.capture,
             nflog: source_losses.nflog + self.counts.unread_log,
             nfqueue: source_losses.nfqueue,
-            answers: source_losses.answers,
+            answers: source_losses.unsent,
             drop_events: self.engine.unrecorded_packets(),
             flow_events: self.unrecorded_flows(),
             refusals: self.engine.untold_refusals(),

@@ -46,7 +46,7 @@ struct Shared {
     lost_events: AtomicU64,
     /// Of all workers; each adds to it when it has answered what came at once.
     tally: Mutex<Inspected>,
-    unanswered: AtomicU64,
+    unsent: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -109,7 +109,7 @@ impl Inspectors {
             orders: Mutex::new(Orders::new(plan, discovered)),
             lost_events: AtomicU64::new(0),
             tally: Mutex::default(),
-            unanswered: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
         });
         let mut threads = Vec::new();
         for queue in open {
@@ -157,9 +157,9 @@ impl Inspectors {
         Arc::clone(&lock(&self.shared.orders).hits)
     }
 
-    /// Answers that could not be sent.
-    pub(super) fn unanswered(&self) -> u64 {
-        self.shared.unanswered.load(Ordering::Relaxed)
+    /// What was to be sent in the place of others, and could not be.
+    pub(super) fn unsent(&self) -> u64 {
+        self.shared.unsent.load(Ordering::Relaxed)
     }
 
     /// Packets that a full queue dropped.
@@ -329,7 +329,7 @@ impl Worker {
         }
         for stand_in in stand_ins.drain(..) {
             if !stand_in.send(self.replier.as_ref()) {
-                self.shared.unanswered.fetch_add(1, Ordering::Relaxed);
+                self.shared.unsent.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

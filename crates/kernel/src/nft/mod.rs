@@ -16,6 +16,7 @@ mod crowd;
 mod element;
 mod flood;
 mod flow;
+mod forged;
 mod header;
 mod inspect;
 mod list;
