@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use policy::{Action, DefaultAction, Direction, Plan, RuleId, Timestamp};
+use policy::{DefaultAction, Direction, Plan, RuleId, Timestamp};
 use wire::Packet;
 
 use super::decided::Decided;
@@ -12,7 +12,7 @@ use super::{Arrival, Decision, Engine, Inspect, Known, Tracked};
 use crate::detect::Over;
 use crate::essential::essential;
 use crate::event::{Alert, AskedHost, EventBody};
-use crate::facts::{Facts, Probe};
+use crate::facts::Facts;
 use crate::flow::{FlowSlot, Located, State};
 use crate::impossible::impossible;
 use crate::inspect::{Finding, Places, Standing};
@@ -155,11 +155,6 @@ impl Engine {
         let ends = facts.remotes().into_iter().flatten();
         ends.filter(|&end| !self.protected.contains_key(end))
             .find_map(|end| Some((self.shielded(end, now)?, end)))
-    }
-
-    /// What drops each packet of a flow of these ends before any rule is asked, if something does: a ban or a feed.
-    pub fn cut(&self, now: Timestamp, probe: &Probe) -> Option<Reason> {
-        self.shield(&probe.facts(), now).map(|(reason, _)| reason)
     }
 
     fn shielded(&self, end: u128, now: Timestamp) -> Option<Reason> {
@@ -399,7 +394,7 @@ impl Engine {
     }
 
     /// What becomes of a packet that no rule matches: essentials pass, and the default stands behind them.
-    fn after_rules(&self, facts: &Facts<'_>) -> (Verdict, Reason) {
+    pub(super) fn after_rules(&self, facts: &Facts<'_>) -> (Verdict, Reason) {
         if self.plan.essentials
             && let Some(kind) = essential(facts)
         {
@@ -414,7 +409,7 @@ impl Engine {
     }
 
     /// The first rule that matches a packet by itself, with the host for which it does, if it names hosts. `room` is scratch.
-    fn first_match(
+    pub(super) fn first_match(
         &self,
         plan: &Plan,
         facts: &Facts<'_>,
@@ -489,48 +484,6 @@ impl Engine {
         } else {
             Direction::Forward
         }
-    }
-
-    /// Decides a hypothetical packet as the first of its flow. Changes nothing: rates are taken as not exceeded.
-    pub fn test(&self, now: Timestamp, probe: &Probe) -> Decision {
-        let facts = probe.facts();
-        let (verdict, reason) = self.test_facts(now, &facts);
-        Decision {
-            verdict,
-            reason,
-            direction: probe.direction,
-            inspect: Inspect::None,
-            reply: self.reply_to(&facts, reason),
-        }
-    }
-
-    pub(super) fn test_facts(&self, now: Timestamp, facts: &Facts<'_>) -> (Verdict, Reason) {
-        let (verdict, reason) = self.test_headers(now, facts);
-        if verdict == Verdict::Allow
-            && let Some(refusal) = self.test_question(facts)
-        {
-            return (Verdict::Drop, Reason::Dns(refusal));
-        }
-        (verdict, reason)
-    }
-
-    fn test_headers(&self, now: Timestamp, facts: &Facts<'_>) -> (Verdict, Reason) {
-        if let Some((reason, _)) = self.shield(facts, now) {
-            return (Verdict::Drop, reason);
-        }
-        if let Some(kind) = impossible(facts) {
-            return (Verdict::Drop, Reason::Impossible(kind));
-        }
-        let room = &mut Places::default();
-        if let Some((id, _)) = self.first_match(&self.plan, facts, now, room) {
-            let verdict = match self.rules.brief(id).action {
-                Action::Allow | Action::Limit => Verdict::Allow,
-                Action::Deny | Action::Ban(_) => Verdict::Drop,
-                Action::Reject => Verdict::Reject,
-            };
-            return (verdict, Reason::Rule(id));
-        }
-        self.after_rules(facts)
     }
 }
 

@@ -8,6 +8,7 @@ mod decided;
 mod dns;
 mod doubt;
 mod gate;
+mod hypothetical;
 mod offence;
 mod record;
 mod watch;
