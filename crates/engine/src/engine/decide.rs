@@ -242,38 +242,23 @@ impl Engine {
             is_proven: handshake,
             is_asked,
         };
-        let inspect =
-            match self
-                .inspector
-                .inspect((flow, state), packet, facts, standing, &plan, now)
-            {
-                Finding::Match(id, host) => {
-                    let decided = self.apply_content((id, host), facts, Some(flow), sender, now);
-                    self.condemn(flow, reply, decided);
-                    return decided;
+        let finding = (self.inspector).inspect((flow, state), packet, facts, standing, &plan, now);
+        let is_again = matches!(finding, Finding::Again(_));
+        match self.act_on_finding(finding, (flow, reply), facts, sender, now) {
+            Ok(inspect) => Decided {
+                inspect,
+                ..Decided::allow(Reason::Established, Some(flow))
+            },
+            Err(decided) => {
+                if is_again
+                    && decided.verdict == Verdict::Allow
+                    && let Some(state) = self.flows.get_mut(flow)
+                    && let Some(inspection) = &mut state.inspection
+                {
+                    inspection.absolve(reply);
                 }
-                Finding::Again(id) => {
-                    let (verdict, reason) = self.rules.act(id, facts, now);
-                    if verdict == Verdict::Allow
-                        && let Some(state) = self.flows.get_mut(flow)
-                        && let Some(inspection) = &mut state.inspection
-                    {
-                        inspection.absolve(reply);
-                    }
-                    let decided = Decided::again(verdict, reason, flow);
-                    self.condemn(flow, reply, decided);
-                    return decided;
-                }
-                Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
-                Finding::Ambiguous => {
-                    return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
-                }
-                Finding::Nothing => Inspect::More,
-                Finding::Settled => Inspect::Settled,
-            };
-        Decided {
-            inspect,
-            ..Decided::allow(Reason::Established, Some(flow))
+                decided
+            }
         }
     }
 
@@ -327,33 +312,13 @@ impl Engine {
                     is_proven: facts.tcp_flags.is_none(),
                     is_asked: arrival.known.is_some(),
                 };
-                inspect =
-                    match self
-                        .inspector
-                        .inspect((slot, state), packet, facts, standing, &plan, now)
-                    {
-                        Finding::Match(id, host) => {
-                            let sender = Sender::Doubtful;
-                            let decided =
-                                self.apply_content((id, host), facts, Some(slot), sender, now);
-                            self.condemn(slot, false, decided);
-                            return decided;
-                        }
-                        Finding::Again(id) => {
-                            let (verdict, reason) = self.rules.act(id, facts, now);
-                            let decided = Decided::again(verdict, reason, slot);
-                            self.condemn(slot, false, decided);
-                            return decided;
-                        }
-                        Finding::NoMemory => {
-                            return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
-                        }
-                        Finding::Ambiguous => {
-                            return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
-                        }
-                        Finding::Nothing => Inspect::More,
-                        Finding::Settled => Inspect::Settled,
-                    };
+                let finding =
+                    (self.inspector).inspect((slot, state), packet, facts, standing, &plan, now);
+                let sender = Sender::Doubtful;
+                match self.act_on_finding(finding, (slot, false), facts, sender, now) {
+                    Ok(found) => inspect = found,
+                    Err(decided) => return decided,
+                }
             }
         }
         Decided {
@@ -361,6 +326,32 @@ impl Engine {
             inspect,
             ..decided
         }
+    }
+
+    /// What comes of what was found in a flow, on the side of `reply`: how it is looked at from now on, or the decision.
+    fn act_on_finding(
+        &mut self,
+        finding: Finding,
+        (flow, reply): (FlowSlot, bool),
+        facts: &Facts<'_>,
+        sender: Sender,
+        now: Timestamp,
+    ) -> Result<Inspect, Decided> {
+        let decided = match finding {
+            Finding::Nothing => return Ok(Inspect::More),
+            Finding::Settled => return Ok(Inspect::Settled),
+            Finding::NoMemory => Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
+            Finding::Ambiguous => Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous)),
+            Finding::Match(id, host) => {
+                self.apply_content((id, host), facts, Some(flow), sender, now)
+            }
+            Finding::Again(id) => {
+                let (verdict, reason) = self.rules.act(id, facts, now);
+                Decided::again(verdict, reason, flow)
+            }
+        };
+        self.condemn(flow, reply, decided);
+        Err(decided)
     }
 
     /// Detectors that limit, rules, essentials, the default.
