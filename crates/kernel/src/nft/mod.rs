@@ -10,7 +10,9 @@
 
 mod backend;
 mod branch;
+mod clearance;
 mod command;
+mod counter;
 mod cover;
 mod crowd;
 mod element;
