@@ -5,7 +5,8 @@ use std::sync::Arc;
 use policy::Mode;
 
 use super::Guard;
-use super::apply::{ApplyError, Asked, By, effective};
+use super::apply::{Asked, By, effective};
+use super::apply_error::ApplyError;
 use super::hold::{Hold, PENDING};
 use crate::api;
 use crate::record::NoticeKind;

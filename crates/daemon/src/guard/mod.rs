@@ -3,6 +3,7 @@
 
 mod address;
 mod apply;
+mod apply_error;
 mod ban;
 mod begin;
 mod drift;
@@ -20,10 +21,12 @@ mod record;
 mod rolled_back;
 mod saved;
 mod seen;
+mod session;
 mod standing;
 mod status;
 
-pub use apply::{ApplyError, Asked, By};
+pub use apply::{Asked, By};
+pub use apply_error::ApplyError;
 pub use ban::BanError;
 pub(crate) use ban::parse_prefix;
 pub(crate) use hold::{
