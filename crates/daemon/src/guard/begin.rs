@@ -65,14 +65,8 @@ impl Guard {
         for ban in gone {
             let end = BanEnd::NotEnforced;
             self.store.unban(ban.prefix, end, now);
-            self.recorder.event(Event {
-                at: now,
-                tuple: None,
-                direction: None,
-                interface: None,
-                flow_id: None,
-                body: EventBody::Unban { ban, end },
-            });
+            let body = EventBody::Unban { ban, end };
+            self.recorder.event(Event::without_packet(now, body));
         }
     }
 

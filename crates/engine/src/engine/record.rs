@@ -197,14 +197,7 @@ impl Engine {
     }
 
     pub(super) fn push_ban_event(&mut self, at: Timestamp, body: EventBody) {
-        self.push(Event {
-            at,
-            tuple: None,
-            direction: None,
-            interface: None,
-            flow_id: None,
-            body,
-        });
+        self.push(Event::without_packet(at, body));
     }
 
     pub(super) fn handle_malformed(
