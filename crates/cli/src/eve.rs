@@ -126,23 +126,19 @@ fn what(event: &Value) -> (Tone, String, String) {
         "ban" => (Tone::Bad, "BAN".into(), ban(&event["ban"])),
         "unban" => {
             let ban = &event["ban"];
-            let how = match ban["ended"].as_str() {
-                Some("expired") => "it ran out",
-                Some("not-enforced") => {
+            let how = match (ban["ended"].as_str(), ban["would_be"] == true) {
+                (Some("not-enforced"), _) => {
                     "it was never in force, and is not now that enforcing begins"
                 }
-                _ => "it was lifted",
-            };
-            let says_it = ban["ended"] == "not-enforced";
-            let never = if ban["would_be"] == true && !says_it {
-                "; it was never in force"
-            } else {
-                ""
+                (Some("expired"), true) => "it ran out; it was never in force",
+                (Some("expired"), false) => "it ran out",
+                (_, true) => "it was lifted; it was never in force",
+                (_, false) => "it was lifted",
             };
             (
                 Tone::Good,
                 "UNBAN".into(),
-                format!("{}, {how}{never}", prefix(ban)),
+                format!("{}, {how}", prefix(ban)),
             )
         }
         "ban-refused" => (

@@ -1,5 +1,7 @@
 //! The whole firewall process, from its options to its end.
 
+mod first;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,20 +16,20 @@ use policy::{DefaultAction, Mode};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use first::First;
+
 use crate::addresses::Discovered;
 use crate::api;
-use crate::candidate::{Candidate, Invalid, Source};
-use crate::guard::{
-    self, ApplyError, Guard, Handle, Inbox, PendingFile, REJECTED, Revert, RolledBack, Saved,
-};
+use crate::candidate::{Candidate, Invalid};
+use crate::guard::{self, ApplyError, Guard, Handle, Inbox, Revert};
 use crate::pump::{self, Pump};
 use crate::record::{Recorder, recorder};
 use crate::server::{self, Listener, Service, SocketError};
 use crate::service_manager;
-use crate::state::{StateDir, StateError, is_the_disks};
+use crate::state::{StateDir, StateError};
 use crate::store::Store;
 use crate::watch::Watch;
-use crate::{clock, discovery, revert};
+use crate::{discovery, revert};
 
 /// How long the last lines of the record may take.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -152,14 +154,14 @@ pub fn run(options: &RunOptions, announce: impl FnOnce(&Banner)) -> Result<(), R
     if let Some(why) = powerless() {
         return Err(RunError::Blind(why));
     }
-    refuse_at_once(options)?;
+    first::refuse_at_once(options)?;
     let state = StateDir::open(&options.state_dir)?;
     let listener = Listener::bind(&options.socket)?;
     let First {
         candidate,
         mut warnings,
         rejected,
-    } = first_policy(options, &state)?;
+    } = First::choose(options, &state)?;
     let parts = Parts::begin(options, state, candidate, &mut warnings)?;
     let banner = parts.banner(options, warnings)?;
     if let Some(why) = &rejected {
@@ -171,129 +173,6 @@ pub fn run(options: &RunOptions, announce: impl FnOnce(&Banner)) -> Result<(), R
     parts.end();
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
-}
-
-/// The policy to begin with.
-struct First {
-    candidate: Candidate,
-    warnings: Vec<String>,
-    /// Why the file as it is now is not in force, if it is not.
-    rejected: Option<String>,
-}
-
-/// Refuses a policy that cannot be used before anything is made on the disk. Only where the state directory is empty: a policy that
-/// was in force, or what lists held, could stand in for what is wrong.
-fn refuse_at_once(options: &RunOptions) -> Result<(), RunError> {
-    let is_empty = match std::fs::read_dir(&options.state_dir) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    };
-    if is_empty {
-        Candidate::load(&source(options)?, clock::now())?;
-    }
-    Ok(())
-}
-
-/// What the options name.
-fn source(options: &RunOptions) -> std::io::Result<Source> {
-    Ok(match &options.config {
-        Some(path) => Source::File(std::path::absolute(path)?),
-        None => Source::BuiltIn,
-    })
-}
-
-/// The policy to begin with. One that nobody confirmed, or that was rolled back, is not taken up again by a restart; and where the
-/// file has become invalid, what was in force before is better than nothing.
-fn first_policy(options: &RunOptions, state: &StateDir) -> Result<First, RunError> {
-    let now = clock::now();
-    let source = source(options)?;
-    let mut warnings: Vec<String> = state.unlocked().map(str::to_owned).into_iter().collect();
-    let mut rejected: Option<RolledBack> = state.read(REJECTED);
-    let mut saved: Option<Saved> = state.read(guard::APPLIED);
-    if let Some(pending) = guard::left_behind(state) {
-        rejected = pending.refused().or(rejected);
-        match write_back(state, &pending, rejected.as_ref()) {
-            Ok(()) => {}
-            // The next start finds it as this one did.
-            Err(error) if is_the_disks(&error) => {
-                warnings.push(format!("what went back cannot be written down: {error}"));
-            }
-            Err(error) => return Err(error.into()),
-        }
-        warnings.push(format!(
-            "{} was not confirmed when the last daemon ended, and is not in force",
-            pending.source
-        ));
-        saved = Some(pending.previous);
-    }
-    let lists = state.lists();
-    let fresh = Candidate::load_with(&source, now, &lists);
-    let fresh_only = |candidate, warnings| First {
-        candidate,
-        warnings,
-        rejected: None,
-    };
-    let (why, kept) = match &fresh {
-        // Whatever it came from: what was in force is what was gone back to.
-        Ok(fresh) if rejected.is_some_and(|rejected| rejected.is(fresh)) => {
-            let name = fresh.source.name();
-            let kept = saved.filter(|saved| saved.digest != fresh.digest);
-            (ApplyError::RolledBack { name }.to_string(), kept)
-        }
-        Ok(begins) => {
-            warnings.extend(saved.and_then(|saved| another(&saved, begins)));
-            return Ok(fresh_only(fresh?, warnings));
-        }
-        Err(invalid) => {
-            let kept = saved.filter(|saved| saved.is_for(&source));
-            (invalid.to_string(), kept)
-        }
-    };
-    let Some(kept) = kept else {
-        return Ok(fresh_only(fresh?, warnings));
-    };
-    match (Candidate::load_with(&kept.as_it_was(), now, &lists), fresh) {
-        (Ok(candidate), _) => {
-            warnings.push(format!("{why}; what was in force before is"));
-            Ok(First {
-                candidate,
-                warnings,
-                rejected: Some(why),
-            })
-        }
-        (Err(_), Err(invalid)) | (Err(invalid), Ok(_)) => Err(invalid.into()),
-    }
-}
-
-/// Writes down that a policy that nobody confirmed has gone back.
-fn write_back(
-    state: &StateDir,
-    pending: &PendingFile,
-    rejected: Option<&RolledBack>,
-) -> std::io::Result<()> {
-    if let Some(refused) = rejected {
-        state.write(REJECTED, refused)?;
-    }
-    state.write(guard::APPLIED, &pending.previous)?;
-    // Last, so that a crash in between leaves it to the next start; the reverting process sees that the file is gone, and leaves
-    // it to us.
-    guard::forget_pending(state)
-}
-
-/// Says that another file was in force than the one that is taken now.
-fn another(saved: &Saved, fresh: &Candidate) -> Option<String> {
-    if saved.digest == fresh.digest || saved.is_for(&fresh.source) {
-        return None;
-    }
-    let (was, is) = (saved.source.name(), fresh.source.name());
-    Some(format!(
-        "{was} was in force when the last daemon ended, and this start takes {is}, which says something else; {}",
-        match saved.source.clone().again() {
-            Source::File(_) =>
-                format!("`portcullis apply {was} --confirm 60s` puts it in force again"),
-            _ => "give the file with --config that is meant".to_owned(),
-        }
-    ))
 }
 
 /// The signals that mean something.
@@ -362,7 +241,7 @@ impl Parts {
         };
         let guard = Guard::new(guard::Setup {
             candidate,
-            begins_with: source(options)?,
+            begins_with: first::source(options)?,
             mode: options.mode,
             datapath: datapath(),
             pump: Pump::new(handle.clone(), settings),

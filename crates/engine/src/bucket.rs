@@ -37,7 +37,7 @@ impl Shape {
     }
 
     fn of_bytes(bucket: ByteBucket) -> Self {
-        let period = bucket.seconds.saturating_mul(1_000_000_000);
+        let period = bucket.unit.nanos();
         let rate = bucket.rate.max(1);
         // tokens_max = unit * (rate + burst) / rate
         let capacity = u128::from(period) * u128::from(bucket.holds()) / u128::from(rate);

@@ -27,6 +27,20 @@ pub struct Event {
     pub body: EventBody,
 }
 
+impl Event {
+    /// Of no packet.
+    pub const fn without_packet(at: Timestamp, body: EventBody) -> Self {
+        Self {
+            at,
+            tuple: None,
+            direction: None,
+            interface: None,
+            flow_id: None,
+            body,
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventBody {

@@ -80,7 +80,7 @@ fn drops_are_recorded() {
             bench.packet(IN, &denied());
             assert_eq!(bench.events().len(), 1);
         }
-        assert_eq!(bench.engine.unrecorded(), 41);
+        assert_eq!(bench.engine.unrecorded_packets(), 41);
     });
 }
 

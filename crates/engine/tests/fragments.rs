@@ -97,145 +97,59 @@ fn passed(packets: &[Vec<u8>]) -> (usize, Vec<Reason>) {
     )
 }
 
+/// Each shape with its pieces in the order in which they come: from, to, and whether more follow. Then the families over which it
+/// passes.
+const SHAPES: &str = "\
+in order                                              | 0-40+ 40-88                      | 4 6
+in reverse                                            | 40-88 0-40+                      | 4 6
+the first again                                       | 0-40+ 0-40+ 40-88                | 4 6
+a part of the first again                             | 0-40+ 8-24+ 40-88                | 4 6
+overlapping                                           | 0-40+ 32-88                      |
+covering                                              | 8-24+ 0-40+ 40-88                |
+the whole behind a part, which in IPv4 is no fragment | 0-40+ 0-88                       | 4
+a part of two that came in order                      | 0-24+ 24-48+ 16-32+ 48-88        | 4 6
+a part of two that came in reverse                    | 24-48+ 0-24+ 16-32+ 48-88        |
+a part of two, a gap behind them                      | 48-88 0-24+ 24-40+ 16-32+ 40-48+ |
+two ends                                              | 40-88 40-80 0-40+                | 6
+an end before what came                               | 0-40+ 40-88+ 40-80 80-88         |
+more beyond the end                                   | 40-88 88-96+ 0-40+               | 6
+empty in the middle                                   | 0-40+ 40-40+ 40-88               | 6
+empty and last, at the end                            | 0-40+ 40-88+ 88-88               |
+empty and last, before the rest                       | 88-88 0-40+ 40-88+               | 6
+no multiple of 8                                      | 0-40+ 40-83+ 80-88               | 4
+no multiple of 8, cut down                            | 0-44+ 40-88                      | 4
+a whole datagram's end beyond                         | 0-40+ 65528-65560 40-88          | 6
+a gap                                                 | 0-40+ 48-88                      |
+";
+
+fn pieces(shape: &str) -> Vec<Piece> {
+    let piece = |text: &str| {
+        let more = text.ends_with('+');
+        let (from, to) = text.trim_end_matches('+').split_once('-').unwrap();
+        (from.parse().unwrap(), to.parse().unwrap(), more)
+    };
+    shape.split_whitespace().map(piece).collect()
+}
+
 #[test]
 fn odd_fragments_do_what_they_do_to_the_kernel() {
-    // Shape; whether it passes over IPv4, and over IPv6.
-    let table: &[(&str, &[Piece], bool, bool)] = &[
-        ("in order", &[(0, 40, true), (40, 88, false)], true, true),
-        ("in reverse", &[(40, 88, false), (0, 40, true)], true, true),
-        (
-            "the first again",
-            &[(0, 40, true), (0, 40, true), (40, 88, false)],
-            true,
-            true,
-        ),
-        (
-            "a part of the first again",
-            &[(0, 40, true), (8, 24, true), (40, 88, false)],
-            true,
-            true,
-        ),
-        (
-            "overlapping",
-            &[(0, 40, true), (32, 88, false)],
-            false,
-            false,
-        ),
-        (
-            "covering",
-            &[(8, 24, true), (0, 40, true), (40, 88, false)],
-            false,
-            false,
-        ),
-        (
-            "the whole behind a part, which in IPv4 is no fragment",
-            &[(0, 40, true), (0, 88, false)],
-            true,
-            false,
-        ),
-        (
-            "a part of two that came in order",
-            &[
-                (0, 24, true),
-                (24, 48, true),
-                (16, 32, true),
-                (48, 88, false),
-            ],
-            true,
-            true,
-        ),
-        (
-            "a part of two that came in reverse",
-            &[
-                (24, 48, true),
-                (0, 24, true),
-                (16, 32, true),
-                (48, 88, false),
-            ],
-            false,
-            false,
-        ),
-        (
-            "a part of two, a gap behind them",
-            &[
-                (48, 88, false),
-                (0, 24, true),
-                (24, 40, true),
-                (16, 32, true),
-                (40, 48, true),
-            ],
-            false,
-            false,
-        ),
-        (
-            "two ends",
-            &[(40, 88, false), (40, 80, false), (0, 40, true)],
-            false,
-            true,
-        ),
-        (
-            "an end before what came",
-            &[
-                (0, 40, true),
-                (40, 88, true),
-                (40, 80, false),
-                (80, 88, false),
-            ],
-            false,
-            false,
-        ),
-        (
-            "more beyond the end",
-            &[(40, 88, false), (88, 96, true), (0, 40, true)],
-            false,
-            true,
-        ),
-        (
-            "empty in the middle",
-            &[(0, 40, true), (40, 40, true), (40, 88, false)],
-            false,
-            true,
-        ),
-        (
-            "empty and last, at the end",
-            &[(0, 40, true), (40, 88, true), (88, 88, false)],
-            false,
-            false,
-        ),
-        (
-            "empty and last, before the rest",
-            &[(88, 88, false), (0, 40, true), (40, 88, true)],
-            false,
-            true,
-        ),
-        (
-            "no multiple of 8",
-            &[(0, 40, true), (40, 83, true), (80, 88, false)],
-            true,
-            false,
-        ),
-        (
-            "no multiple of 8, cut down",
-            &[(0, 44, true), (40, 88, false)],
-            true,
-            false,
-        ),
-        (
-            "a whole datagram's end beyond",
-            &[(0, 40, true), (65_528, 65_560, false), (40, 88, false)],
-            false,
-            true,
-        ),
-        ("a gap", &[(0, 40, true), (48, 88, false)], false, false),
-    ];
     let udp = datagram();
-    for (name, shape, in_v4, in_v6) in table {
-        let packets: Vec<_> = shape.iter().map(|piece| v4(&udp, *piece, 0)).collect();
-        let (count, reasons) = passed(&packets);
-        assert_eq!(count, usize::from(*in_v4), "{name}, IPv4: {reasons:?}");
-        let packets: Vec<_> = shape.iter().map(|piece| v6(&udp, 17, *piece, 0)).collect();
-        let (count, reasons) = passed(&packets);
-        assert_eq!(count, usize::from(*in_v6), "{name}, IPv6: {reasons:?}");
+    for row in SHAPES.lines() {
+        let [name, shape, families] = row.split('|').collect::<Vec<_>>()[..] else {
+            panic!("{row}")
+        };
+        let shape = pieces(shape);
+        let in_v4: Vec<_> = shape.iter().map(|piece| v4(&udp, *piece, 0)).collect();
+        let in_v6: Vec<_> = shape.iter().map(|piece| v6(&udp, 17, *piece, 0)).collect();
+        for (family, packets) in [('4', in_v4), ('6', in_v6)] {
+            let (count, reasons) = passed(&packets);
+            let passes = families.contains(family);
+            assert_eq!(
+                count,
+                usize::from(passes),
+                "{name}, IPv{family}: {reasons:?}"
+            );
+        }
     }
 }
 

@@ -299,7 +299,7 @@ pub mod mark {
     pub const ALL: u32 = HAND_UP | SETTLED | REJECT | ESTABLISHED | ACCEPTED | REPLY | FIRST;
     /// On packets that user space sends, alone among [`OURS`]: an answer in the place of a name server's, which is of no tracked flow,
     /// or the reset of a connection for the side that a rejected packet was for. No rule is asked.
-    pub const ANSWER: u32 = 0x2000_0000;
+    pub const FORGED: u32 = 0x2000_0000;
     /// Every bit that means something here. A mark of somebody else's that covers several of them is none of ours.
-    pub const OURS: u32 = ALL | ANSWER;
+    pub const OURS: u32 = ALL | FORGED;
 }

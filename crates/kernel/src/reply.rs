@@ -1,7 +1,7 @@
 //! Packets in the place of somebody else's: answers to questions that do not get to their name server, and the reset of a
 //! connection for the side that would wait for the rest of one.
 //!
-//! They leave by raw sockets with [`mark::ANSWER`], by which our ruleset lets them pass. One to a client on this host comes back
+//! They leave by raw sockets with [`mark::FORGED`], by which our ruleset lets them pass. One to a client on this host comes back
 //! to it over loopback.
 #![allow(unsafe_code, reason = "std has no raw sockets")]
 
@@ -214,7 +214,7 @@ fn socket(family: libc::c_int, level: libc::c_int, option: libc::c_int) -> io::R
         &socket,
         libc::SOL_SOCKET,
         libc::SO_MARK,
-        mark::ANSWER.cast_signed(),
+        mark::FORGED.cast_signed(),
     )?;
     // Nothing is read from it.
     set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, 0)?;

@@ -5,16 +5,13 @@
 //! put in a unit short enough that the bucket is what the policy says, and what the rate has too much is taken from the burst.
 
 use crate::plan::Rate;
-
-/// The units of time that nft knows, in seconds.
-const UNITS: [u64; 4] = [1, 60, 3_600, 86_400];
-const NANOS: u128 = 1_000_000_000;
+use crate::time_unit::TimeUnit;
 
 /// A token bucket of bytes, as the kernel is told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteBucket {
-    /// The unit of time, in seconds: of a second, a minute, an hour or a day.
-    pub seconds: u64,
+    /// The unit of time, a day at most.
+    pub unit: TimeUnit,
     /// Bytes that come in each unit; at least 1.
     pub rate: u64,
     /// What the kernel is told as burst, in bytes: what the bucket holds beyond `rate`. At least 1, as some versions of nft
@@ -31,7 +28,7 @@ impl ByteBucket {
     #[must_use]
     pub fn of(rate: &Rate) -> Self {
         let least = Self {
-            seconds: 1,
+            unit: TimeUnit::Second,
             rate: rate.amount.get().into(),
             burst: 1,
         };
@@ -63,9 +60,9 @@ struct Candidate {
 
 impl Candidate {
     fn best(rate: &Rate) -> Option<Self> {
-        UNITS
-            .iter()
-            .filter_map(|&seconds| Self::of(rate, seconds))
+        TimeUnit::PERIODS
+            .into_iter()
+            .filter_map(|unit| Self::of(rate, unit))
             // Of equals the first, which is the shortest unit.
             .min_by_key(|one| (!one.is_close(), one.excess, one.millionths_off))
     }
@@ -75,17 +72,17 @@ impl Candidate {
     }
 
     /// `None` when the kernel would refuse it.
-    fn of(rate: &Rate, seconds: u64) -> Option<Self> {
+    fn of(rate: &Rate, unit: TimeUnit) -> Option<Self> {
         let per = rate.per.as_nanos().max(1);
         let burst = u64::from(rate.burst.get());
         // Bytes in the unit, times `per`.
-        let wanted = u128::from(rate.amount.get()) * u128::from(seconds) * NANOS;
+        let wanted = u128::from(rate.amount.get()) * u128::from(unit.nanos());
         let rate = u64::try_from((wanted + per / 2) / per).ok()?.max(1);
         let holds = burst.max(rate + 1);
-        u64::try_from(u128::from(seconds) * NANOS * u128::from(holds)).ok()?;
+        unit.nanos().checked_mul(holds)?;
         Some(Self {
             bucket: ByteBucket {
-                seconds,
+                unit,
                 rate,
                 burst: u32::try_from(holds - rate).ok()?,
             },
@@ -141,13 +138,9 @@ mod tests {
             ((40_000, 86_400, u32::MAX), None),
         ];
         for ((amount, per, burst), wanted) in table {
-            let wanted = wanted.map(|(seconds, rate, burst)| ByteBucket {
-                seconds,
-                rate,
-                burst,
-            });
+            let found = bucket(amount, per, burst);
             assert_eq!(
-                bucket(amount, per, burst),
+                found.map(|one| (one.unit.seconds(), one.rate, one.burst)),
                 wanted,
                 "{amount}/{per}s burst {burst}"
             );
@@ -158,7 +151,7 @@ mod tests {
         #[test]
         fn it_holds_the_burst_or_what_comes_in_a_second(
             amount in 1u32..,
-            per in prop::sample::select(UNITS.to_vec()),
+            per in prop::sample::select(TimeUnit::PERIODS.map(TimeUnit::seconds).to_vec()),
             burst in 1u32..,
         ) {
             if let Some(bucket) = bucket(amount, per, burst) {
@@ -166,7 +159,7 @@ mod tests {
                 prop_assert!(bucket.holds() >= burst);
                 prop_assert!(bucket.holds() <= burst.max(second + 1).max(3_001), "{:?}", bucket);
                 let wanted = f64::from(amount) / per as f64;
-                let is = bucket.rate as f64 / bucket.seconds as f64;
+                let is = bucket.rate as f64 / bucket.unit.seconds() as f64;
                 prop_assert!((is / wanted - 1.0).abs() <= 0.010_001, "{} for {}", is, wanted);
             }
         }

@@ -27,6 +27,7 @@ pub mod port;
 pub mod protocol;
 pub mod settings;
 pub mod time;
+pub mod time_unit;
 pub mod witness;
 
 mod fields;
@@ -64,4 +65,5 @@ pub use settings::{
     Protect, RateLimit, Reach, Response, Scan, SynFlood,
 };
 pub use time::Timestamp;
+pub use time_unit::TimeUnit;
 pub use witness::Witness;

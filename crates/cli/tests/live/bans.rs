@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::firewall::{Firewall, eventually};
+use crate::firewall::{Firewall, eventually, only_web};
 use crate::network::{
     ATTACKER, Attempt, CLIENT, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, echoes, pings,
     tools, topology,
@@ -15,6 +15,13 @@ mode = "enforce"
 inbound = "allow"
 outbound = "allow"
 "#;
+
+/// Bans for ten minutes who sent so many packets that were denied.
+fn counting_denied(packets: u32) -> String {
+    only_web(&format!(
+        "[detect.blocked]\npackets = {packets}\nwindow = \"60s\"\nban = \"10m\"\n"
+    ))
+}
 
 #[test]
 fn a_ban_cuts_an_established_connection_at_once() {
@@ -319,22 +326,7 @@ fn bans_of_a_real_fail2ban_are_taken_in() {
 fn many_denied_packets_ban_and_the_allow_list_lifts() {
     let Some(lab) = topology() else { return };
     let _service = Echo::start(&lab.server, &[8080]);
-    let policy = r#"
-mode = "enforce"
-[default]
-inbound = "deny"
-[detect.blocked]
-packets = 5
-window = "60s"
-ban = "10m"
-[[rule]]
-name = "web"
-action = "allow"
-direction = "in"
-protocol = "tcp"
-port = 8080
-"#;
-    let firewall = Firewall::start(&lab.server, policy);
+    let firewall = Firewall::start(&lab.server, &counting_denied(5));
     assert!(connect(&lab.attacker, SERVER_FOR_ATTACKER, 8080).is_open());
     // Datagrams leave at once, where a connect would wait for its silence.
     let send = || {
@@ -393,25 +385,10 @@ fn a_protected_address_is_not_banned() {
 /// What a detector found while nothing was blocked cuts nobody when blocking begins; what a person wanted does, and it is told.
 #[test]
 fn enforcing_begins_without_the_bans_that_only_would_have_been() {
-    const WATCHED: &str = r#"
-mode = "observe"
-[default]
-inbound = "deny"
-outbound = "allow"
-[detect.blocked]
-packets = 3
-window = "60s"
-ban = "10m"
-[[rule]]
-name = "web"
-action = "allow"
-direction = "in"
-protocol = "tcp"
-port = 8080
-"#;
+    let enforcing = counting_denied(3);
     let Some(lab) = topology() else { return };
     let _service = Echo::start(&lab.server, &[8080]);
-    let firewall = Firewall::start(&lab.server, WATCHED);
+    let firewall = Firewall::start(&lab.server, &enforcing.replace("enforce", "observe"));
     for port in 100..110 {
         assert!(!connect(&lab.attacker, SERVER_FOR_ATTACKER, port).is_open());
     }
@@ -426,7 +403,7 @@ port = 8080
     );
     firewall.ask("ban 192.0.2.7 --for 10m --reason wanted");
 
-    firewall.write(&WATCHED.replace("observe", "enforce"));
+    firewall.write(&enforcing);
     let apply = format!("apply {}", firewall.policy().display());
     let told = firewall.ask(&apply).stderr;
     let line = |what: &str| {

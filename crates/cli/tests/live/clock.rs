@@ -7,26 +7,13 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 
-use crate::firewall::{Firewall, eventually};
+use crate::firewall::{Firewall, eventually, only_web};
 use crate::network::{
     ATTACKER, CLIENT, Echo, SERVER, SERVER_FOR_ATTACKER, connect, tools, topology,
 };
 
 /// What is older than six hours is forgotten: less than by what the clock is set.
-const POLICY: &str = r#"
-mode = "enforce"
-[default]
-inbound = "deny"
-outbound = "allow"
-[[rule]]
-name = "web"
-action = "allow"
-direction = "in"
-protocol = "tcp"
-port = 8080
-[log]
-store_age = "6h"
-"#;
+const FORGETFUL: &str = "[log]\nstore_age = \"6h\"\n";
 
 /// How long the ban lasts whose end is waited for.
 const SHORT: Duration = Duration::from_secs(12);
@@ -160,7 +147,8 @@ fn set_by_a_day(running: &str, while_down: &str, told: &str) {
     let Some(lab) = topology() else { return };
     let clock = WallClock::new();
     let _service = Echo::start(&lab.server, &[8080]);
-    let mut firewall = Firewall::new(&lab.server, POLICY).through(clock.through(&library));
+    let mut firewall =
+        Firewall::new(&lab.server, &only_web(FORGETFUL)).through(clock.through(&library));
     firewall.run(&[]);
     assert!(connect(&lab.attacker, SERVER_FOR_ATTACKER, 8080).is_open());
     assert!(connect(&lab.client, SERVER, 23).is_silent());

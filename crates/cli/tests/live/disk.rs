@@ -9,21 +9,8 @@ use lab::{Guard, Topology};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::firewall::{Firewall, eventually};
+use crate::firewall::{Firewall, eventually, only_web};
 use crate::network::{ATTACKER, Echo, SERVER, SERVER_FOR_ATTACKER, connect, tools, topology};
-
-const POLICY: &str = r#"
-mode = "enforce"
-[default]
-inbound = "deny"
-outbound = "allow"
-[[rule]]
-name = "web"
-action = "allow"
-direction = "in"
-protocol = "tcp"
-port = 8080
-"#;
 
 /// A few MiB of memory as a disk, which nobody but the thread that made it and what it starts can see.
 struct SmallDisk(tempfile::TempDir);
@@ -144,7 +131,7 @@ fn eve(disk: &SmallDisk) -> String {
 fn a_full_disk_stops_the_record_and_nothing_else() {
     with_small_disk(|lab, disk| {
         let _service = Echo::start(&lab.server, &[8080]);
-        let mut firewall = Firewall::new(&lab.server, POLICY).recording_in(disk.path());
+        let mut firewall = Firewall::new(&lab.server, &only_web("")).recording_in(disk.path());
         firewall.run(&[]);
         firewall.ask("ban 192.0.2.7 --for 10m --reason before");
         let follower = follow(lab, &firewall);
@@ -248,7 +235,7 @@ fn a_full_disk_stops_the_record_and_nothing_else() {
 fn a_start_on_a_full_disk_keeps_what_was_banned() {
     with_small_disk(|lab, disk| {
         let _service = Echo::start(&lab.server, &[8080]);
-        let mut firewall = Firewall::new(&lab.server, POLICY).recording_in(disk.path());
+        let mut firewall = Firewall::new(&lab.server, &only_web("")).recording_in(disk.path());
         // The very first start: there is nothing to read either.
         disk.fill();
         firewall.run(&[]);
@@ -297,7 +284,7 @@ fn a_start_on_a_full_disk_keeps_what_was_banned() {
 fn a_disk_that_cannot_be_written_keeps_the_firewall_running() {
     with_small_disk(|lab, disk| {
         let _service = Echo::start(&lab.server, &[8080]);
-        let mut firewall = Firewall::new(&lab.server, POLICY).recording_in(disk.path());
+        let mut firewall = Firewall::new(&lab.server, &only_web("")).recording_in(disk.path());
         firewall.run(&[]);
         firewall.ask(&format!("ban {ATTACKER} --for 10m --reason before"));
         firewall.stop();
@@ -357,7 +344,7 @@ fn a_folder_that_is_none_is_refused_with_the_mend() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name).display().to_string();
     std::fs::write(place("file"), "").unwrap();
-    std::fs::write(place("policy.toml"), POLICY).unwrap();
+    std::fs::write(place("policy.toml"), only_web("")).unwrap();
     let words = ["run", "--no-web", "--config", &place("policy.toml")];
     let more = ["--log-dir", &place("log"), "--socket", &place("api.sock")];
     let state = ["--state-dir", &place("file/state")];

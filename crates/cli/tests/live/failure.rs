@@ -3,23 +3,13 @@
 use std::time::Duration;
 
 use crate::common::{call, command_through};
-use crate::firewall::{Firewall, eventually};
+use crate::firewall::{Firewall, eventually, only_web};
 use crate::network::{Attempt, CLIENT, Echo, SERVER, connect, echoes, tools, topology};
 
-const POLICY: &str = r#"
-mode = "enforce"
-[default]
-inbound = "deny"
-outbound = "allow"
-[detect.blocked]
-enabled = false
-[[rule]]
-name = "web"
-action = "allow"
-direction = "in"
-protocol = "tcp"
-port = 8080
-"#;
+/// Nobody is banned for what is denied.
+fn lenient() -> String {
+    only_web("[detect.blocked]\nenabled = false\n")
+}
 
 #[test]
 fn what_somebody_flushes_is_put_back() {
@@ -28,7 +18,7 @@ fn what_somebody_flushes_is_put_back() {
     }
     let Some(lab) = topology() else { return };
     let _services = Echo::start(&lab.server, &[8080, 22]);
-    let firewall = Firewall::start(&lab.server, POLICY);
+    let firewall = Firewall::start(&lab.server, &lenient());
     firewall.ask("ban 192.0.2.7 --for 10m");
     for tamper in ["flush ruleset", "delete table inet portcullis"] {
         lab.server.run("nft", &[tamper]).unwrap();
@@ -60,7 +50,7 @@ fn what_somebody_flushes_is_put_back() {
 fn a_killed_daemon_leaves_the_rules_and_a_new_one_takes_over() {
     let Some(lab) = topology() else { return };
     let _services = Echo::start(&lab.server, &[8080, 22]);
-    let mut firewall = Firewall::start(&lab.server, POLICY);
+    let mut firewall = Firewall::start(&lab.server, &lenient());
     let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 8080) else {
         panic!("not open")
     };
@@ -80,7 +70,7 @@ fn a_killed_daemon_leaves_the_rules_and_a_new_one_takes_over() {
 #[test]
 fn a_second_daemon_on_the_same_socket_is_refused() {
     let Some(lab) = topology() else { return };
-    let firewall = Firewall::start(&lab.server, POLICY);
+    let firewall = Firewall::start(&lab.server, &lenient());
     let policy = firewall.policy();
     let place = policy.parent().unwrap().display().to_string();
     let socket = format!("{place}/api.sock");
@@ -143,7 +133,7 @@ fn an_invalid_policy_at_the_start_ends_the_start() {
 #[test]
 fn events_follow_what_happens() {
     let Some(lab) = topology() else { return };
-    let firewall = Firewall::start(&lab.server, POLICY);
+    let firewall = Firewall::start(&lab.server, &lenient());
     let socket = firewall
         .policy()
         .with_file_name("api.sock")
@@ -194,7 +184,7 @@ fn root_without_the_capability_is_not_permitted() {
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let policy = write("enforce.toml", POLICY);
+    let policy = write("enforce.toml", &lenient());
     let [state, log, socket] =
         ["state", "log", "api.sock"].map(|name| folder.path().join(name).display().to_string());
     let called = lab.server.enter(|| {
@@ -206,7 +196,7 @@ fn root_without_the_capability_is_not_permitted() {
     });
     called.unwrap().expect(5).one_sentence("CAP_NET_ADMIN");
     // Who only observes cannot begin to enforce, whoever asks.
-    let observing = POLICY.replace("enforce", "observe");
+    let observing = lenient().replace("enforce", "observe");
     let mut firewall = Firewall::new(&lab.server, &observing).through(less.clone());
     firewall.run(&[]);
     firewall

@@ -1,6 +1,6 @@
 //! What passes and what does not, as the other side sees it.
 
-use crate::firewall::Firewall;
+use crate::firewall::{Firewall, WEB};
 use crate::network::{
     Attempt, CLIENT, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, datagram, echoes, pings,
     tools, topology,
@@ -22,15 +22,6 @@ fn policy(rules: &str) -> String {
     )
 }
 
-const OPEN_8080: &str = r#"
-[[rule]]
-name = "web"
-action = "allow"
-direction = "in"
-protocol = "tcp"
-port = 8080
-"#;
-
 #[test]
 fn default_deny_holds_against_every_scan() {
     if !tools(&["nmap"]) {
@@ -38,7 +29,7 @@ fn default_deny_holds_against_every_scan() {
     }
     let Some(lab) = topology() else { return };
     let _services = Echo::start(&lab.server, &[22, 80, 8080]);
-    let _firewall = Firewall::start(&lab.server, &policy(OPEN_8080));
+    let _firewall = Firewall::start(&lab.server, &policy(WEB));
     // What nmap calls a port that says nothing depends on the kind of scan.
     // The kernel takes an ACK without connection for one that it missed the begin of (nf_conntrack_tcp_loose), so that the rules
     // decide it: where they let in, the host answers with a RST.
@@ -109,7 +100,7 @@ fn an_allowed_port_serves_over_both_families() {
     server
         .wait_for_output("Serving", std::time::Duration::from_secs(10))
         .unwrap();
-    let firewall = Firewall::start(&lab.server, &policy(OPEN_8080));
+    let firewall = Firewall::start(&lab.server, &policy(WEB));
     for host in [SERVER.to_owned(), format!("[{SERVER6}]")] {
         let url = format!("http://{host}:8080/hello");
         assert_eq!(

@@ -15,6 +15,21 @@ use crate::common::{Called, binary, call, command_through};
 /// How long the daemon may take to begin, and to end.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Lets in who comes to port 8080.
+pub(crate) const WEB: &str = r#"
+[[rule]]
+name = "web"
+action = "allow"
+direction = "in"
+protocol = "tcp"
+port = 8080
+"#;
+
+/// A policy that lets nothing in but by [`WEB`], with `more` sections.
+pub(crate) fn only_web(more: &str) -> String {
+    format!("mode = \"enforce\"\n[default]\ninbound = \"deny\"\noutbound = \"allow\"\n{more}{WEB}")
+}
+
 /// Portcullis in a namespace. Ended when dropped.
 pub(crate) struct Firewall<'a> {
     netns: &'a Netns,

@@ -14,7 +14,7 @@ const ATTACKER6: &str = "fd77:2::2";
 /// Longer than a reset takes, and shorter than a retransmission of which one might come late.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-const POLICY: &str = r#"
+const OPEN: &str = r#"
 mode = "enforce"
 
 [default]
@@ -24,35 +24,36 @@ forward = "allow"
 
 [detect.payload]
 enabled = false
-
-[[rule]]
-name = "no evil stream"
-action = "reject"
-protocol = "tcp"
-port = 4000
-payload = { contains = "EVIL", stream = true, depth = 4096 }
-
-[[rule]]
-name = "no evil packet"
-action = "reject"
-protocol = "tcp"
-port = 4001
-payload = { contains = "EVIL" }
-
-[[rule]]
-name = "no evil answer"
-action = "reject"
-protocol = "tcp"
-source_port = 4002
-payload = { contains = "EVIL" }
-
-[[rule]]
-name = "no evil, in silence"
-action = "deny"
-protocol = "tcp"
-port = 4003
-payload = { contains = "EVIL" }
 "#;
+
+/// Name, action, whose packets, and where in them; the word is the same for all.
+const RULES: [(&str, &str, &str, &str); 4] = [
+    (
+        "no evil stream",
+        "reject",
+        "port = 4000",
+        ", stream = true, depth = 4096",
+    ),
+    ("no evil packet", "reject", "port = 4001", ""),
+    ("no evil answer", "reject", "source_port = 4002", ""),
+    ("no evil, in silence", "deny", "port = 4003", ""),
+];
+
+fn policy() -> String {
+    let rules = RULES.map(|(name, action, packets, place)| {
+        format!(
+            r#"
+[[rule]]
+name = "{name}"
+action = "{action}"
+protocol = "tcp"
+{packets}
+payload = {{ contains = "EVIL"{place} }}
+"#
+        )
+    });
+    OPEN.to_owned() + &rules.concat()
+}
 
 /// A connection through the firewall: its client and its server.
 struct Pair {
@@ -98,7 +99,7 @@ fn a_rejected_connection_ends_on_both_sides() {
         return;
     }
     lab.forward(true).unwrap();
-    let _firewall = Firewall::start(&lab.server, POLICY);
+    let _firewall = Firewall::start(&lab.server, &policy());
     // In, out, through.
     let ways = [
         (&lab.client, &lab.server, SERVER),

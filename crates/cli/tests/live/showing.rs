@@ -1,6 +1,7 @@
 //! What the read verbs show of a firewall that has something to show, to people and to programs.
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -23,6 +24,17 @@ protocol = "tcp"
 from = "@office"
 port = 8080
 "#;
+
+/// A firewall with a service behind it, and a connection to that.
+fn with_a_flow(lab: &lab::Topology) -> (Echo, Firewall<'_>, TcpStream) {
+    let services = Echo::start(&lab.server, &[8080]);
+    let firewall = Firewall::start(&lab.server, POLICY);
+    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 8080) else {
+        panic!("not open")
+    };
+    assert!(echoes(&mut stream, b"hello"));
+    (services, firewall, stream)
+}
 
 /// The fields of each answer that programs rely on.
 const CONTRACT: &[(&str, &[&str])] = &[
@@ -90,12 +102,7 @@ const CONTRACT: &[(&str, &[&str])] = &[
 #[test]
 fn every_read_verb_speaks_to_people_and_to_programs() {
     let Some(lab) = topology() else { return };
-    let _services = Echo::start(&lab.server, &[8080]);
-    let firewall = Firewall::start(&lab.server, POLICY);
-    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 8080) else {
-        panic!("not open")
-    };
-    assert!(echoes(&mut stream, b"hello"));
+    let (_services, firewall, _stream) = with_a_flow(&lab);
     assert!(connect(&lab.client, SERVER, 23).is_silent());
     firewall.ask("ban 192.0.2.7 --reason because");
     eventually(
@@ -205,12 +212,7 @@ fn what_is_shown_can_be_asked_for() {
 #[test]
 fn flows_that_nobody_counts_show_no_counts() {
     let Some(lab) = topology() else { return };
-    let _services = Echo::start(&lab.server, &[8080]);
-    let firewall = Firewall::start(&lab.server, POLICY);
-    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 8080) else {
-        panic!("not open")
-    };
-    assert!(echoes(&mut stream, b"hello"));
+    let (_services, firewall, _stream) = with_a_flow(&lab);
     eventually("the flow is shown", Duration::from_secs(5), || {
         firewall.json("flows") != serde_json::json!([])
     });
@@ -275,12 +277,7 @@ fn a_reader_of_events_may_go_away() {
 #[test]
 fn a_flow_of_a_banned_source_says_so() {
     let Some(lab) = topology() else { return };
-    let _services = Echo::start(&lab.server, &[8080]);
-    let firewall = Firewall::start(&lab.server, POLICY);
-    let Attempt::Open(mut stream) = connect(&lab.client, SERVER, 8080) else {
-        panic!("not open")
-    };
-    assert!(echoes(&mut stream, b"hello"));
+    let (_services, firewall, mut stream) = with_a_flow(&lab);
     let flow = |words: &str| {
         let flows = firewall.json(words);
         let mut ours = flows.as_array().unwrap().iter();

@@ -2,16 +2,15 @@
 //! [`Candidate`] elsewhere, off this thread; reading back is the datapath's part of its transaction.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use kernel::datapath::{Apply, Datapath, DatapathError};
-use kernel::probe::{Capability, has_capability};
 use policy::{AddressSet, Mode, Plan, Timestamp};
 
-use super::hold::{Before, Hold, HoldError};
+use super::apply_error::ApplyError;
+use super::hold::{Before, Hold};
 use super::rolled_back::REJECTED;
 use super::saved::{APPLIED, PREVIOUS, Saved};
 use super::{Guard, InForce};
@@ -19,7 +18,6 @@ use crate::api;
 use crate::candidate::{Candidate, Source};
 use crate::record::NoticeKind;
 use crate::record::explain::several;
-use crate::sessions;
 use crate::store::PolicyEntry;
 
 /// How a policy came into force.
@@ -43,84 +41,6 @@ impl By {
             Self::Reload => "reload",
             Self::Rollback => "rollback",
         }
-    }
-}
-
-/// Why a policy did not come into force. The one before stays, unless it says otherwise.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// Nothing can enforce here.
-    #[error("nothing can be enforced: {0}; --observe still shows what would happen")]
-    NoDatapath(String),
-    /// The kernel refused.
-    #[error(transparent)]
-    Kernel(#[from] DatapathError),
-    /// Another daemon enforces here.
-    #[error("another portcullis enforces in this network namespace ({0}); stop it first")]
-    Taken(String),
-    /// It would cut an administrator off.
-    #[error(
-        "the policy would not let {peer} open the SSH session anew that it has now ({why}); add a rule for it, or use --force or --confirm 60s"
-    )]
-    CutsSession {
-        /// Whose session.
-        peer: std::net::SocketAddr,
-        /// What decides.
-        why: String,
-    },
-    /// What was rolled back does not come back by itself.
-    #[error(
-        "{name} was rolled back and does not come back by itself: change it, or enforce it with `portcullis apply {name} --confirm 60s`"
-    )]
-    RolledBack {
-        /// Where it comes from.
-        name: String,
-    },
-    /// A file that changes does not begin to block by itself.
-    #[error(
-        "{name} says enforce now, and what is observed does not begin to block because a file changed: `portcullis apply {name} --confirm 60s` enforces it"
-    )]
-    WouldEnforce {
-        /// Where it comes from.
-        name: String,
-    },
-    /// There is nothing that the end of the time could bring back.
-    #[error(
-        "{name} is in force already (since {since}, by {by}), so nothing would change when nobody confirms it; {mend}"
-    )]
-    InForceAlready {
-        /// Where it comes from.
-        name: String,
-        /// Since when.
-        since: api::Time,
-        /// How it came into force.
-        by: &'static str,
-        /// What to do instead.
-        mend: String,
-    },
-    /// Another apply waits for its confirmation.
-    #[error(
-        "the policy of the last apply still waits; `portcullis confirm` or `portcullis rollback` first"
-    )]
-    Pending,
-    /// Nothing waits for a confirmation.
-    #[error("no policy waits for a confirmation")]
-    NothingPending,
-    /// There is nothing to go back to.
-    #[error(
-        "there is no older policy to go back to; `portcullis apply FILE --confirm 60s` puts another in force"
-    )]
-    NoPrevious,
-    /// What brings the previous state back could not be set up.
-    #[error(transparent)]
-    Hold(#[from] HoldError),
-}
-
-impl ApplyError {
-    /// Whether it is for lack of permission: of the daemon, whoever asks it.
-    pub fn is_permission(&self) -> bool {
-        matches!(self, Self::NoDatapath(_) | Self::Kernel(_))
-            && !has_capability(Capability::NetAdmin)
     }
 }
 
@@ -297,10 +217,11 @@ impl Guard {
         self.recorder
             .set_policy(Arc::clone(&plan), plan.mode == Mode::Enforce);
         self.pump.set_plan(&plan, &self.discovered);
-        let begins = std::mem::take(&mut self.begins_to_enforce);
-        let mut told: Vec<String> = self.tell_of_begin(now).into_iter().collect();
+        let untold = std::mem::take(&mut self.untold);
+        let gone = self.tell_of_begin(untold.found_at_start, untold.not_enforced, now);
+        let mut told: Vec<String> = gone.into_iter().collect();
         match self.restore_kernel_bans(now) {
-            Ok(cut) if begins => told.extend(self.tell_of_cut(&cut, by, now)),
+            Ok(cut) if untold.in_force_from_now => told.extend(self.tell_of_cut(&cut, by, now)),
             Ok(_) => {}
             Err(error) => {
                 self.bans_behind = true;
@@ -310,50 +231,6 @@ impl Guard {
         self.settle(now);
         self.remember(candidate, plan, by, now);
         told
-    }
-
-    /// Warns of sessions that the plan would not let begin anew; refuses where it would enforce that unforced and for good.
-    fn sessions_cut(
-        &self,
-        plan: &Arc<Plan>,
-        mode: Mode,
-        asked: Asked,
-        now: Timestamp,
-    ) -> Result<Vec<String>, ApplyError> {
-        let kept = sessions::worth_keeping(&self.discovered.sessions);
-        if kept.is_empty() {
-            return Ok(Vec::new());
-        }
-        let probe = engine::Engine::new(engine::Setup {
-            plan: Arc::clone(plan),
-            own: self.discovered.own.clone(),
-            protected: self.discovered.protected_set(),
-            seed: 0,
-        });
-        let mut cut = sessions::cut(&probe, &kept, now);
-        // What is cut already is not this policy's doing.
-        if self.enforcing {
-            let before = sessions::cut(&self.engine, &kept, now);
-            cut.retain(|(session, _)| before.iter().all(|(known, _)| known != session));
-        }
-        let texts = cut.iter().map(|(session, decision)| {
-            let why = crate::record::decided(plan, decision.verdict, decision.reason).text;
-            (session, why)
-        });
-        let refuse = mode == Mode::Enforce && !asked.force && asked.confirm.is_none();
-        let refuse = refuse && matches!(asked.by, By::Apply | By::Reload);
-        let mut warnings = Vec::new();
-        for (session, why) in texts {
-            let (peer, port) = (session.peer, session.local.port());
-            if refuse {
-                return Err(ApplyError::CutsSession { peer, why });
-            }
-            warnings.push(format!(
-                "the SSH session of {peer} could not be begun anew: {why}; before it ends, add a rule that lets it in: `allow in tcp from {} to any port {port}`",
-                peer.ip()
-            ));
-        }
-        Ok(warnings)
     }
 
     /// The one transaction. Sources follow: what enforces needs other packets than what observes.
@@ -506,45 +383,6 @@ impl Guard {
     pub(super) fn set_previous(&mut self, previous: Candidate) {
         self.save(PREVIOUS, &Saved::from(&previous));
         self.previous = Some(previous);
-    }
-
-    /// Says that the file of `--config` is not the policy in force, so that nothing comes of changes to it before the next start. As long
-    /// as a policy waits for its confirmation nothing is settled yet.
-    pub(super) fn begins_otherwise(&self) -> Option<String> {
-        if self.hold.is_some() {
-            return None;
-        }
-        let told = self.next_start()?;
-        let Source::File(path) = &self.begins_with else {
-            return Some(told);
-        };
-        let (next, name) = (path.display(), self.in_force.candidate.source.name());
-        Some(format!(
-            "{next}, which the next start takes, is not what is in force: {name} is; `portcullis apply {next}` takes it"
-        ))
-    }
-
-    /// The file of `--config`, where another is in force.
-    fn aside(&self) -> Option<PathBuf> {
-        match &self.begins_with {
-            Source::File(path) if self.source() != self.begins_with => Some(path.clone()),
-            _ => None,
-        }
-    }
-
-    /// Tells that the file of `--config` changed, which is not in force; nothing where it says now what is. `false` where that cannot be
-    /// said yet, since a policy waits for its confirmation.
-    pub(crate) fn tell_of_aside(&self) -> bool {
-        if self.is_held() {
-            return false;
-        }
-        if let Some(told) = self.begins_otherwise() {
-            self.notice(
-                NoticeKind::Policy,
-                format!("changed, and not taken: {told}"),
-            );
-        }
-        true
     }
 
     fn applied(&self, warnings: Vec<String>, asked: Asked) -> api::Applied {

@@ -493,14 +493,7 @@ impl Guard {
         }
         let mut known = Vec::new();
         for ban in made {
-            let event = Event {
-                at: now,
-                tuple: None,
-                direction: None,
-                interface: None,
-                flow_id: None,
-                body: EventBody::Ban(ban),
-            };
+            let event = Event::without_packet(now, EventBody::Ban(ban));
             self.note_ban(&event, &mut known);
             self.recorder.event(event);
         }

@@ -10,15 +10,29 @@ use super::ban::TOLD_AT_ONCE;
 use super::drift::named;
 use crate::record::NoticeKind;
 
+/// What is still to be told of bans, as soon as the record knows whether the kernel carries out the plan.
+#[derive(Default)]
+pub(super) struct Untold {
+    /// What the kernel held at the start and nobody knew of.
+    pub(super) found_at_start: Vec<Ban>,
+    /// What only would have been when enforcing began.
+    pub(super) not_enforced: Vec<Ban>,
+    /// Enforcing begins: so do the bans that the kernel lacks.
+    pub(super) in_force_from_now: bool,
+}
+
 impl Guard {
     /// After the judge has changed, and the record knows it: tells of bans that were found in the kernel at the start, and of those that
     /// only would have been. Gives what whoever asked for it has to know.
-    pub(super) fn tell_of_begin(&mut self, now: Timestamp) -> Option<String> {
-        let found = std::mem::take(&mut self.found_at_start);
+    pub(super) fn tell_of_begin(
+        &mut self,
+        found: Vec<Ban>,
+        gone: Vec<Ban>,
+        now: Timestamp,
+    ) -> Option<String> {
         if !found.is_empty() {
             self.tell_of_bans(found, "were found in the kernel", now);
         }
-        let gone = std::mem::take(&mut self.not_enforced);
         if gone.is_empty() {
             return None;
         }
@@ -51,14 +65,8 @@ impl Guard {
         for ban in gone {
             let end = BanEnd::NotEnforced;
             self.store.unban(ban.prefix, end, now);
-            self.recorder.event(Event {
-                at: now,
-                tuple: None,
-                direction: None,
-                interface: None,
-                flow_id: None,
-                body: EventBody::Unban { ban, end },
-            });
+            let body = EventBody::Unban { ban, end };
+            self.recorder.event(Event::without_packet(now, body));
         }
     }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use policy::Mode;
 
 use super::Guard;
-use super::apply::{ApplyError, Asked, By, effective};
+use super::apply::{Asked, By, effective};
+use super::apply_error::ApplyError;
 use super::hold::{Hold, PENDING};
 use crate::api;
-use crate::candidate::Source;
 use crate::record::NoticeKind;
 
 impl Guard {
@@ -25,35 +25,6 @@ impl Guard {
         self.notice(NoticeKind::Policy, "the policy is confirmed and stays");
         let warnings = self.next_start().into_iter().collect();
         Ok(self.outcome("the policy is confirmed and stays", warnings))
-    }
-
-    /// Says that the next start takes another file than the one in force, unless that says the same already, or what was rolled back.
-    pub(super) fn next_start(&self) -> Option<String> {
-        let candidate = &self.in_force.candidate;
-        if candidate.source.clone().again() == self.begins_with {
-            return None;
-        }
-        let says = self.begins_with.text();
-        if says.is_some() && says == self.refused {
-            return None;
-        }
-        let (name, next) = (candidate.source.name(), self.begins_with.name());
-        let Source::File(_) = &self.begins_with else {
-            return Some(format!(
-                "the next start takes the built-in policy, which blocks nothing, unless `run --config` names {name}"
-            ));
-        };
-        if says.is_some_and(|text| text == candidate.text) {
-            return None;
-        }
-        Some(match &candidate.source {
-            Source::File(_) | Source::Kept { .. } => format!(
-                "it stays until the daemon ends: the next start takes {next}; `cp {name} {next}` makes it stay"
-            ),
-            Source::Text { .. } | Source::BuiltIn => format!(
-                "it stays until the daemon ends: the next start takes {next}; write it there"
-            ),
-        })
     }
 
     /// Goes back to the policy before: the one that was in force when the waiting one came, else the one before the present one.

@@ -3,6 +3,7 @@
 
 mod address;
 mod apply;
+mod apply_error;
 mod ban;
 mod begin;
 mod drift;
@@ -13,16 +14,19 @@ mod import;
 mod in_force;
 mod lists;
 mod look_up;
+mod next_start;
 mod packet;
 mod reconcile;
 mod record;
 mod rolled_back;
 mod saved;
 mod seen;
+mod session;
 mod standing;
 mod status;
 
-pub use apply::{ApplyError, Asked, By};
+pub use apply::{Asked, By};
+pub use apply_error::ApplyError;
 pub use ban::BanError;
 pub(crate) use ban::parse_prefix;
 pub(crate) use hold::{
@@ -112,12 +116,7 @@ pub struct Guard {
     /// What the kernel may hold and should not: lifted or over, or refused by the gate. At most as many as bans are possible, since
     /// none but what the kernel holds has to be here.
     to_lift: BTreeSet<IpNet>,
-    /// What the kernel held at the start and nobody knew of: still to be told.
-    found_at_start: Vec<engine::Ban>,
-    /// Bans that only would have been when enforcing began: still to be told.
-    not_enforced: Vec<engine::Ban>,
-    /// The kernel carries out the plan, and nobody was told yet of the bans that hold from now on.
-    begins_to_enforce: bool,
+    untold: begin::Untold,
     /// When the kernel's bans were last compared with the engine's.
     last_compared: Instant,
     began: (Timestamp, Instant),
@@ -322,9 +321,7 @@ impl Guard {
             bans_behind: false,
             own_bans: Vec::new(),
             to_lift: BTreeSet::new(),
-            found_at_start: Vec::new(),
-            not_enforced: Vec::new(),
-            begins_to_enforce: false,
+            untold: begin::Untold::default(),
             last_compared: Instant::now(),
             began: (now, Instant::now()),
             last_check: Instant::now(),

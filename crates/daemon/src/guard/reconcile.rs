@@ -268,7 +268,7 @@ impl Guard {
         // An error says that nothing of ours is in the kernel.
         let held = datapath.bans().unwrap_or_default();
         // Told when it is known whether they stay in force.
-        self.found_at_start = self.found(held, now);
+        self.untold.found_at_start = self.found(held, now);
     }
 
     /// The wall clock was set: what is left of each ban stays what it was. The kernel counts by a clock that nobody sets.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::apply::ApplyError;
+use super::apply_error::ApplyError;
 use super::hold::Pending;
 use super::saved::Saved;
 use super::{By, Guard};

@@ -186,11 +186,10 @@ impl Guard {
         self.engine.forget_hits();
         self.engine.only_observe(!enforcing);
         self.enforcing = enforcing;
-        self.begins_to_enforce = enforcing;
+        self.untold.in_force_from_now = enforcing;
         if enforcing {
-            self.not_enforced = self.engine.take_would_be();
-        }
-        if !enforcing {
+            self.untold.not_enforced = self.engine.take_would_be();
+        } else {
             // Nothing of ours is there any more: neither what is to be lifted nor what could differ.
             self.to_lift.clear();
             self.bans_behind = false;
@@ -266,8 +265,8 @@ impl Guard {
             capture: source_losses.capture,
             nflog: source_losses.nflog + self.counts.unread_log,
             nfqueue: source_losses.nfqueue,
-            answers: source_losses.answers,
-            drop_events: self.engine.unrecorded(),
+            answers: source_losses.unsent,
+            drop_events: self.engine.unrecorded_packets(),
             flow_events: self.unrecorded_flows(),
             refusals: self.engine.untold_refusals(),
             store: store.lost,

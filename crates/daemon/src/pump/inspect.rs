@@ -19,7 +19,7 @@ use policy::{AddressSet, Plan};
 
 use super::judge::{Judge, for_kernel};
 use super::stand_in::StandIn;
-use super::tally::{Hits, Inspected, Tally};
+use super::tally::{Hits, Inspected};
 use super::{WAIT, lock};
 use crate::addresses::Discovered;
 use crate::api;
@@ -44,9 +44,9 @@ struct Shared {
     generation: AtomicU64,
     orders: Mutex<Orders>,
     lost_events: AtomicU64,
-    inspected: AtomicU64,
-    tally: Tally,
-    unanswered: AtomicU64,
+    /// Of all workers; each adds to it when it has answered what came at once.
+    tally: Mutex<Inspected>,
+    unsent: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -108,9 +108,8 @@ impl Inspectors {
             generation: AtomicU64::new(0),
             orders: Mutex::new(Orders::new(plan, discovered)),
             lost_events: AtomicU64::new(0),
-            inspected: AtomicU64::new(0),
-            tally: Tally::default(),
-            unanswered: AtomicU64::new(0),
+            tally: Mutex::default(),
+            unsent: AtomicU64::new(0),
         });
         let mut threads = Vec::new();
         for queue in open {
@@ -150,7 +149,7 @@ impl Inspectors {
     }
 
     pub(super) fn inspected(&self) -> Inspected {
-        self.shared.tally.sums()
+        *lock(&self.shared.tally)
     }
 
     /// Of the rules of the plan in force.
@@ -158,9 +157,9 @@ impl Inspectors {
         Arc::clone(&lock(&self.shared.orders).hits)
     }
 
-    /// Answers that could not be sent.
-    pub(super) fn unanswered(&self) -> u64 {
-        self.shared.unanswered.load(Ordering::Relaxed)
+    /// What was to be sent in the place of others, and could not be.
+    pub(super) fn unsent(&self) -> u64 {
+        self.shared.unsent.load(Ordering::Relaxed)
     }
 
     /// Packets that a full queue dropped.
@@ -207,7 +206,7 @@ impl Inspectors {
         format!(
             "{running} of {} workers inspect packets of content rules and questions to name servers, {} so far",
             self.threads.len(),
-            several(self.shared.inspected.load(Ordering::Relaxed), "packet")
+            several(self.inspected().packets, "packet")
         )
     }
 }
@@ -285,24 +284,24 @@ impl Worker {
                 *self.judge.engine.totals(),
                 self.judge.engine.unrecorded_flows(),
             );
+            let mut decided = Inspected::default();
             let (judge, shared) = (&mut self.judge, &self.shared);
             let (hits, generation) = (&mut self.hits, &mut self.generation);
             let served = self.queue.serve(&mut buffers, WAIT, |packet| {
                 // Orders may have come while nothing else did.
                 follow_orders(judge, hits, shared, generation);
                 let decision = judge.judge(packet, socket.as_fd());
-                shared.inspected.fetch_add(1, Ordering::Relaxed);
-                shared.tally.add(Inspected::of(packet, &decision));
+                decided = decided.and(Inspected::of(packet, &decision));
                 hits.note(packet, &decision);
                 stand_ins.extend(StandIn::to(packet, &decision, judge.engine.plan()));
                 for_kernel(packet.mark, decision.verdict, decision.inspect)
             });
+            self.count(decided, &before);
             if let Err(error) = served {
                 tracing::error!("content rules of one queue are not inspected any more: {error}");
                 return;
             }
             self.stand_in(&mut stand_ins);
-            self.count(&before);
             if advanced.elapsed() >= ADVANCE {
                 advanced = Instant::now();
                 let now = self.judge.now();
@@ -330,20 +329,22 @@ impl Worker {
         }
         for stand_in in stand_ins.drain(..) {
             if !stand_in.send(self.replier.as_ref()) {
-                self.shared.unanswered.fetch_add(1, Ordering::Relaxed);
+                self.shared.unsent.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    /// Tells what was asked, and what of flows is not recorded, since the engine stood at `before`.
-    fn count(&self, (before, unrecorded): &(Totals, u64)) {
+    /// Tells what was decided, and what was asked and what of flows is not recorded since the engine stood at `before`.
+    fn count(&self, decided: Inspected, (before, unrecorded): &(Totals, u64)) {
         let now = self.judge.engine.totals();
-        self.shared.tally.add(Inspected {
+        let more = Inspected {
             dns_questions: now.dns_questions - before.dns_questions,
             dns_blocked: now.dns_blocked - before.dns_blocked,
             unrecorded_flows: self.judge.engine.unrecorded_flows() - unrecorded,
-            ..Inspected::default()
-        });
+            ..decided
+        };
+        let mut tally = lock(&self.shared.tally);
+        *tally = tally.and(more);
     }
 
     /// Hands what was found to the guard, when it has room.

@@ -63,7 +63,7 @@ pub struct Pump {
     spare: (SyncSender<Batch>, Arc<Mutex<Receiver<Batch>>>),
     failures: Arc<Mutex<Vec<String>>>,
     /// Of threads that have ended.
-    lost: api::Losses,
+    lost: Lost,
     /// By workers that have ended.
     inspected_before: Inspected,
     /// Of the rules in force, by workers that have ended and under earlier plans with the same rules.
@@ -106,8 +106,8 @@ pub struct Lost {
     pub nflog: u64,
     /// By NFQUEUE.
     pub nfqueue: u64,
-    /// Answers to questions for blocked names that could not be sent.
-    pub answers: u64,
+    /// What was to be sent in the place of others, and could not be.
+    pub unsent: u64,
     /// The kernel's queues.
     pub queues: Vec<api::Queue>,
 }
@@ -133,7 +133,7 @@ impl Pump {
             not_inspected: None,
             spare: (give, Arc::new(Mutex::new(take))),
             failures: Arc::default(),
-            lost: api::Losses::default(),
+            lost: Lost::default(),
             inspected_before: Inspected::default(),
             hits_before: Vec::new(),
             revived: None,
@@ -357,7 +357,7 @@ impl Pump {
     fn end_inspectors(&mut self) {
         if let Some(inspectors) = self.inspectors.take() {
             self.lost.nfqueue += inspectors.lost();
-            self.lost.answers += inspectors.unanswered();
+            self.lost.unsent += inspectors.unsent();
             self.inspected_before = self.inspected_before.and(inspectors.inspected());
             inspectors.hits().add_to(&mut self.hits_before);
             inspectors.end();
@@ -367,11 +367,8 @@ impl Pump {
     /// What was lost.
     pub fn losses(&self) -> Lost {
         let mut lost = Lost {
-            capture: self.lost.capture,
-            nflog: self.lost.nflog,
-            nfqueue: self.lost.nfqueue,
-            answers: self.lost.answers,
             queues: Vec::new(),
+            ..self.lost
         };
         for thread in &self.sources {
             let count = thread.counts.lost.load(Ordering::Relaxed);
@@ -382,7 +379,7 @@ impl Pump {
         }
         if let Some(inspectors) = &self.inspectors {
             lost.nfqueue += inspectors.lost();
-            lost.answers += inspectors.unanswered();
+            lost.unsent += inspectors.unsent();
             lost.queues = inspectors.statistics();
         }
         lost

@@ -10,7 +10,7 @@ use policy::{DnsAnswer, Plan};
 use wire::dns::{Message, REPLY_MAX, Reply, reply};
 use wire::{Frame, Link, Packet, Transport};
 
-/// What waits to be sent until its question has its verdict.
+/// What waits to be sent until the packet that it is about has its verdict.
 #[derive(Debug)]
 pub(super) struct StandIn {
     from: (IpAddr, u16),
@@ -27,22 +27,18 @@ enum What {
 
 impl StandIn {
     /// To a packet that the kernel holds; nothing where the verdict says all.
-    pub(super) fn to(
-        question: &QueuedPacket<'_>,
-        decision: &Decision,
-        plan: &Plan,
-    ) -> Option<Self> {
+    pub(super) fn to(held: &QueuedPacket<'_>, decision: &Decision, plan: &Plan) -> Option<Self> {
         let is_reset = decision.verdict == Verdict::Reject && resets(decision.reason, plan);
         if decision.reply.is_none() && !is_reset {
             return None;
         }
         let Ok(Frame::Ip(packet)) =
-            wire::parse_trusting_checksums(Link::RawIp, question.payload, question.full_len)
+            wire::parse_trusting_checksums(Link::RawIp, held.payload, held.full_len)
         else {
             return None;
         };
         if is_reset {
-            return Self::reset(question, &packet);
+            return Self::reset(held, &packet);
         }
         let filter = plan.dns.as_ref()?;
         let what = match decision.reply? {
@@ -62,8 +58,8 @@ impl StandIn {
             from: (packet.destination(), port),
             to: (packet.source(), source_port),
             // Where the client is: for what this host asks, the interface that the question would have left by.
-            interface: match question.interface_in {
-                0 => question.interface_out,
+            interface: match held.interface_in {
+                0 => held.interface_out,
                 interface => interface,
             },
             what: What::Reply(payload.into()),
@@ -72,7 +68,7 @@ impl StandIn {
 
     /// The kernel resets the side that sent the packet. The other one would wait for it: a server has few places for those who do, and
     /// some have one.
-    fn reset(question: &QueuedPacket<'_>, packet: &Packet<'_>) -> Option<Self> {
+    fn reset(held: &QueuedPacket<'_>, packet: &Packet<'_>) -> Option<Self> {
         let Transport::Tcp(segment) = packet.transport() else {
             return None;
         };
@@ -84,8 +80,8 @@ impl StandIn {
         Some(Self {
             from: (packet.source(), source_port),
             to: (packet.destination(), port),
-            interface: match question.interface_out {
-                0 => question.interface_in,
+            interface: match held.interface_out {
+                0 => held.interface_in,
                 interface => interface,
             },
             what: What::Reset {

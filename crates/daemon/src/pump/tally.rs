@@ -10,6 +10,8 @@ use policy::RuleId;
 /// What workers decided, in packets.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Inspected {
+    /// Whatever was decided.
+    pub(crate) packets: u64,
     /// Passed, and let in by what the worker asked behind the content rules; packets of established flows pass uncounted, as in the
     /// kernel.
     pub(crate) allowed: u64,
@@ -31,6 +33,7 @@ impl Inspected {
     /// Both together.
     pub(super) fn and(self, more: Self) -> Self {
         Self {
+            packets: self.packets + more.packets,
             allowed: self.allowed + more.allowed,
             dropped: self.dropped + more.dropped,
             rejected: self.rejected + more.rejected,
@@ -45,7 +48,10 @@ impl Inspected {
     /// What one decision adds.
     pub(super) fn of(packet: &QueuedPacket<'_>, decision: &Decision) -> Self {
         let is_counted = was_accepted(packet.mark);
-        let mut counts = Self::default();
+        let mut counts = Self {
+            packets: 1,
+            ..Self::default()
+        };
         match decision.verdict {
             Verdict::Allow if is_counted || decision.reason == Reason::Established => {
                 return counts;
@@ -60,52 +66,6 @@ impl Inspected {
             counts.bytes = packet.full_len as u64;
         }
         counts
-    }
-}
-
-/// [`Inspected`] that several workers add to.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    allowed: AtomicU64,
-    dropped: AtomicU64,
-    rejected: AtomicU64,
-    taken_back: AtomicU64,
-    bytes: AtomicU64,
-    dns_questions: AtomicU64,
-    dns_blocked: AtomicU64,
-    unrecorded_flows: AtomicU64,
-}
-
-impl Tally {
-    pub(super) fn add(&self, more: Inspected) {
-        for (sum, more) in [
-            (&self.allowed, more.allowed),
-            (&self.dropped, more.dropped),
-            (&self.rejected, more.rejected),
-            (&self.taken_back, more.taken_back),
-            (&self.bytes, more.bytes),
-            (&self.dns_questions, more.dns_questions),
-            (&self.dns_blocked, more.dns_blocked),
-            (&self.unrecorded_flows, more.unrecorded_flows),
-        ] {
-            // Most packets add nothing, and the workers share the line of memory.
-            if more > 0 {
-                sum.fetch_add(more, Ordering::Relaxed);
-            }
-        }
-    }
-
-    pub(super) fn sums(&self) -> Inspected {
-        Inspected {
-            allowed: self.allowed.load(Ordering::Relaxed),
-            dropped: self.dropped.load(Ordering::Relaxed),
-            rejected: self.rejected.load(Ordering::Relaxed),
-            taken_back: self.taken_back.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-            dns_questions: self.dns_questions.load(Ordering::Relaxed),
-            dns_blocked: self.dns_blocked.load(Ordering::Relaxed),
-            unrecorded_flows: self.unrecorded_flows.load(Ordering::Relaxed),
-        }
     }
 }
 

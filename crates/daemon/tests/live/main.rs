@@ -6,6 +6,7 @@
 
 mod ban;
 mod block;
+mod capture;
 mod daemon;
 mod detect;
 mod feed;
@@ -40,10 +41,10 @@ all! {
     odd::unusual_scans_are_banned_where_all_is_denied,
     odd::unusual_scans_are_banned_where_all_is_allowed,
     odd::scans_over_ipv6_that_hide_are_banned,
-    scan::a_capture_of_a_scan_replays_to_the_same_ban,
-    scan::a_capture_of_a_host_that_only_observed_replays_to_the_same_bans,
-    scan::what_nobody_answers_is_denied_each_time_live_and_in_a_capture,
-    scan::a_captured_scan_that_takes_its_time_is_banned_by_the_slow_window,
+    capture::a_capture_of_a_scan_replays_to_the_same_ban,
+    capture::a_capture_of_a_host_that_only_observed_replays_to_the_same_bans,
+    capture::what_nobody_answers_is_denied_each_time_live_and_in_a_capture,
+    capture::a_captured_scan_that_takes_its_time_is_banned_by_the_slow_window,
     flood::a_flood_of_syns_from_one_source_is_limited_and_the_service_answers,
     flood::a_flood_of_datagrams_from_one_source_is_limited_and_the_service_answers,
     flood::a_flood_of_pings_is_limited_or_banned_as_the_policy_says,

@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use policy::{Action, DefaultAction, Direction, Plan, RuleId, Timestamp};
+use policy::{DefaultAction, Direction, Plan, RuleId, Timestamp};
 use wire::Packet;
 
+use super::decided::Decided;
 use super::offence::Sender;
 use super::{Arrival, Decision, Engine, Inspect, Known, Tracked};
 use crate::detect::Over;
 use crate::essential::essential;
 use crate::event::{Alert, AskedHost, EventBody};
-use crate::facts::{Facts, Probe};
+use crate::facts::Facts;
 use crate::flow::{FlowSlot, Located, State};
 use crate::impossible::impossible;
 use crate::inspect::{Finding, Places, Standing};
@@ -163,11 +164,6 @@ impl Engine {
             .find_map(|end| Some((self.shielded(end, now)?, end)))
     }
 
-    /// What drops each packet of a flow of these ends before any rule is asked, if something does: a ban or a feed.
-    pub fn cut(&self, now: Timestamp, probe: &Probe) -> Option<Reason> {
-        self.shield(&probe.facts(), now).map(|(reason, _)| reason)
-    }
-
     fn shielded(&self, end: u128, now: Timestamp) -> Option<Reason> {
         if let Some(ban) = self.bans.covering(end, now) {
             return Some(Reason::Banned(ban.prefix));
@@ -253,38 +249,23 @@ impl Engine {
             is_proven: handshake,
             is_asked,
         };
-        let inspect =
-            match self
-                .inspector
-                .inspect((flow, state), packet, facts, standing, &plan, now)
-            {
-                Finding::Match(id, host) => {
-                    let decided = self.apply_content((id, host), facts, Some(flow), sender, now);
-                    self.condemn(flow, reply, decided);
-                    return decided;
+        let finding = (self.inspector).inspect((flow, state), packet, facts, standing, &plan, now);
+        let is_again = matches!(finding, Finding::Again(_));
+        match self.act_on_finding(finding, (flow, reply), facts, sender, now) {
+            Ok(inspect) => Decided {
+                inspect,
+                ..Decided::allow(Reason::Established, Some(flow))
+            },
+            Err(decided) => {
+                if is_again
+                    && decided.verdict == Verdict::Allow
+                    && let Some(state) = self.flows.get_mut(flow)
+                    && let Some(inspection) = &mut state.inspection
+                {
+                    inspection.absolve(reply);
                 }
-                Finding::Again(id) => {
-                    let (verdict, reason) = self.rules.act(id, facts, now);
-                    if verdict == Verdict::Allow
-                        && let Some(state) = self.flows.get_mut(flow)
-                        && let Some(inspection) = &mut state.inspection
-                    {
-                        inspection.absolve(reply);
-                    }
-                    let decided = Decided::again(verdict, reason, flow);
-                    self.condemn(flow, reply, decided);
-                    return decided;
-                }
-                Finding::NoMemory => return Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
-                Finding::Ambiguous => {
-                    return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
-                }
-                Finding::Nothing => Inspect::More,
-                Finding::Settled => Inspect::Settled,
-            };
-        Decided {
-            inspect,
-            ..Decided::allow(Reason::Established, Some(flow))
+                decided
+            }
         }
     }
 
@@ -338,33 +319,13 @@ impl Engine {
                     is_proven: facts.tcp_flags.is_none(),
                     is_asked: arrival.known.is_some(),
                 };
-                inspect =
-                    match self
-                        .inspector
-                        .inspect((slot, state), packet, facts, standing, &plan, now)
-                    {
-                        Finding::Match(id, host) => {
-                            let sender = Sender::Doubtful;
-                            let decided =
-                                self.apply_content((id, host), facts, Some(slot), sender, now);
-                            self.condemn(slot, false, decided);
-                            return decided;
-                        }
-                        Finding::Again(id) => {
-                            let (verdict, reason) = self.rules.act(id, facts, now);
-                            let decided = Decided::again(verdict, reason, slot);
-                            self.condemn(slot, false, decided);
-                            return decided;
-                        }
-                        Finding::NoMemory => {
-                            return Decided::drop(Reason::Invalid(Invalid::StreamMemory));
-                        }
-                        Finding::Ambiguous => {
-                            return Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous));
-                        }
-                        Finding::Nothing => Inspect::More,
-                        Finding::Settled => Inspect::Settled,
-                    };
+                let finding =
+                    (self.inspector).inspect((slot, state), packet, facts, standing, &plan, now);
+                let sender = Sender::Doubtful;
+                match self.act_on_finding(finding, (slot, false), facts, sender, now) {
+                    Ok(found) => inspect = found,
+                    Err(decided) => return decided,
+                }
             }
         }
         Decided {
@@ -372,6 +333,32 @@ impl Engine {
             inspect,
             ..decided
         }
+    }
+
+    /// What comes of what was found in a flow, on the side of `reply`: how it is looked at from now on, or the decision.
+    fn act_on_finding(
+        &mut self,
+        finding: Finding,
+        (flow, reply): (FlowSlot, bool),
+        facts: &Facts<'_>,
+        sender: Sender,
+        now: Timestamp,
+    ) -> Result<Inspect, Decided> {
+        let decided = match finding {
+            Finding::Nothing => return Ok(Inspect::More),
+            Finding::Settled => return Ok(Inspect::Settled),
+            Finding::NoMemory => Decided::drop(Reason::Invalid(Invalid::StreamMemory)),
+            Finding::Ambiguous => Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous)),
+            Finding::Match(id, host) => {
+                self.apply_content((id, host), facts, Some(flow), sender, now)
+            }
+            Finding::Again(id) => {
+                let (verdict, reason) = self.rules.act(id, facts, now);
+                Decided::again(verdict, reason, flow)
+            }
+        };
+        self.condemn(flow, reply, decided);
+        Err(decided)
     }
 
     /// Detectors that limit, rules, essentials, the default.
@@ -398,20 +385,14 @@ impl Engine {
             }
             let (verdict, reason) = self.rules.act(id, facts, now);
             self.act_on_match(id, facts, Sender::Claimed, now);
-            return Decided {
-                verdict,
-                ..Decided::drop(reason)
-            };
+            return Decided::untracked(verdict, reason);
         }
         let (verdict, reason) = self.after_rules(facts);
-        Decided {
-            verdict,
-            ..Decided::drop(reason)
-        }
+        Decided::untracked(verdict, reason)
     }
 
     /// What becomes of a packet that no rule matches: essentials pass, and the default stands behind them.
-    fn after_rules(&self, facts: &Facts<'_>) -> (Verdict, Reason) {
+    pub(super) fn after_rules(&self, facts: &Facts<'_>) -> (Verdict, Reason) {
         if self.plan.essentials
             && let Some(kind) = essential(facts)
         {
@@ -426,7 +407,7 @@ impl Engine {
     }
 
     /// The first rule that matches a packet by itself, with the host for which it does, if it names hosts. `room` is scratch.
-    fn first_match(
+    pub(super) fn first_match(
         &self,
         plan: &Plan,
         facts: &Facts<'_>,
@@ -472,13 +453,7 @@ impl Engine {
                 self.act_on_offence(facts, offence, now);
             }
         }
-        Decided {
-            verdict,
-            reason,
-            flow,
-            inspect: more_to_see(verdict),
-            is_again: false,
-        }
+        Decided::by_content(verdict, reason, flow)
     }
 
     /// What a `limit` rule found over its rate does not pass when it comes again, unless it is within the rate then.
@@ -508,48 +483,6 @@ impl Engine {
             Direction::Forward
         }
     }
-
-    /// Decides a hypothetical packet as the first of its flow. Changes nothing: rates are taken as not exceeded.
-    pub fn test(&self, now: Timestamp, probe: &Probe) -> Decision {
-        let facts = probe.facts();
-        let (verdict, reason) = self.test_facts(now, &facts);
-        Decision {
-            verdict,
-            reason,
-            direction: probe.direction,
-            inspect: Inspect::None,
-            reply: self.reply_to(&facts, reason),
-        }
-    }
-
-    pub(super) fn test_facts(&self, now: Timestamp, facts: &Facts<'_>) -> (Verdict, Reason) {
-        let (verdict, reason) = self.test_headers(now, facts);
-        if verdict == Verdict::Allow
-            && let Some(refusal) = self.test_question(facts)
-        {
-            return (Verdict::Drop, Reason::Dns(refusal));
-        }
-        (verdict, reason)
-    }
-
-    fn test_headers(&self, now: Timestamp, facts: &Facts<'_>) -> (Verdict, Reason) {
-        if let Some((reason, _)) = self.shield(facts, now) {
-            return (Verdict::Drop, reason);
-        }
-        if let Some(kind) = impossible(facts) {
-            return (Verdict::Drop, Reason::Impossible(kind));
-        }
-        let room = &mut Places::default();
-        if let Some((id, _)) = self.first_match(&self.plan, facts, now, room) {
-            let verdict = match self.rules.brief(id).action {
-                Action::Allow | Action::Limit => Verdict::Allow,
-                Action::Deny | Action::Ban(_) => Verdict::Drop,
-                Action::Reject => Verdict::Reject,
-            };
-            return (verdict, Reason::Rule(id));
-        }
-        self.after_rules(facts)
-    }
 }
 
 impl Known {
@@ -562,62 +495,10 @@ impl Known {
     }
 }
 
-/// What a content rule lets pass is looked at further.
-fn more_to_see(verdict: Verdict) -> Inspect {
-    if verdict == Verdict::Allow {
-        Inspect::More
-    } else {
-        Inspect::None
-    }
-}
-
 /// A packet on its way through the decision.
 pub(super) struct Case<'a> {
     pub(super) arrival: &'a Arrival<'a>,
     pub(super) packet: &'a Packet<'a>,
     pub(super) facts: Facts<'a>,
     pub(super) located: Located,
-}
-
-/// A verdict with what the record needs beside it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Decided {
-    pub(super) verdict: Verdict,
-    pub(super) reason: Reason,
-    pub(super) flow: Option<FlowSlot>,
-    pub(super) inspect: Inspect,
-    /// What a content rule has stopped, sent again, or what was under way behind it: nobody asks for more than was denied before.
-    pub(super) is_again: bool,
-}
-
-impl Decided {
-    pub(super) fn drop(reason: Reason) -> Self {
-        Self {
-            verdict: Verdict::Drop,
-            reason,
-            flow: None,
-            inspect: Inspect::None,
-            is_again: false,
-        }
-    }
-
-    fn again(verdict: Verdict, reason: Reason, flow: FlowSlot) -> Self {
-        Self {
-            verdict,
-            reason,
-            flow: Some(flow),
-            inspect: more_to_see(verdict),
-            is_again: verdict != Verdict::Allow,
-        }
-    }
-
-    pub(super) fn allow(reason: Reason, flow: Option<FlowSlot>) -> Self {
-        Self {
-            verdict: Verdict::Allow,
-            reason,
-            flow,
-            inspect: Inspect::None,
-            is_again: false,
-        }
-    }
 }

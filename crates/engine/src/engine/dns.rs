@@ -7,7 +7,8 @@ use policy::{Direction, DnsAnswer, DnsFilter, DnsLog, Plan, Timestamp, protocol}
 use wire::Transport;
 use wire::dns::Name;
 
-use super::decide::{Case, Decided};
+use super::decide::Case;
+use super::decided::Decided;
 use super::{Engine, Known};
 
 use crate::event::{DnsListed, DnsQuestion, EventBody};

@@ -4,9 +4,11 @@
 //! that limit, rules, essentials, the default.
 
 mod decide;
+mod decided;
 mod dns;
 mod doubt;
 mod gate;
+mod hypothetical;
 mod offence;
 mod record;
 mod watch;
@@ -157,7 +159,7 @@ pub struct Engine {
     alert_budget: Bucket,
     drop_shape: Shape,
     flow_budget: FlowBudget,
-    unrecorded: u64,
+    unrecorded_packets: u64,
     ended: Ended,
     given_up: Vec<GivenUp>,
     /// Scratch: flows that nobody answers.
@@ -209,7 +211,7 @@ impl Engine {
             alert_budget: Bucket::full(&shape, Timestamp::default()),
             drop_shape: shape,
             flow_budget: FlowBudget::new(&plan.log),
-            unrecorded: 0,
+            unrecorded_packets: 0,
             ended: Vec::new(),
             given_up: Vec::new(),
             silent: Vec::new(),
@@ -305,8 +307,8 @@ impl Engine {
     }
 
     /// Events about single packets that were over the policy's share for each second, and so were not made.
-    pub fn unrecorded(&self) -> u64 {
-        self.unrecorded
+    pub fn unrecorded_packets(&self) -> u64 {
+        self.unrecorded_packets
     }
 
     /// Whether the end of a flow is to be recorded now, as the policy's share for each second is not used up. `was_served` says whether

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use policy::{Action, Direction, Response, Rule, RuleId, Timestamp, key_address};
 use wire::Packet;
 
-use super::decide::Decided;
+use super::decided::Decided;
 use super::gate::Charge;
 use super::{Arrival, Engine};
 use crate::ban::{Ban, BanOrigin, BanRefused, Detector, FOUND_IN_KERNEL};
@@ -126,7 +126,7 @@ impl Engine {
         self.totals.alerts += 1;
         let shape = self.drop_shape;
         if !self.alert_budget.take(&shape, 0, now) {
-            self.unrecorded += 1;
+            self.unrecorded_packets += 1;
             return;
         }
         self.push(Event {
@@ -172,10 +172,7 @@ impl Engine {
         if matches!(reason, Reason::Invalid(_)) && facts.tcp_flags.is_some() {
             self.doubts.note(subnet_of(facts.source), arrival.now);
         }
-        let decided = Decided {
-            verdict,
-            ..Decided::drop(reason)
-        };
+        let decided = Decided::untracked(verdict, reason);
         self.settle(&facts, &decided, 1, arrival.now);
         self.record_ended(Some(arrival.now));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use policy::{Direction, Timestamp};
 use wire::{FiveTuple, Frame, Malformed, Packet};
 
-use super::decide::Decided;
+use super::decided::Decided;
 use super::{Arrival, Decision, Engine, Inspect};
 use crate::event::{Event, EventBody};
 use crate::facts::Facts;
@@ -164,7 +164,7 @@ impl Engine {
     pub(super) fn may_record(&mut self, now: Timestamp) -> bool {
         let shape = self.drop_shape;
         let within = self.drop_budget.take(&shape, 0, now);
-        self.unrecorded += u64::from(!within);
+        self.unrecorded_packets += u64::from(!within);
         within
     }
 
@@ -197,14 +197,7 @@ impl Engine {
     }
 
     pub(super) fn push_ban_event(&mut self, at: Timestamp, body: EventBody) {
-        self.push(Event {
-            at,
-            tuple: None,
-            direction: None,
-            interface: None,
-            flow_id: None,
-            body,
-        });
+        self.push(Event::without_packet(at, body));
     }
 
     pub(super) fn handle_malformed(

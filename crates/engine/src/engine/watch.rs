@@ -5,7 +5,7 @@ use std::sync::Arc;
 use policy::{Direction, Timestamp, address_key, protocol};
 use wire::{FiveTuple, TcpFlags};
 
-use super::decide::Decided;
+use super::decided::Decided;
 use super::{Engine, facts_of};
 use crate::detect::brute::Connection;
 use crate::detect::contact::{Attempt, Outcome};

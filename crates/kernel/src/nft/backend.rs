@@ -6,18 +6,19 @@ use ipnet::IpNet;
 use policy::Plan;
 
 use crate::datapath::{
-    Applied, Apply, Count, Counters, Datapath, DatapathError, Drift, HeldBan, OwnBan, Snapshot,
+    Applied, Apply, Counters, Datapath, DatapathError, Drift, HeldBan, OwnBan, Snapshot,
 };
 use crate::netlink::Socket;
-use crate::tag::Cause;
 
-use super::message::{OBJECT_COUNTER, attribute, generation, list, table_exists};
-use super::shield::{BAN_SETS, BanSet};
+use super::clearance::{clearance, stays};
+use super::message::{attribute, generation, list, table_exists};
+use super::shield::BAN_SETS;
 use super::state::{Detail, SetState, State, read};
 use super::table::comment_text;
 use super::xtables::{MARKER, Made, Wanted, Xtables};
 use super::{
-    Context, HandUp, LOG_GROUP, Script, Slot, TABLE, command, compile, element, own_ban, stand_in,
+    Context, HandUp, LOG_GROUP, Script, Slot, TABLE, command, compile, counter, element, own_ban,
+    stand_in,
 };
 
 /// What this kernel can do, as far as it matters here.
@@ -250,43 +251,6 @@ fn hands_up(plan: &Plan) -> bool {
     plan.mode == policy::Mode::Enforce && plan.looks_inside()
 }
 
-/// Deletes everything in our table but ban sets that can stay and what `keeps` names, in the same transaction that makes it anew.
-fn clearance(present: &State, capacity: u32, keeps: impl Fn(&str, &SetState) -> bool) -> String {
-    let mut text = format!("flush table inet {TABLE}\n");
-    for (name, set) in &present.sets {
-        let ban_set = BAN_SETS.into_iter().find(|ban| ban.name == name);
-        let is_kept = match ban_set {
-            Some(set) => stays(present, set, capacity),
-            None => keeps(name, set),
-        };
-        if !is_kept {
-            let kind = if set.is_map() { "map" } else { "set" };
-            text.push_str(&format!("delete {kind} inet {TABLE} {name}\n"));
-        }
-    }
-    for name in present.chains.keys() {
-        text.push_str(&format!("delete chain inet {TABLE} {name}\n"));
-    }
-    for name in &present.objects {
-        let kind = if name.starts_with("log_") || name.starts_with("limit_") {
-            "limit"
-        } else {
-            "counter"
-        };
-        text.push_str(&format!("delete {kind} inet {TABLE} {name}\n"));
-    }
-    text
-}
-
-/// Whether a ban set is there and large enough. Not every kernel enlarges a set that exists; one that is larger than wanted
-/// may hold more than would fit.
-fn stays(present: &State, set: BanSet, capacity: u32) -> bool {
-    present
-        .sets
-        .get(set.name)
-        .is_some_and(|held| held.size >= set.size(capacity))
-}
-
 impl Datapath for Nft {
     fn apply(&mut self, request: &Apply<'_>) -> Result<Applied, DatapathError> {
         let begun = Instant::now();
@@ -392,56 +356,7 @@ impl Datapath for Nft {
     }
 
     fn counters(&mut self) -> Result<Counters, DatapathError> {
-        let socket = self.socket()?;
-        if !table_exists(socket)? {
-            return Err(DatapathError::NotApplied);
-        }
-        let mut counters = Counters::default();
-        let filter = |builder: &mut crate::netlink::Builder| {
-            builder
-                .string(attribute::OBJECT_TABLE, TABLE)
-                .be32(attribute::OBJECT_TYPE, OBJECT_COUNTER);
-        };
-        list(
-            socket,
-            libc::NFT_MSG_GETOBJ,
-            super::message::INET,
-            filter,
-            |message| {
-                let Some((_, attributes)) = message.netfilter() else {
-                    return;
-                };
-                let text = |kind| attributes.get(kind).map_or("", |value| value.string());
-                let kind = attributes
-                    .get(attribute::OBJECT_TYPE)
-                    .and_then(|kind| kind.be32());
-                if text(attribute::OBJECT_TABLE) != TABLE || kind != Some(OBJECT_COUNTER) {
-                    return;
-                }
-                let Some(data) = attributes.get(attribute::OBJECT_DATA) else {
-                    return;
-                };
-                let number = |kind| {
-                    data.nested()
-                        .get(kind)
-                        .and_then(|value| value.be64())
-                        .unwrap_or_default()
-                };
-                let count = Count {
-                    packets: number(attribute::COUNTER_PACKETS),
-                    bytes: number(attribute::COUNTER_BYTES),
-                };
-                let name = text(attribute::OBJECT_NAME);
-                if name == super::question::OVER {
-                    counters.questions_over = count;
-                } else if let Some(rule) = super::rule::handed_up_rule(name) {
-                    counters.handed_up.insert(rule, count);
-                } else if let Some(cause) = Cause::from_counter(name) {
-                    counters.causes.insert(cause, count);
-                }
-            },
-        )?;
-        Ok(counters)
+        counter::all(self.socket()?)
     }
 
     fn check(&mut self) -> Result<Drift, DatapathError> {

@@ -6,6 +6,7 @@ use policy::{Action, DefaultAction, Direction, Rule};
 
 use super::branch::Branch;
 use super::flood;
+use super::forged;
 use super::header::{Entry, Header, Target};
 use super::inspect;
 use super::question;
@@ -76,7 +77,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     let hands_up = inspect::hands_up(writer);
     for hook in HOOKS {
         let direction = hook.direction;
-        let mut rules = question::answers(writer, direction);
+        let mut rules = forged::passes(writer, direction);
         if hands_up {
             rules.push(inspect::FORGET_MARKS.to_owned());
         }

@@ -10,12 +10,15 @@
 
 mod backend;
 mod branch;
+mod clearance;
 mod command;
+mod counter;
 mod cover;
 mod crowd;
 mod element;
 mod flood;
 mod flow;
+mod forged;
 mod header;
 mod inspect;
 mod list;

@@ -8,14 +8,13 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use policy::protocol::TCP;
-use policy::{Action, Direction, DnsFilter, PortSet};
+use policy::{Direction, DnsFilter, PortSet};
 
 use super::list::Family;
 use super::rate::meter;
 use super::rule::meter_set;
 use super::writer::Writer;
-use super::{HandUp, inspect, rule::Content, shield};
+use super::{HandUp, forged, inspect, rule::Content, shield};
 use crate::datapath::mark;
 
 /// Behind the filters of others, before [`inspect`] acts on what came back.
@@ -28,7 +27,7 @@ const MOST_PER_SECOND: NonZeroU32 = NonZeroU32::new(200_000).unwrap();
 pub(super) const OVER: &str = "questions_over";
 
 /// The filter, where its verdicts are carried out.
-fn filter<'a>(writer: &Writer<'a>) -> Option<&'a DnsFilter> {
+pub(super) fn filter<'a>(writer: &Writer<'a>) -> Option<&'a DnsFilter> {
     let is_skipped = Content::of(writer) == Content::Skip;
     writer.plan.dns.as_ref().filter(|_| !is_skipped)
 }
@@ -84,32 +83,6 @@ fn side(ports: &PortSet, side: &str) -> Option<String> {
     })
 }
 
-/// Whether user space sent the packet as an answer. Foreign marks mostly are whole numbers that have the bit by accident.
-fn is_answer() -> String {
-    format!("meta mark & {:#010x} == {:#010x}", mark::OURS, mark::ANSWER)
-}
-
-/// The rules that let pass what user space sends in the place of others: answers of name servers, and resets of connections.
-pub(super) fn answers(writer: &Writer<'_>, direction: Direction) -> Vec<String> {
-    let is_any_sent = filter(writer).is_some() || resets(writer);
-    if !is_any_sent || !inspect::hands_up(writer) {
-        return Vec::new();
-    }
-    let is_answer = format!("{} accept", is_answer());
-    match direction {
-        Direction::In => vec![format!("iif \"lo\" {is_answer}")],
-        Direction::Out => vec![is_answer],
-        Direction::Forward => Vec::new(),
-    }
-}
-
-/// Whether a content rule resets connections: the kernel resets who sent the packet, and user space whom it was for.
-fn resets(writer: &Writer<'_>) -> bool {
-    (writer.plan.rules.iter()).any(|rule| {
-        rule.action == Action::Reject && rule.content.is_some() && rule.protocols.contains(TCP)
-    })
-}
-
 /// Has no source fill the queue in which the questions of others wait: what is over the rate goes before it is copied. Not of this
 /// host, whose packets come by no interface.
 fn meters(writer: &mut Writer<'_>) -> Vec<String> {
@@ -150,7 +123,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     writer.table.chain("questions", rules);
     // An answer belongs to no flow that connection tracking could know: the question has never begun one. A reset does, which
     // ends with it, and in which addresses are translated.
-    let untracked = format!("meta l4proto udp {} notrack", is_answer());
+    let untracked = format!("meta l4proto udp {} notrack", forged::is_forged());
     let chain = "answers";
     writer
         .table

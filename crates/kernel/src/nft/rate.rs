@@ -8,17 +8,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use policy::{ByteBucket, Rate, RateUnit};
+use policy::{ByteBucket, Rate, RateUnit, TimeUnit};
 
-/// nft's units, in seconds.
-const UNITS: [(u64, &str); 5] = [
-    (1, "second"),
-    (60, "minute"),
-    (3_600, "hour"),
-    (86_400, "day"),
-    (604_800, "week"),
-];
-const NANOS: u64 = 1_000_000_000;
 /// A source that was silent for longer is forgotten in any case.
 const LONGEST_MEMORY: u64 = 30 * 86_400;
 
@@ -40,14 +31,12 @@ pub(super) fn meter_of(rate: &Rate) -> Meter {
 }
 
 fn meter_of_bytes(bucket: ByteBucket) -> Meter {
-    let ByteBucket {
-        seconds,
-        rate,
-        burst,
-    } = bucket;
+    let ByteBucket { unit, rate, burst } = bucket;
     Meter {
-        terms: format!("{rate} bytes/{} burst {burst} bytes", name_of(seconds)),
-        memory: memory(u128::from(seconds) * u128::from(bucket.holds()) / u128::from(rate.max(1))),
+        terms: format!("{rate} bytes/{} burst {burst} bytes", unit.name()),
+        memory: memory(
+            u128::from(unit.seconds()) * u128::from(bucket.holds()) / u128::from(rate.max(1)),
+        ),
     }
 }
 
@@ -55,22 +44,15 @@ fn meter_of_bytes(bucket: ByteBucket) -> Meter {
 ///
 /// A period that is no unit of nft's is brought to the first unit that divides evenly, or else to packets a week, rounded.
 pub(super) fn meter(amount: NonZeroU32, per: Duration, burst: NonZeroU32) -> Meter {
-    let (seconds, rate) = in_units(u64::from(amount.get()), per);
-    let cost = u128::from(seconds * NANOS / rate).max(1);
+    let (unit, rate) = in_units(u64::from(amount.get()), per);
+    let packet = u128::from(unit.nanos() / rate);
     let burst = u128::from(burst.get())
-        .min(u128::from(u64::MAX / 4) / cost)
+        .min(u128::from(u64::MAX / 4) / packet.max(1))
         .max(1);
     Meter {
-        terms: format!("{rate}/{} burst {burst} packets", name_of(seconds)),
-        memory: memory(u128::from(seconds * NANOS / rate) * burst / u128::from(NANOS)),
+        terms: format!("{rate}/{} burst {burst} packets", unit.name()),
+        memory: memory(packet * burst / u128::from(TimeUnit::Second.nanos())),
     }
-}
-
-fn name_of(seconds: u64) -> &'static str {
-    UNITS
-        .iter()
-        .find(|(unit, _)| *unit == seconds)
-        .map_or("second", |(_, name)| name)
 }
 
 /// How long a bucket is remembered that is full after so many seconds.
@@ -79,29 +61,23 @@ fn memory(full: u128) -> u64 {
     full.min(LONGEST_MEMORY) + 1
 }
 
-/// A unit of nft's in seconds, and how much comes in one.
-fn in_units(amount: u64, per: Duration) -> (u64, u64) {
+/// A unit of nft's, and how much comes in one.
+fn in_units(amount: u64, per: Duration) -> (TimeUnit, u64) {
     let per = per.as_nanos().max(1);
-    let exact = UNITS.iter().find_map(|&(seconds, _)| {
-        let in_unit = u128::from(amount) * u128::from(seconds) * u128::from(NANOS);
-        let rate = u64::try_from(in_unit / per).ok()?;
-        (in_unit % per == 0 && rate > 0).then_some((seconds, rate))
-    });
-    let named = UNITS
-        .iter()
-        .find(|(seconds, _)| u128::from(*seconds) * u128::from(NANOS) == per);
-    match (named, exact) {
-        (Some(&(seconds, _)), _) => (seconds, amount),
-        (None, Some(exact)) => exact,
-        (None, None) => {
-            let week = u128::from(UNITS[4].0) * u128::from(NANOS);
-            let rate = (u128::from(amount) * week + per / 2) / per;
-            (
-                UNITS[4].0,
-                u64::try_from(rate).unwrap_or(u64::MAX / NANOS).max(1),
-            )
-        }
+    let mut units = TimeUnit::ALL.into_iter();
+    if let Some(named) = units.find(|unit| u128::from(unit.nanos()) == per) {
+        return (named, amount);
     }
+    let each = |unit: TimeUnit| u128::from(amount) * u128::from(unit.nanos());
+    let exact = TimeUnit::ALL.into_iter().find_map(|unit| {
+        let rate = u64::try_from(each(unit) / per).ok()?;
+        (each(unit) % per == 0 && rate > 0).then_some((unit, rate))
+    });
+    exact.unwrap_or_else(|| {
+        let rate = u64::try_from((each(TimeUnit::Week) + per / 2) / per);
+        let most = u64::MAX / TimeUnit::Second.nanos();
+        (TimeUnit::Week, rate.unwrap_or(most).max(1))
+    })
 }
 
 /// A time as nft reads it. At least a millisecond: 0 would mean for ever.

@@ -284,12 +284,12 @@ fn marks_of_others_open_no_way(lab: &mut Lab, policy: &Plan, sends: bool) {
     };
     for (sent, passes) in [
         (0, false),
-        (mark::ANSWER, sends),
+        (mark::FORGED, sends),
         // Of somebody's routing beside ours.
-        (mark::ANSWER | 0xca6c, sends),
+        (mark::FORGED | 0xca6c, sends),
         (0x6d6f_6c65, false),
         (u32::MAX, false),
-        (mark::ANSWER | mark::SETTLED, false),
+        (mark::FORGED | mark::SETTLED, false),
     ] {
         assert_eq!(send(sent), passes, "{sent:#x}");
     }

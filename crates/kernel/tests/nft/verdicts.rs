@@ -138,23 +138,25 @@ fn outbound_rules_and_forwarding_decide_too() {
     }
 }
 
+/// One ping a minute, and ten at once.
+fn few_pings() -> Rule {
+    Rule {
+        action: Action::Limit,
+        rate: limit(1, RateUnit::Packets, 60, 10),
+        ..ping_allowed()
+    }
+}
+
 #[test]
 fn rates_hold_for_connections_packets_and_the_detector() {
     let Some(mut lab) = Lab::new() else { return };
-    // Packets, those of established flows too: a burst of 10 and one a minute.
-    let slow = Rule {
-        rate: limit(1, RateUnit::Packets, 60, 10),
-        ..Rule {
-            action: Action::Limit,
-            ..ping_allowed()
-        }
-    };
+    // Packets, those of established flows too.
     // What an earlier rule lets pass is no business of a later limit.
-    lab.apply(&plan(vec![ping_allowed(), slow.clone()]));
+    lab.apply(&plan(vec![ping_allowed(), few_pings()]));
     for address in SERVER {
         assert_eq!(ping(&lab.net.client, None, address, 30), 30, "{address}");
     }
-    lab.apply(&plan(vec![slow]));
+    lab.apply(&plan(vec![few_pings()]));
     for address in SERVER {
         // The rule speaks of ICMPv6, so that neighbour discovery takes its share.
         let answered = ping(&lab.net.client, None, address, 30);
@@ -215,14 +217,7 @@ fn rates_hold_for_connections_packets_and_the_detector() {
 #[test]
 fn what_was_used_up_of_a_rate_stays_so_when_addresses_change() {
     let Some(mut lab) = Lab::new() else { return };
-    let slow = Rule {
-        rate: limit(1, RateUnit::Packets, 60, 10),
-        ..Rule {
-            action: Action::Limit,
-            ..ping_allowed()
-        }
-    };
-    let policy = plan(vec![slow]);
+    let policy = plan(vec![few_pings()]);
     lab.apply(&policy);
     assert_eq!(ping(&lab.net.client, None, SERVER[0], 30), 10);
     let protected = set(&["192.0.2.77/32"]);
@@ -248,14 +243,7 @@ fn what_was_used_up_of_a_rate_stays_so_when_addresses_change() {
 #[test]
 fn a_full_meter_lets_nobody_pass_unmeasured() {
     let Some(mut lab) = Lab::new() else { return };
-    let slow = Rule {
-        rate: limit(1, RateUnit::Packets, 60, 10),
-        ..Rule {
-            action: Action::Limit,
-            ..ping_allowed()
-        }
-    };
-    let mut policy = plan(vec![slow]);
+    let mut policy = plan(vec![few_pings()]);
     policy.limits.sources = 2;
     lab.apply(&policy);
     let mut passed = 0;

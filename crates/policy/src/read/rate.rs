@@ -9,17 +9,10 @@ use crate::fields::{Fields, wrong_type};
 use crate::plan::{Rate, RateUnit};
 use crate::quantity;
 use crate::report::Report;
+use crate::time_unit::TimeUnit;
 use crate::tree::{Node, Span};
 
 use super::Reported;
-
-/// The periods that the kernel's limit expression knows.
-const PERIODS: &[(&[&str], u64)] = &[
-    (&["1s", "s", "second"], 1),
-    (&["1m", "m", "minute"], 60),
-    (&["1h", "h", "hour"], 3_600),
-    (&["1d", "d", "day"], 86_400),
-];
 
 const UNITS: &[(&str, RateUnit)] = &[
     ("connections", RateUnit::Connections),
@@ -46,7 +39,7 @@ pub(super) fn read(node: &Node, report: &mut Report) -> Result<Rate, Reported> {
     // Told whatever else is wrong.
     let per = match per {
         Some(per) => period(per, counted, report),
-        None => Ok(1),
+        None => Ok(TimeUnit::Second),
     };
     let burst_given = fields.get("burst").is_some();
     let burst = fields.count("burst", 1..=u32::MAX, report);
@@ -80,7 +73,7 @@ pub(super) fn read(node: &Node, report: &mut Report) -> Result<Rate, Reported> {
     let rate = Rate {
         amount,
         unit,
-        per: Duration::from_secs(per),
+        per: Duration::from_secs(per.seconds()),
         burst: burst.and_then(NonZeroU32::new).unwrap_or(amount),
     };
     fits_the_kernel(&rate, node.span, report)?;
@@ -90,24 +83,37 @@ pub(super) fn read(node: &Node, report: &mut Report) -> Result<Rate, Reported> {
     Ok(rate)
 }
 
-/// The period in seconds; `counted` is how much of what it is for, where that is known.
-fn period(node: &Node, counted: Option<(&str, u32)>, report: &mut Report) -> Result<u64, Reported> {
+/// Whether the text says `1m`, `m` or `minute`.
+fn names(text: &str, unit: TimeUnit) -> bool {
+    text == unit.name() || text.strip_prefix('1').unwrap_or(text) == letter(unit)
+}
+
+fn letter(unit: TimeUnit) -> &'static str {
+    &unit.name()[..1]
+}
+
+/// The period; `counted` is how much of what it is for, where that is known.
+fn period(
+    node: &Node,
+    counted: Option<(&str, u32)>,
+    report: &mut Report,
+) -> Result<TimeUnit, Reported> {
     let expected = "1s, 1m, 1h or 1d";
     let Some(text) = node.text() else {
         wrong_type(node, "per", expected, report);
         return Err(Reported);
     };
-    let known = PERIODS.iter().find(|(names, _)| names.contains(&text));
-    if let Some((_, seconds)) = known {
-        return Ok(*seconds);
+    let mut known = TimeUnit::PERIODS.into_iter();
+    if let Some(unit) = known.find(|&unit| names(text, unit)) {
+        return Ok(unit);
     }
     // 20 each 10s is 2 each second, or 120 each minute.
     let wanted = quantity::duration(text).map_or(0, |d| d.as_millis() as u64);
-    let same = PERIODS.iter().find_map(|(names, seconds)| {
+    let same = TimeUnit::PERIODS.into_iter().find_map(|unit| {
         let (key, amount) = counted?;
-        let scaled = u64::from(amount).checked_mul(seconds * 1_000)?;
+        let scaled = u64::from(amount).checked_mul(unit.seconds() * 1_000)?;
         let is_whole = wanted > 0 && scaled.is_multiple_of(wanted);
-        is_whole.then(|| format!("{key} = {}, per = \"{}\"", scaled / wanted, names[0]))
+        is_whole.then(|| format!("{key} = {}, per = \"1{}\"", scaled / wanted, letter(unit)))
     });
     let message = format!("per cannot be {}", quoted(text));
     report

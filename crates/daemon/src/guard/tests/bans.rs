@@ -20,14 +20,7 @@ fn caught(guard: &Guard, prefix: &str) -> Event {
         would_be: false,
         evidence: None,
     };
-    Event {
-        at: now,
-        tuple: None,
-        direction: None,
-        interface: None,
-        flow_id: None,
-        body: EventBody::Ban(ban),
-    }
+    Event::without_packet(now, EventBody::Ban(ban))
 }
 
 pub(super) fn catch(guard: &mut Guard, prefix: &str) {
