@@ -227,6 +227,7 @@ impl Round<'_> {
             } else if is_asked_backwards {
                 Some(&mut tally.backwards)
             } else if handed_up.is_unopened
+                || doubtful[number].is_begin_dropped
                 || handed_up.is_answer_first && doubtful[number].may_be_picked_up()
             {
                 Some(&mut tally.unopened)
@@ -293,6 +294,8 @@ impl Round<'_> {
 struct Doubtful {
     /// Whether what passed first was no SYN, as the rules had refused that.
     picked_up: Option<bool>,
+    /// A rate dropped a SYN behind connection tracking, which has seen it: nobody who has not got it answers it.
+    is_begin_dropped: bool,
     /// A rule has banned one side.
     is_banned: bool,
     was_reset: bool,
@@ -306,6 +309,8 @@ impl Doubtful {
                 self.picked_up.get_or_insert(segment.flags & 2 == 0);
             }
             self.was_reset |= segment.flags & 4 != 0;
+            let is_begin = segment.flags & 0x12 == 2;
+            self.is_begin_dropped |= is_begin && matches!(reason, Reason::Limited(_));
         }
     }
 
