@@ -294,7 +294,7 @@ impl Round<'_> {
 struct Doubtful {
     /// Whether what passed first was no SYN, as the rules had refused that.
     picked_up: Option<bool>,
-    /// A rate dropped a SYN behind connection tracking, which has seen it: nobody who has not got it answers it.
+    /// A rate dropped a SYN or SYN+ACK behind connection tracking, which has seen it: nobody who has not got it answers it.
     is_begin_dropped: bool,
     /// A rule has banned one side.
     is_banned: bool,
@@ -309,7 +309,7 @@ impl Doubtful {
                 self.picked_up.get_or_insert(segment.flags & 2 == 0);
             }
             self.was_reset |= segment.flags & 4 != 0;
-            let is_begin = segment.flags & 0x12 == 2;
+            let is_begin = segment.flags & 2 != 0;
             self.is_begin_dropped |= is_begin && matches!(reason, Reason::Limited(_));
         }
     }
