@@ -6,6 +6,7 @@ extern crate portcullis_engine as engine;
 mod begins;
 #[path = "../common/mod.rs"]
 mod common;
+mod ends;
 mod hits;
 mod memory;
 mod proof;
