@@ -5,6 +5,7 @@
 //! is for, every reading is given. What is neither is let be.
 
 mod reader;
+mod stray;
 
 use std::ops::Range;
 
@@ -34,6 +35,9 @@ pub(crate) struct Asked {
     pub(crate) host: Box<[u8]>,
     /// Servers may read another one, or this one otherwise.
     pub(crate) is_doubtful: bool,
+    /// It stands where ordinary clients have a path, with a slash too many: only a rule that names it stops it, and none for whatever is
+    /// named.
+    pub(crate) is_path: bool,
 }
 
 impl Asked {
@@ -246,6 +250,7 @@ fn certain(field: HostField, host: &Host<'_>) -> Asked {
         field,
         host: host.as_bytes().into(),
         is_doubtful: host.kind() == HostKind::Raw && !is_address(host.as_bytes()),
+        is_path: false,
     }
 }
 
@@ -254,5 +259,6 @@ fn doubtful(host: &[u8]) -> Asked {
         field: HostField::HttpHost,
         host: host.into(),
         is_doubtful: true,
+        is_path: false,
     }
 }

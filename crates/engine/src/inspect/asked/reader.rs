@@ -5,12 +5,13 @@ use std::ops::Range;
 
 use policy::HostField;
 use wire::HostKind;
-use wire::http::{Body, Http, Request, RequestHost, request_head};
+use wire::http::{Body, HeadReader, Http, Request, RequestHost, is_space, is_token};
 use wire::tls::{HELLO_MAX, ServerName, Sni, may_be_tls, sni};
 
 use super::super::readings::{
-    CONNECT, Continues, connects, hosts_of_head, hosts_of_host, hosts_of_lines,
+    CONNECT, Continues, connects, hosts_of_head, hosts_of_lines, hosts_of_place, hosts_of_value,
 };
+use super::stray::Stray;
 use super::{Asked, Wanted, certain, doubtful};
 
 /// Bytes of stream in which a ClientHello has to end: the longest that there is, in records of 6 bytes and more. What goes on behind
@@ -21,25 +22,29 @@ const HELLO_STREAM: usize = 6 * (4 + HELLO_MAX);
 const EARLY: usize = 64 * 1024;
 /// Most readings that the hosts of one segment may have: each takes a look at the rules, and a client has one.
 const READINGS: usize = 64;
+/// Bytes of a line that hold a host with all that says so.
+const TORN: usize = 512;
 /// The longest line between chunks or where requests cannot be told apart.
-const LINE: usize = 8 * 1024;
+pub(super) const LINE: usize = 8 * 1024;
 
 /// Where the reading of a stream stands.
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) wanted: Wanted,
-    phase: Phase,
+    pub(super) phase: Phase,
     /// The begin of the stream was not seen, and no request yet.
     pub(super) is_picked_up: bool,
     /// A hello goes on for longer than any can be, or hosts have too many readings: nothing more passes.
     pub(super) is_refused: bool,
+    /// So many bytes behind what was read hold no end of line.
+    searched: usize,
     /// The parts of what is being read that belong to bodies.
     pub(super) bodies: Vec<Range<usize>>,
 }
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// The begin of the stream, of what a proxy was asked to connect to, or of another request.
     Begin,
     /// A ClientHello, not worth reading before there are so many bytes.
@@ -51,10 +56,10 @@ enum Phase {
     AfterHello {
         early: usize,
     },
-    /// A request, of which so many bytes were seen.
-    Head {
-        seen: usize,
-    },
+    /// A request.
+    Head(HeadReader),
+    /// What is no request, where lenient servers may read one.
+    Stray(Stray),
     /// So many bytes of body, then a request.
     Body(u64),
     /// The size of a chunk (RFC 9112 §7.1), its bytes, the end of line behind them, the fields behind the last one.
@@ -69,7 +74,7 @@ enum Phase {
 }
 
 /// What a step came to: so many bytes were read, or more are needed.
-enum Step {
+pub(super) enum Step {
     Read(usize),
     More,
 }
@@ -81,6 +86,7 @@ impl Reader {
             phase: Phase::Begin,
             is_picked_up: false,
             is_refused: false,
+            searched: 0,
             bodies: Vec::new(),
         }
     }
@@ -117,6 +123,7 @@ impl Reader {
                         self.bodies.push(read..read + count);
                     }
                     read += count;
+                    self.searched = 0;
                 }
                 Step::More => return read,
             }
@@ -128,19 +135,13 @@ impl Reader {
     fn step(&mut self, rest: &[u8], asked: &mut Vec<Asked>) -> Step {
         match self.phase {
             Phase::Begin => {
-                // Records of a connection that was picked up under way.
-                if matches!(rest, [CHANGE_CIPHER_SPEC | APPLICATION_DATA, 3, ..]) {
-                    self.phase = Phase::Done;
-                    return Step::Read(0);
-                }
                 self.phase = match may_be_tls(rest) {
                     true if self.wanted.sni => Phase::Hello {
                         needed: 0,
                         is_second: false,
                     },
-                    true => Phase::Done,
-                    // A proxy may be asked to connect, and TLS follow.
-                    false => Phase::Head { seen: 0 },
+                    // What looks like a record may be a strange method, and a proxy may be asked to connect, and TLS follow.
+                    _ => Phase::Head(HeadReader::default()),
                 };
                 Step::Read(0)
             }
@@ -149,7 +150,8 @@ impl Reader {
             }
             Phase::Hello { .. } => Step::More,
             Phase::AfterHello { early } => self.after_hello(rest, early),
-            Phase::Head { seen } => self.head(rest, seen, asked),
+            Phase::Head(reader) => self.head(rest, reader, asked),
+            Phase::Stray(stray) => self.stray(rest, stray, asked),
             Phase::Body(left) => self.body(rest, left, Phase::Body, Phase::Begin),
             Phase::Chunk(left) => self.body(rest, left, Phase::Chunk, Phase::ChunkEnd),
             Phase::ChunkSize | Phase::ChunkEnd | Phase::Trailer => self.chunk_line(rest),
@@ -177,7 +179,7 @@ impl Reader {
             }
             Sni::Absent { early_data, .. } => early_data,
             Sni::NotTls | Sni::Malformed(_) => {
-                self.phase = Phase::Done;
+                self.phase = Phase::Head(HeadReader::default());
                 return Step::Read(0);
             }
         };
@@ -222,37 +224,45 @@ impl Reader {
         Step::Read(0)
     }
 
-    fn head(&mut self, rest: &[u8], seen: usize, asked: &mut Vec<Asked>) -> Step {
-        // A head ends in an end of line: without a new one it is no more whole than it was.
-        let fresh = rest.get(seen..).unwrap_or_default();
-        let may_end = seen == 0 || rest.len() >= wire::http::HEAD_MAX || fresh.contains(&b'\n');
-        if !may_end {
-            self.phase = Phase::Head { seen: rest.len() };
-            return Step::More;
+    fn head(&mut self, rest: &[u8], mut reader: HeadReader, asked: &mut Vec<Asked>) -> Step {
+        // Nobody connects by it.
+        if !self.wanted.http && !begins_request(rest) {
+            self.phase = Phase::Done;
+            return Step::Read(0);
         }
-        match request_head(rest) {
+        let read = reader.read(rest);
+        self.phase = match read {
             Http::Incomplete => {
-                self.phase = Phase::Head { seen: rest.len() };
-                Step::More
+                self.phase = Phase::Head(reader);
+                return Step::More;
             }
             Http::Request(request) => {
                 self.request(rest, &request, asked);
-                Step::Read(request.head_len)
+                return Step::Read(request.head_len);
             }
+            Http::Http2 => Phase::Done,
+            // Records of a connection that was picked up under way.
+            Http::NotHttp if self.is_picked_up && is_record(rest) => Phase::Done,
             // It may be the middle of a body.
             Http::NotHttp if self.is_picked_up && self.wanted.http => {
-                self.phase = Phase::Lines(Continues::default());
-                Step::Read(0)
+                Phase::Lines(Continues::default())
             }
-            Http::Http2 | Http::NotHttp => {
-                self.phase = Phase::Done;
-                Step::Read(0)
-            }
-            Http::TooLong => {
-                self.phase = Phase::Lines(Continues::default());
-                Step::Read(0)
-            }
+            Http::NotHttp => Phase::Stray(Stray::default()),
+            Http::TooLong => Phase::Lines(Continues::default()),
+        };
+        Step::Read(0)
+    }
+
+    /// Where the line ends, if it does within so many bytes. Each byte is looked at once.
+    pub(super) fn line_end(&mut self, rest: &[u8], longest: usize) -> Option<usize> {
+        let within = rest.get(..longest).unwrap_or(rest);
+        let fresh = within.get(self.searched..).unwrap_or_default();
+        let end = fresh.iter().position(|&byte| byte == b'\n');
+        let end = end.map(|end| self.searched + end);
+        if end.is_none() {
+            self.searched = within.len();
         }
+        end
     }
 
     fn request(&mut self, rest: &[u8], request: &Request<'_>, asked: &mut Vec<Asked>) {
@@ -263,14 +273,24 @@ impl Reader {
             RequestHost::Host(host) if self.wanted.http => {
                 asked.push(certain(HostField::HttpHost, &host));
                 if host.kind() == HostKind::Raw {
-                    hosts_of_host(host.as_bytes(), &mut |host| self.doubt(host, asked));
+                    hosts_of_value(host.as_bytes(), &mut |host| self.doubt(host, asked));
                 }
             }
-            RequestHost::Ambiguous(_) if self.wanted.http => {
-                let head = rest.get(..request.head_len).unwrap_or(rest);
-                hosts_of_head(head, &mut |host| self.doubt(host, asked));
-            }
             RequestHost::Host(_) | RequestHost::Ambiguous(_) | RequestHost::Absent => {}
+        }
+        let is_ambiguous = matches!(request.host, RequestHost::Ambiguous(_));
+        // The target goes before the field (RFC 9112 section 3.2.2), and half of the servers take the field.
+        if self.wanted.http && (is_ambiguous || request.anomalies.host_differs) {
+            let head = rest.get(..request.head_len).unwrap_or(rest);
+            hosts_of_head(head, &mut |host| self.doubt(host, asked));
+        }
+        if self.wanted.http {
+            hosts_of_place(request.target, &mut |host| {
+                asked.push(Asked {
+                    is_path: true,
+                    ..doubtful(host)
+                });
+            });
         }
         self.phase = match request.body {
             Body::Length(0) => Phase::Begin,
@@ -286,12 +306,12 @@ impl Reader {
         };
     }
 
-    fn doubt(&mut self, host: &[u8], asked: &mut Vec<Asked>) {
+    pub(super) fn doubt(&mut self, host: &[u8], asked: &mut Vec<Asked>) {
         if self.is_refused {
             return;
         }
         let mut readings = 0;
-        for known in asked.iter().filter(|asked| asked.is_doubtful) {
+        for known in (asked.iter()).filter(|asked| asked.is_doubtful && !asked.is_path) {
             if *known.host == *host {
                 return;
             }
@@ -313,7 +333,7 @@ impl Reader {
 
     /// A line between chunks. What servers may read otherwise is read line by line from there on.
     fn chunk_line(&mut self, rest: &[u8]) -> Step {
-        let Some(end) = rest.iter().take(LINE).position(|&byte| byte == b'\n') else {
+        let Some(end) = self.line_end(rest, LINE) else {
             if rest.len() < LINE {
                 return Step::More;
             }
@@ -339,29 +359,23 @@ impl Reader {
         Step::Read(if is_read { end + 1 } else { 0 })
     }
 
-    /// Whole lines, and as much of one that does not end.
+    /// A line. Of one that is too long a part, and the next part begins with the end of it, so that nothing is torn.
     fn lines(&mut self, rest: &[u8], mut continues: Continues, asked: &mut Vec<Asked>) -> Step {
-        let end = rest.iter().rposition(|&byte| byte == b'\n');
-        let end = match end {
-            Some(end) => end + 1,
+        let (line, read) = match self.line_end(rest, LINE) {
+            Some(end) => (rest.get(..end + 1), end + 1),
             None if rest.len() < LINE => return Step::More,
-            None => rest.len(),
+            None => (rest.get(..LINE), LINE - TORN),
         };
-        let whole = rest.get(..end).unwrap_or(rest);
-        for line in whole.split_inclusive(|&byte| byte == b'\n') {
-            if self.wanted.http {
-                hosts_of_lines(line, &mut continues, &mut |host| {
-                    self.doubt(host, asked);
-                });
-            }
-            // TLS may follow, if a request is here and if it is no part of a body.
-            self.is_refused |= self.wanted.sni && connects(line);
-            if self.is_refused {
-                break;
-            }
+        let line = line.unwrap_or(rest);
+        if self.wanted.http {
+            hosts_of_lines(line, &mut continues, &mut |host| {
+                self.doubt(host, asked);
+            });
         }
+        // TLS may follow, if a request is here and if it is no part of a body.
+        self.is_refused |= self.wanted.sni && connects(line);
         self.phase = Phase::Lines(continues);
-        Step::Read(end)
+        Step::Read(read)
     }
 }
 
@@ -371,6 +385,21 @@ const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 const CLIENT_HELLO: u8 = 1;
+
+/// Whether the bytes begin as a request of an ordinary client does, or with space.
+fn begins_request(stream: &[u8]) -> bool {
+    let stream = stream.get(..64).unwrap_or(stream);
+    let mut bytes = stream
+        .iter()
+        .skip_while(|byte| is_space(**byte) || **byte == b'\n');
+    let other = bytes.find(|byte| !is_token(**byte));
+    other.is_none_or(|byte| is_space(*byte))
+}
+
+/// Whether the bytes begin with a record.
+fn is_record(stream: &[u8]) -> bool {
+    matches!(stream, [CHANGE_CIPHER_SPEC..=APPLICATION_DATA, 3, ..])
+}
 
 /// Where the records end that carry a whole hello.
 fn hello_end(stream: &[u8]) -> usize {
