@@ -52,6 +52,7 @@ proptest! {
             &b"GET / HTTP/1.1\r\n"[..], b"POST http://ads.example/ HTTP/1.0\n", b"CONNECT b:1 HTTP/1.1\r\n", b"Host: ads.example\r\n",
             b"Host:\r\n", b" ads.example:x\r\n", b"Host : good.example\r\n", b"Content-Length: 3\r\n", b"Content-Length: 30\r\n",
             b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding : x\n", b"\r\n", b"\r", b"\n", b"3\r\nabc\r\n", b"0\r\n", b"X: y\r\n z\r\n",
+            b"GET / FOO\r\n", b"G(T //ads.example HTTP/1.1\r\n", b"EHLO x\n", b"FOO http:\\ads.example x\r\n", b"junk\r\n", b"CONNECT x y\r\n",
             b"\x16\x03\x01\0\0", b"\x15\x03\x01\0\x02\x01\x5a", b"\x14\x03\x03\0\x01\x01", b"\x17\x03\x03\0\x01a", b"GET", b"\0", b"\x1f",
         ]), 0..14),
         hello in any::<bool>(),

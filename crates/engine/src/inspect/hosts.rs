@@ -42,16 +42,7 @@ impl HostRules {
     /// The rules that name the host, in order.
     pub(crate) fn naming(&self, field: HostField, host: &AskedHost<'_>) -> Vec<RuleId> {
         let named = &self.by_field[field as usize];
-        let mut found = named.every.clone();
-        match host {
-            AskedHost::Name(name) => named.find(name, &mut found),
-            AskedHost::Address(address) => {
-                found.extend(named.addresses.get(address).into_iter().flatten());
-            }
-        }
-        found.sort_unstable();
-        found.dedup();
-        found
+        named.naming(host, named.every.clone())
     }
 }
 
@@ -68,7 +59,12 @@ impl HostRules {
     ) -> (Option<RuleId>, Option<&'a Asked>) {
         let mut decided = None;
         for asked in asked {
-            let rules = self.naming(asked.field, &AskedHost::new(&asked.host));
+            let host = AskedHost::new(&asked.host);
+            let rules = if asked.is_path {
+                self.by_field[asked.field as usize].naming(&host, Vec::new())
+            } else {
+                self.naming(asked.field, &host)
+            };
             let mut rules = rules.into_iter().map(|id| &plan.rules[id.0 as usize]);
             let named = rules.find(|rule| {
                 found.is_none_or(|found| rule.id < found)
@@ -117,6 +113,19 @@ impl Named {
             self.labels = self.labels.max(name.split('.').count());
             self.below.entry(name.into()).or_default().push(rule);
         }
+    }
+
+    /// The rules that name the host, beside those already found, in order.
+    fn naming(&self, host: &AskedHost<'_>, mut found: Vec<RuleId>) -> Vec<RuleId> {
+        match host {
+            AskedHost::Name(name) => self.find(name, &mut found),
+            AskedHost::Address(address) => {
+                found.extend(self.addresses.get(address).into_iter().flatten());
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     fn find(&self, name: &str, found: &mut Vec<RuleId>) {

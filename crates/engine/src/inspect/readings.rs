@@ -2,16 +2,18 @@
 //!
 //! It errs towards too many: what is given here stops a request and never lets one pass.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+mod host;
 
-use policy::names::Pattern;
-use wire::http::is_space;
+use wire::http::{is_space, is_token};
+
+pub(super) use host::{hosts_of_place, hosts_of_value};
+use host::{hosts_of_url, without_controls};
 
 /// Whether the line before is a Host field, which the next one may continue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Continues(bool);
 
-/// Of a head whose first line that is not empty is the request line.
+/// Of a head whose first line that is not blank is the request line.
 pub(super) fn hosts_of_head(head: &[u8], found: &mut dyn FnMut(&[u8])) {
     let (mut line, mut rest) = (&head[..0], head);
     while trim(line).is_empty() && !rest.is_empty() {
@@ -20,16 +22,49 @@ pub(super) fn hosts_of_head(head: &[u8], found: &mut dyn FnMut(&[u8])) {
         line = line.strip_suffix(b"\n").unwrap_or(line);
         line = line.strip_suffix(b"\r").unwrap_or(line);
     }
-    let words = line.split(|&byte| is_space(byte));
-    let words = words.filter(|word| !word.is_empty() && !word.starts_with(b"/"));
-    // The method is the first.
-    for target in words.skip(1) {
-        let is_version = target.len() >= 5 && target[..5].eq_ignore_ascii_case(b"HTTP/");
-        if !is_version {
-            authority(after_scheme(target), found);
-        }
+    hosts_of_words(line.split(|&byte| is_space(byte)), &|_| true, found);
+    if let Some(line) = without_controls(line) {
+        hosts_of_words(line.split(|&byte| byte == b' '), &|_| true, found);
     }
     hosts_of_lines(rest, &mut Continues::default(), found);
+}
+
+/// Of a first line that is none of HTTP/1, as lenient servers take it: only what is a URL of HTTP there.
+pub(super) fn hosts_of_stray_line(line: &[u8], found: &mut dyn FnMut(&[u8])) {
+    hosts_of_words(line.split(|&byte| is_space(byte)), &is_web_url, found);
+}
+
+/// Of the words of a request line, which may be targets. The method is the first, and what begins with a slash is only a place on
+/// the host ([`hosts_of_place`]).
+fn hosts_of_words<'a>(
+    words: impl Iterator<Item = &'a [u8]>,
+    is_target: &dyn Fn(&[u8]) -> bool,
+    found: &mut dyn FnMut(&[u8]),
+) {
+    let words = words.filter(|word| !word.is_empty());
+    for (place, word) in words.enumerate().skip(1) {
+        let is_version = names_version(word, b"HTTP") || place > 1 && is_version(word);
+        if !is_version && !word.starts_with(b"/") && is_target(word) {
+            hosts_of_url(word, true, found);
+        }
+    }
+}
+
+fn names_version(word: &[u8], protocol: &[u8]) -> bool {
+    let (name, rest) = word.split_at_checked(protocol.len()).unwrap_or_default();
+    name.eq_ignore_ascii_case(protocol) && rest.starts_with(b"/")
+}
+
+/// Whether a word is the version of some protocol: RTSP/1.0.
+fn is_version(word: &[u8]) -> bool {
+    let mut parts = word.splitn(2, |&byte| byte == b'/');
+    let name = parts.next().unwrap_or_default();
+    let number = parts.next().unwrap_or_default();
+    name.iter().all(u8::is_ascii_alphabetic)
+        && number.first().is_some_and(u8::is_ascii_digit)
+        && number
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || *byte == b'.')
 }
 
 /// Of lines that may be fields, each whole, behind those before them.
@@ -46,19 +81,23 @@ pub(super) fn hosts_of_lines(
         let is_folded = is_space(line[0]);
         let text = trim(line);
         if let Some(value) = host_value(text) {
-            authority(value, found);
+            hosts_of_value(value, found);
             *continues = true;
         } else if is_folded && *continues {
-            authority(text, found);
+            hosts_of_value(text, found);
         } else {
             *continues = false;
             // A request line, where nobody knows whether one is here.
-            let mut words = text.split(|&byte| is_space(byte));
-            if let Some(target) = words.nth(1)
-                && target.windows(3).any(|part| part == b"://")
-            {
-                authority(after_scheme(target), found);
-            }
+            let words = || text.split(|&byte| is_space(byte));
+            let claims_http = words().skip(2).any(|word| names_version(word, b"HTTP"));
+            let is_target = |word: &[u8]| {
+                claims_http || word.windows(3).any(|part| part == b"://") || is_web_url(word)
+            };
+            hosts_of_words(
+                words().take(if claims_http { usize::MAX } else { 2 }),
+                &is_target,
+                found,
+            );
         }
     }
 }
@@ -75,6 +114,15 @@ pub(super) fn connects(lines: &[u8]) -> bool {
     })
 }
 
+/// Whether a line, perhaps without its end, begins as a field does: with a name and its colon, or with space where it goes on with one.
+pub(super) fn begins_field(line: &[u8]) -> bool {
+    let line = &line[..line.len().min(64)];
+    let name = line.iter().take_while(|byte| is_token(**byte)).count();
+    let behind = line[name..].iter().find(|byte| !is_space(**byte));
+    line.first().is_some_and(|first| is_space(*first))
+        || name > 0 && behind.is_none_or(|byte| *byte == b':')
+}
+
 /// The value of a Host field, also with space before its colon.
 fn host_value(line: &[u8]) -> Option<&[u8]> {
     let (name, rest) = line.split_at_checked(4)?;
@@ -82,138 +130,12 @@ fn host_value(line: &[u8]) -> Option<&[u8]> {
     name.eq_ignore_ascii_case(b"host").then(|| trim(rest))
 }
 
-fn after_scheme(target: &[u8]) -> &[u8] {
-    let scheme = target.windows(3).position(|part| part == b"://");
-    match scheme {
-        Some(at) => &target[at + 3..],
-        None => target,
-    }
-}
-
-/// Both sides of each `@`, and of what some take for the end of the authority; without port, also where what stands in its place is none
-/// (nginx and Go cut at the colon whatever follows); in a list each item. Each of them as servers may read it otherwise, too.
-fn authority(text: &[u8], found: &mut dyn FnMut(&[u8])) {
-    parts_of_authority(text, &mut |host| {
-        found(host);
-        hosts_of_host(host, found);
-    });
-}
-
-/// What a host that DNS could not hold may be taken for, besides what is written: percent-decoded (RFC 3986 section 3.2.2), and then as if
-/// it had been written so; a name in the letters of DNS (RFC 5891); an address as `inet_aton` reads it; an IPv6 address without its zone
-/// (RFC 6874); what stands in brackets.
-pub(super) fn hosts_of_host(host: &[u8], found: &mut dyn FnMut(&[u8])) {
-    bare_host(host, found);
-    if let Some(decoded) = percent_decoded(host) {
-        found(&decoded);
-        bare_host(&decoded, found);
-        parts_of_authority(&decoded, &mut |host| {
-            found(host);
-            bare_host(host, found);
-        });
-    }
-}
-
-fn bare_host(host: &[u8], found: &mut dyn FnMut(&[u8])) {
-    if !host.is_ascii()
-        && let Ok(text) = std::str::from_utf8(host)
-        && let Ok(name) = Pattern::parse(text)
-    {
-        found(name.name().as_bytes());
-    }
-    let bracketed = (host.strip_prefix(b"[")).and_then(|host| host.strip_suffix(b"]"));
-    if let Some(inner) = bracketed
-        && !is_ipv6(inner)
-    {
-        found(inner);
-    }
-    let bare = bracketed.unwrap_or(host);
-    let zone = bare.iter().position(|&byte| byte == b'%');
-    if let Some(address) = zone.and_then(|at| bare.get(..at))
-        && is_ipv6(address)
-    {
-        found(address);
-    }
-    if let Some(address) = inet_aton(bare) {
-        found(address.to_string().as_bytes());
-    }
-}
-
-fn is_ipv6(text: &[u8]) -> bool {
-    std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
-}
-
-/// Decoded once (RFC 3986 section 2.4); `None` where nothing is encoded. What is no hexadecimal number stays as it is.
-fn percent_decoded(host: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let (mut decoded, mut rest) = (Vec::with_capacity(host.len()), host);
-    while let [byte, behind @ ..] = rest {
-        let encoded = match behind {
-            [high, low, after @ ..] if *byte == b'%' => digit(*high)
-                .zip(digit(*low))
-                // Two digits of 4 bits.
-                .map(|(high, low)| ((high << 4 | low) as u8, after)),
-            _ => None,
-        };
-        let (byte, after) = encoded.unwrap_or((*byte, behind));
-        decoded.push(byte);
-        rest = after;
-    }
-    (decoded.len() < host.len()).then_some(decoded)
-}
-
-/// An IPv4 address of one to four numbers, decimal, octal or hexadecimal, of which the last fills what is left: inet_addr(3), and URLs of
-/// browsers.
-fn inet_aton(host: &[u8]) -> Option<Ipv4Addr> {
-    let text = std::str::from_utf8(host).ok()?;
-    let numbers: Option<Vec<u32>> = (text.strip_suffix('.').unwrap_or(text).split('.').take(5))
-        .map(|part| match part.as_bytes() {
-            [b'0', b'x' | b'X', ..] if part.len() == 2 => Some(0),
-            [b'0', b'x' | b'X', ..] => u32::from_str_radix(&part[2..], 16).ok(),
-            [b'0', _, ..] => u32::from_str_radix(part, 8).ok(),
-            [b'0'..=b'9', ..] => part.parse().ok(),
-            _ => None,
-        })
-        .collect();
-    let numbers = numbers?;
-    let (last, leading) = numbers.split_last()?;
-    let left = 4_u32
-        .checked_sub(leading.len() as u32)
-        .filter(|left| *left > 0)?;
-    let fits = left == 4 || *last >> (8 * left) == 0;
-    let mut address = fits.then_some(*last)?;
-    for (place, number) in leading.iter().enumerate() {
-        let byte = u8::try_from(*number).ok()?;
-        address |= u32::from(byte) << (24 - 8 * place);
-    }
-    Some(address.into())
-}
-
-fn parts_of_authority(text: &[u8], found: &mut dyn FnMut(&[u8])) {
-    let end = text
-        .iter()
-        .position(|byte| matches!(byte, b'/' | b'?' | b'#'));
-    let text = &text[..end.unwrap_or(text.len())];
-    for part in text.split(|byte| matches!(byte, b'@' | b'\\' | b',' | b' ' | b'\t' | 0)) {
-        let digits = part.iter().rev().take_while(|byte| byte.is_ascii_digit());
-        let before = &part[..part.len() - digits.count()];
-        let host = match before.strip_suffix(b":") {
-            Some(host) if host.ends_with(b"]") || !host.contains(&b':') => host,
-            _ => part,
-        };
-        let (close, more) = if part.starts_with(b"[") {
-            (b']', 1)
-        } else {
-            (b':', 0)
-        };
-        let end = part.iter().position(|&byte| byte == close);
-        let cut = end.and_then(|end| part.get(..end + more));
-        for host in [Some(host), cut.filter(|cut| *cut != host)] {
-            if let Some(host) = host.filter(|host| !host.is_empty()) {
-                found(host);
-            }
-        }
-    }
+/// Whether servers that know no version of HTTP but their own (RFC 1945) may take the word for a target.
+fn is_web_url(word: &[u8]) -> bool {
+    let mut parts = word.splitn(2, |&byte| byte == b':');
+    let scheme = parts.next().unwrap_or_default();
+    let is_web = scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https");
+    is_web && parts.next().is_some_and(|rest| !rest.is_empty())
 }
 
 fn trim(mut text: &[u8]) -> &[u8] {
@@ -234,12 +156,20 @@ fn trim(mut text: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn hosts(head: &str) -> String {
+    /// Each host that `read` finds, once.
+    pub(super) fn all(read: impl FnOnce(&mut dyn FnMut(&[u8]))) -> String {
         let mut all = Vec::new();
-        hosts_of_head(head.as_bytes(), &mut |host| {
-            all.push(host.escape_ascii().to_string());
+        read(&mut |host| {
+            let host = host.escape_ascii().to_string();
+            if !all.contains(&host) {
+                all.push(host);
+            }
         });
         all.join(" ")
+    }
+
+    fn hosts(head: &str) -> String {
+        all(|found| hosts_of_head(head.as_bytes(), found))
     }
 
     #[test]
@@ -255,7 +185,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nX: y\rHost: a\r\n\r\n", "a"),
             ("GET / HTTP/1.1\r\nHost: u@a@b:1\r\n\r\n", "u a b"),
             ("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", "[::1]"),
-            ("GET / HTTP/1.1\r\nHost: a:x\r\n\r\n", "a:x a"),
+            ("GET / HTTP/1.1\r\nHost: a:x\r\n\r\n", "x a:x a"),
             ("GET / HTTP/1.1\r\nHost: a:80:81\r\n\r\n", "a:80:81 a"),
             ("GET / HTTP/1.1\r\nHost: [::1]a:1\r\n\r\n", "[::1]a:1 [::1]"),
             ("GET http://a\\b/c HTTP/1.1\r\nHost: d\r\n\r\n", "a b d"),
@@ -268,53 +198,9 @@ mod tests {
             ("\r\n GET / HTTP/1.1\r\nHost: a\r\n\r\n", "a"),
             ("GET / HTTP/1.1\r\nHost: a\0Host: b\r\n\r\n", "a b"),
             ("GET / HTTP/1.1\r\nHostess: a\r\nX-Host: b\r\n\r\n", ""),
-            ("GET / HTTP/1.1\r\nHost: u@b%61d\r\n\r\n", "u b%61d bad bad"),
+            ("GET / HTTP/1.1\r\nHost: u@b%61d\r\n\r\n", "u b%61d bad"),
         ] {
             assert_eq!(hosts(head), expected, "{head:?}");
-        }
-    }
-
-    #[test]
-    fn what_else_a_host_is() {
-        for (host, expected) in [
-            ("bad.example", ""),
-            ("b%61d.example", "bad.example bad.example"),
-            ("b%6", ""),
-            ("b%6g%", ""),
-            // Once, not twice.
-            ("b%2561d", "b%61d b%61d"),
-            ("good%40bad", "good@bad good bad"),
-            ("bad%2Fgood", "bad/good bad"),
-            ("bad%00.good", "bad\\x00.good bad .good"),
-            ("bad%3a80", "bad:80 bad"),
-            ("%5b::1%5d", "[::1] [::1]"),
-            ("b\u{fc}cher.example", "xn--bcher-kva.example"),
-            ("\u{ff42}ad.example", "bad.example"),
-            ("[::1]", ""),
-            (
-                "[fe80::1%25eth0]",
-                "fe80::1%25eth0 fe80::1 [fe80::1%eth0] fe80::1%eth0 fe80::1 [fe80::1%eth0] fe80::1%eth0 fe80::1",
-            ),
-            ("127.1", "127.0.0.1"),
-            ("0x7f000001", "127.0.0.1"),
-            ("2130706433", "127.0.0.1"),
-            ("017700000001.", "127.0.0.1"),
-            ("192.0.513", "192.0.2.1"),
-            ("192.0.2.0x1", "192.0.2.1"),
-            ("0300.0.2.1", "192.0.2.1"),
-            ("256.1", ""),
-            ("1.16777216", ""),
-            ("1.2.3.4.5", ""),
-            ("4294967296", ""),
-            ("1..2", ""),
-            ("1.+2", ""),
-            ("08.1", ""),
-        ] {
-            let mut all = Vec::new();
-            hosts_of_host(host.as_bytes(), &mut |host| {
-                all.push(host.escape_ascii().to_string());
-            });
-            assert_eq!(all.join(" "), expected, "{host:?}");
         }
     }
 }

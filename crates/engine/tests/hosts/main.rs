@@ -8,6 +8,7 @@ mod common;
 mod cuts;
 mod http;
 mod rules;
+mod served;
 mod tls;
 
 use Direction::{In, Out};

@@ -218,7 +218,7 @@ fn trim(mut value: &[u8]) -> &[u8] {
 }
 
 /// What a method or the name of a field is made of (RFC 9110 section 5.6.2).
-pub(super) fn is_token(byte: u8) -> bool {
+pub fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

@@ -11,9 +11,6 @@ pub const HEAD_MAX: usize = 32 * 1024;
 /// What an HTTP/2 client that knows its server begins with (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What looks like a request in it.
-const HTTP2_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
-
 /// What the beginning of a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http<'a> {
@@ -61,62 +58,111 @@ pub enum RequestHost<'a> {
 ///
 /// For the next request of the stream, begin anew after head and body.
 pub fn request_head(stream: &[u8]) -> Http<'_> {
-    if stream.starts_with(HTTP2_PREFACE) {
-        return Http::Http2;
-    }
-    if HTTP2_PREFACE.starts_with(stream) {
-        return Http::Incomplete;
-    }
-    if stream.starts_with(HTTP2_HEAD) {
-        // The preface's head without its body is nobody's (RFC 9113 section 11.6 reserves the method).
-        return Http::NotHttp;
-    }
-    let bounded = stream.get(..HEAD_MAX).unwrap_or(stream);
-    match read(bounded) {
-        Http::Incomplete if stream.len() >= HEAD_MAX => Http::TooLong,
-        read => read,
+    HeadReader::default().read(stream)
+}
+
+/// The longest first line that begins unlike a request and is waited for, its end not included. Lenient servers take any bytes for
+/// a method; longer ones than this are no request for us.
+const ODD_LINE_MAX: usize = 8 * 1024;
+
+/// Reads a head that comes in parts: each byte is looked at once for the end of its line, and once more when the head is whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadReader {
+    /// Where the line begins whose end did not come yet.
+    line: usize,
+    /// So many bytes were searched for it.
+    searched: usize,
+    /// The request line is whole: fields follow.
+    in_fields: bool,
+    /// The first line is longer than [`ODD_LINE_MAX`] and begins like a request.
+    is_long: bool,
+}
+
+impl HeadReader {
+    /// The same as [`request_head`] of the same bytes. `stream` begins with what the calls before were given.
+    pub fn read<'a>(&mut self, stream: &'a [u8]) -> Http<'a> {
+        if stream.starts_with(HTTP2_PREFACE) {
+            return Http::Http2;
+        }
+        if HTTP2_PREFACE.starts_with(stream) {
+            return Http::Incomplete;
+        }
+        let bounded = stream.get(..HEAD_MAX).unwrap_or(stream);
+        loop {
+            let fresh = bounded.get(self.searched..).unwrap_or_default();
+            let Some(end) = fresh.iter().position(|byte| *byte == b'\n') else {
+                self.searched = bounded.len();
+                break;
+            };
+            let end = self.searched + end;
+            let line = without_end(bounded.get(self.line..end).unwrap_or_default());
+            (self.line, self.searched) = (end + 1, end + 1);
+            let is_over = if self.in_fields {
+                line.is_empty()
+            } else if is_blank(line) {
+                false
+            } else {
+                let Some(line) = RequestLine::parse(line) else {
+                    return Http::NotHttp;
+                };
+                self.in_fields = line.version != Version::V0_9;
+                !self.in_fields
+            };
+            if is_over {
+                return whole(bounded.get(..self.line).unwrap_or(bounded));
+            }
+        }
+        if !self.in_fields && !self.is_long {
+            let first = bounded.get(self.line..).unwrap_or_default();
+            if let Some(start) = first.get(..ODD_LINE_MAX) {
+                if !may_be_request(start) {
+                    return Http::NotHttp;
+                }
+                self.is_long = true;
+            }
+        }
+        if stream.len() >= HEAD_MAX {
+            return Http::TooLong;
+        }
+        Http::Incomplete
     }
 }
 
-fn read(stream: &[u8]) -> Http<'_> {
-    let mut lines = Lines {
-        rest: stream,
-        has_bare_lf: false,
-    };
+/// A head whose end is the end of these bytes.
+fn whole(head: &[u8]) -> Http<'_> {
     let mut anomalies = Anomalies::default();
-    let line = loop {
-        if !may_be_request(lines.rest) {
-            return Http::NotHttp;
-        }
-        match lines.next() {
-            None => return Http::Incomplete,
-            // nginx and Node pass over line ends of any kind.
-            Some(line) if line.iter().all(|byte| *byte == b'\r') => {
-                anomalies.leading_blank_line = true;
-            }
-            Some(line) => break line,
-        }
-    };
-    let Some(line) = RequestLine::parse(line) else {
+    let mut lines = head
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\n").unwrap_or(line))
+        .inspect(|line| anomalies.bare_lf |= !line.ends_with(b"\r"))
+        .map(without_end);
+    let mut has_blank_line = false;
+    let first = lines.by_ref().find(|line| {
+        let is_blank = is_blank(line);
+        has_blank_line |= is_blank;
+        !is_blank
+    });
+    let Some(line) = first.and_then(RequestLine::parse) else {
         return Http::NotHttp;
     };
-    let mut fields = Fields::new(anomalies);
+    let mut fields = Fields::new(Anomalies {
+        leading_blank_line: has_blank_line,
+        ..Anomalies::default()
+    });
     if line.is_ambiguous {
         fields.doubt(Ambiguity::RequestLine);
     } else if line.target.contains(&0) {
         fields.doubt(Ambiguity::ControlCharacter);
     }
-    let mut in_fields = line.version != Version::V0_9;
-    while in_fields {
-        match lines.next() {
-            None => return Http::Incomplete,
-            Some([]) => in_fields = false,
-            Some(field) => fields.handle_line(field),
-        }
+    for field in lines.filter(|line| !line.is_empty()) {
+        fields.handle_line(field);
     }
     let host = host(&line, &mut fields);
-    let mut anomalies = fields.anomalies;
-    anomalies.bare_lf = lines.has_bare_lf;
+    let bare_lf = anomalies.bare_lf;
+    let anomalies = Anomalies {
+        bare_lf,
+        ..fields.anomalies
+    };
     Http::Request(Request {
         method: line.method,
         target: line.target,
@@ -127,8 +173,17 @@ fn read(stream: &[u8]) -> Http<'_> {
             Version::V0_9 => Body::Ambiguous,
             version => fields.body(version == Version::V1_1),
         },
-        head_len: stream.len() - lines.rest.len(),
+        head_len: head.len(),
     })
+}
+
+fn without_end(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// Whether servers pass over the line before a request: nginx and Node over line ends of any kind, waitress over any space.
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(|byte| is_space(*byte))
 }
 
 fn host<'a>(line: &RequestLine<'a>, fields: &mut Fields<'a>) -> RequestHost<'a> {
@@ -147,35 +202,15 @@ fn host<'a>(line: &RequestLine<'a>, fields: &mut Fields<'a>) -> RequestHost<'a> 
         .map_or(RequestHost::Absent, RequestHost::Host)
 }
 
-/// Whether a request line or an empty line can begin so, told before the line is whole: a method and a space. Space before
-/// the method is ambiguous, not impossible: some servers pass over it.
+/// Whether a long request line can begin so: a method and a space, or a method that goes on. Space before the method is ambiguous, not
+/// impossible: some servers pass over it.
 fn may_be_request(start: &[u8]) -> bool {
-    let blank = start.iter().take_while(|byte| is_space(**byte));
-    let (blank, text) = start.split_at(blank.count());
+    let blank = start.iter().take_while(|byte| is_space(**byte)).count();
+    let text = start.get(blank..).unwrap_or_default();
     let method = text.iter().take_while(|byte| is_token(**byte)).count();
-    match text.get(method..).unwrap_or_default() {
-        [] => true,
-        // An empty line.
-        [b'\n', ..] => method == 0 && blank.iter().all(|byte| *byte == b'\r'),
-        [byte, ..] => method > 0 && is_space(*byte),
-    }
-}
-
-/// The lines of a head, without their ends.
-struct Lines<'a> {
-    rest: &'a [u8],
-    has_bare_lf: bool,
-}
-
-impl<'a> Lines<'a> {
-    /// The next line; `None` where it does not end.
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let end = self.rest.iter().position(|byte| *byte == b'\n')?;
-        let (line, rest) = self.rest.split_at(end);
-        self.rest = rest.get(1..).unwrap_or_default();
-        let whole = line.strip_suffix(b"\r");
-        self.has_bare_lf |= whole.is_none();
-        Some(whole.unwrap_or(line))
+    match text.get(method) {
+        None => true,
+        Some(byte) => method > 0 && is_space(*byte),
     }
 }
 
@@ -233,18 +268,33 @@ mod tests {
                 "http-control-character 30",
             ),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12", "http2"),
-            ("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "not http"),
+            // uvicorn answers it and goes on.
+            ("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "http-request-line 18"),
             ("PRI * HTTP/2.0\r\nX: y\r\n\r\n", "http-request-line 24"),
-            ("\x16\x03\x01", "not http"),
+            ("\x16\x03\x01", "incomplete"),
+            ("\x16\x03\x01\n", "not http"),
             ("GET\r\n", "not http"),
-            ("GE\0T / HTTP/1.1\r\n", "not http"),
+            // tinyproxy, cheroot, Werkzeug and the JDK's server take any method.
+            (
+                "GE\0T / HTTP/1.1\r\nHost: a\r\n\r\n",
+                "http-request-line 28",
+            ),
+            (
+                "\x16\x03\x01GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+                "http-request-line 30",
+            ),
+            (
+                "\u{feff}GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+                "http-request-line 30",
+            ),
             (
                 "\rGET / HTTP/1.1\r\nHost: a\r\n\r\n",
                 "http-request-line 28",
             ),
             ("\r\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "a 30"),
             ("\x1fGET\x1c/ HTTP/1.1\r\n\r\n", "http-request-line 19"),
-            ("  \r\n", "not http"),
+            ("  \r\n", "incomplete"),
+            ("\x0b \r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "a 31"),
             ("EHLO mail.example\r\n", "not http"),
             ("", "incomplete"),
             ("\r", "incomplete"),
@@ -291,5 +341,7 @@ mod tests {
         assert_eq!(show(&padding(HEAD_MAX - frame + 1)), "too long");
         assert_eq!(show(&"A".repeat(HEAD_MAX - 1)), "incomplete");
         assert_eq!(show(&"A".repeat(HEAD_MAX)), "too long");
+        assert_eq!(show(&"(".repeat(ODD_LINE_MAX - 1)), "incomplete");
+        assert_eq!(show(&"(".repeat(ODD_LINE_MAX)), "not http");
     }
 }

@@ -11,6 +11,6 @@ mod head;
 mod request_line;
 
 pub use ambiguity::Ambiguity;
-pub use field::{Anomalies, Body};
-pub use head::{HEAD_MAX, Http, Request, RequestHost, request_head};
+pub use field::{Anomalies, Body, is_token};
+pub use head::{HEAD_MAX, HeadReader, Http, Request, RequestHost, request_head};
 pub use request_line::is_space;

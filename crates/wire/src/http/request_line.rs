@@ -1,5 +1,6 @@
 //! The request line (RFC 9112 section 3): method, target, version.
 
+use super::field::is_token;
 use super::{Ambiguity, authority};
 use crate::Host;
 
@@ -48,6 +49,7 @@ impl<'a> RequestLine<'a> {
             ],
         ) = last
             && has_single_spaces(method.len() + target.len() + 10)
+            && method.iter().copied().all(is_token)
         {
             let version = match minor {
                 b'0' => Version::V1_0,
@@ -77,11 +79,16 @@ impl<'a> RequestLine<'a> {
             });
         }
         let has_place = target.starts_with(b"/") || absolute(target).is_some();
-        (last.is_none() && method == b"GET" && has_place).then_some(Self {
+        let is_request = match last {
+            None => method == b"GET" && has_place,
+            // HAProxy (`accept-invalid-http-request`) and the JDK's server take anything for a version.
+            Some(_) => is_text(line) && (target.starts_with(b"/") || is_web(target)),
+        };
+        is_request.then_some(Self {
             method,
             target,
             version: Version::V0_9,
-            is_ambiguous: !has_single_spaces(method.len() + target.len() + 1),
+            is_ambiguous: last.is_some() || !has_single_spaces(method.len() + target.len() + 1),
         })
     }
 
@@ -118,8 +125,23 @@ pub fn is_space(byte: u8) -> bool {
     )
 }
 
+/// Whether a line holds no control characters but space.
+fn is_text(line: &[u8]) -> bool {
+    line.iter()
+        .all(|byte| is_space(*byte) || !byte.is_ascii_control())
+}
+
+/// Whether a target begins as a URL of HTTP does: other protocols have request lines with URLs of their own.
+fn is_web(target: &[u8]) -> bool {
+    let scheme = target.split(|byte| *byte == b':').next();
+    scheme.is_some_and(|scheme| {
+        scheme.len() < target.len()
+            && (scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https"))
+    })
+}
+
 /// The authority of a target in absolute form (RFC 3986 section 3): scheme, `://`, authority, and the rest from `/`, `?` or
-/// `#` on.
+/// `#` on; with what may be a user name in the rest before a `/`.
 fn absolute(target: &[u8]) -> Option<&[u8]> {
     let colon = target.iter().position(|byte| *byte == b':')?;
     let (scheme, rest) = target.split_at(colon);
@@ -130,9 +152,13 @@ fn absolute(target: &[u8]) -> Option<&[u8]> {
     if !is_scheme {
         return None;
     }
-    rest.strip_prefix(b"://")?
-        .split(|byte| b"/?#".contains(byte))
-        .next()
+    let rest = rest.strip_prefix(b"://")?;
+    let before_path = rest.split(|byte| *byte == b'/').next()?;
+    // Apache, Privoxy and tinyproxy look for a user name first.
+    if before_path.contains(&b'@') {
+        return Some(before_path);
+    }
+    before_path.split(|byte| b"?#".contains(byte)).next()
 }
 
 #[cfg(test)]
@@ -175,6 +201,23 @@ mod tests {
                 "GET http://a.example@b.example/ HTTP/1.1",
                 "V1_1 http-user-info",
             ),
+            (
+                "GET http://a.example?@b.example/ HTTP/1.1",
+                "V1_1 http-user-info",
+            ),
+            (
+                "GET http://a.example#@b.example/ HTTP/1.1",
+                "V1_1 http-user-info",
+            ),
+            (
+                "GET http://a.example/?@b.example/ HTTP/1.1",
+                "V1_1 a.example",
+            ),
+            ("G(T /x HTTP/1.1", "ambiguous"),
+            ("GET /x FOO", "ambiguous"),
+            ("GET /x RTSP/1.0", "ambiguous"),
+            ("POST http:/x FOO", "ambiguous"),
+            ("\x01\x02 /x \x03", "not http"),
             ("GET /x", "V0_9 -"),
             ("GET http://a.example/", "V0_9 a.example"),
             ("GET  /x HTTP/1.1", "ambiguous"),

@@ -1,0 +1,435 @@
+//! Reads what one side of a stream says, byte after byte as they come: where a hello, a head, a body or a chunk begins and ends, and which
+//! hosts they ask for. However the bytes are cut, it comes to the same.
+
+use std::ops::Range;
+
+use policy::HostField;
+use wire::HostKind;
+use wire::http::{Body, HeadReader, Http, Request, RequestHost, is_space, is_token};
+use wire::tls::{HELLO_MAX, ServerName, Sni, may_be_tls, sni};
+
+use super::super::readings::{
+    CONNECT, Continues, connects, hosts_of_head, hosts_of_lines, hosts_of_place, hosts_of_value,
+};
+use super::stray::Stray;
+use super::{Asked, Wanted, certain, doubtful};
+
+/// Bytes of stream in which a ClientHello has to end: the longest that there is, in records of 6 bytes and more. What goes on behind
+/// them passes no more.
+const HELLO_STREAM: usize = 6 * (4 + HELLO_MAX);
+/// Bytes of records behind a hello that may be early data, which a server passes over when it asks for a second hello: four times
+/// what servers allow by default (OpenSSL).
+const EARLY: usize = 64 * 1024;
+/// Most readings that the hosts of one segment may have: each takes a look at the rules, and a client has one.
+const READINGS: usize = 64;
+/// Bytes of a line that hold a host with all that says so.
+const TORN: usize = 512;
+/// The longest line between chunks or where requests cannot be told apart.
+pub(super) const LINE: usize = 8 * 1024;
+
+/// Where the reading of a stream stands.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) wanted: Wanted,
+    pub(super) phase: Phase,
+    /// The begin of the stream was not seen, and no request yet.
+    pub(super) is_picked_up: bool,
+    /// A hello goes on for longer than any can be, or hosts have too many readings: nothing more passes.
+    pub(super) is_refused: bool,
+    /// So many bytes behind what was read hold no end of line.
+    searched: usize,
+    /// The parts of what is being read that belong to bodies.
+    pub(super) bodies: Vec<Range<usize>>,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The begin of the stream, of what a proxy was asked to connect to, or of another request.
+    Begin,
+    /// A ClientHello, not worth reading before there are so many bytes.
+    Hello {
+        needed: usize,
+        is_second: bool,
+    },
+    /// Behind the first ClientHello, with so many bytes of early data that may still come.
+    AfterHello {
+        early: usize,
+    },
+    /// A request.
+    Head(HeadReader),
+    /// What is no request, where lenient servers may read one.
+    Stray(Stray),
+    /// So many bytes of body, then a request.
+    Body(u64),
+    /// The size of a chunk (RFC 9112 §7.1), its bytes, the end of line behind them, the fields behind the last one.
+    ChunkSize,
+    Chunk(u64),
+    ChunkEnd,
+    Trailer,
+    /// Lines of which nobody can say what they belong to.
+    Lines(Continues),
+    /// Nothing to be read any more.
+    Done,
+}
+
+/// What a step came to: so many bytes were read, or more are needed.
+pub(super) enum Step {
+    Read(usize),
+    More,
+}
+
+impl Reader {
+    pub(super) fn new(wanted: Wanted) -> Self {
+        Self {
+            wanted,
+            phase: Phase::Begin,
+            is_picked_up: false,
+            is_refused: false,
+            searched: 0,
+            bodies: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    /// Reads no further.
+    pub(super) fn give_up(&mut self) {
+        self.phase = Phase::Done;
+    }
+
+    /// Bytes of a body that are still to come.
+    pub(super) fn body_left(&mut self) -> Option<&mut u64> {
+        match &mut self.phase {
+            Phase::Body(left) | Phase::Chunk(left) => Some(left),
+            _ => None,
+        }
+    }
+
+    /// Reads what there is behind what was read before; gives how many bytes of it were.
+    pub(super) fn read(&mut self, bytes: &[u8], asked: &mut Vec<Asked>) -> usize {
+        let mut read = 0;
+        while self.phase != Phase::Done {
+            let rest = bytes.get(read..).unwrap_or_default();
+            if rest.is_empty() || self.is_refused {
+                return read;
+            }
+            let is_body = self.body_left().is_some();
+            match self.step(rest, asked) {
+                Step::Read(count) => {
+                    if is_body && count > 0 {
+                        self.bodies.push(read..read + count);
+                    }
+                    read += count;
+                    self.searched = 0;
+                }
+                Step::More => return read,
+            }
+        }
+        bytes.len()
+    }
+
+    /// `rest` is not empty.
+    fn step(&mut self, rest: &[u8], asked: &mut Vec<Asked>) -> Step {
+        match self.phase {
+            Phase::Begin => {
+                self.phase = match may_be_tls(rest) {
+                    true if self.wanted.sni => Phase::Hello {
+                        needed: 0,
+                        is_second: false,
+                    },
+                    // What looks like a record may be a strange method, and a proxy may be asked to connect, and TLS follow.
+                    _ => Phase::Head(HeadReader::default()),
+                };
+                Step::Read(0)
+            }
+            Phase::Hello { needed, is_second } if rest.len() >= needed => {
+                self.hello(rest, is_second, asked)
+            }
+            Phase::Hello { .. } => Step::More,
+            Phase::AfterHello { early } => self.after_hello(rest, early),
+            Phase::Head(reader) => self.head(rest, reader, asked),
+            Phase::Stray(stray) => self.stray(rest, stray, asked),
+            Phase::Body(left) => self.body(rest, left, Phase::Body, Phase::Begin),
+            Phase::Chunk(left) => self.body(rest, left, Phase::Chunk, Phase::ChunkEnd),
+            Phase::ChunkSize | Phase::ChunkEnd | Phase::Trailer => self.chunk_line(rest),
+            Phase::Lines(continues) => self.lines(rest, continues, asked),
+            Phase::Done => Step::More,
+        }
+    }
+
+    fn hello(&mut self, rest: &[u8], is_second: bool, asked: &mut Vec<Asked>) -> Step {
+        let mut room = ServerName::new();
+        let has_early_data = match sni(rest, &mut room) {
+            Sni::Incomplete(missing) => {
+                self.is_refused = rest.len() >= HELLO_STREAM;
+                self.phase = Phase::Hello {
+                    needed: (rest.len() + missing).min(HELLO_STREAM),
+                    is_second,
+                };
+                return Step::More;
+            }
+            Sni::Name {
+                host, early_data, ..
+            } => {
+                asked.push(certain(HostField::Sni, &host));
+                early_data
+            }
+            Sni::Absent { early_data, .. } => early_data,
+            Sni::NotTls | Sni::Malformed(_) => {
+                self.phase = Phase::Head(HeadReader::default());
+                return Step::Read(0);
+            }
+        };
+        self.phase = if is_second {
+            Phase::Done
+        } else {
+            Phase::AfterHello {
+                early: if has_early_data { EARLY } else { 0 },
+            }
+        };
+        Step::Read(hello_end(rest))
+    }
+
+    /// A server may ask for a second hello, and clients may send records before it that say nothing (RFC 8446 §4.1.4, §D.4), warn
+    /// (OpenSSL passes over `user_canceled`), or hold early data, which the server passes over then (§4.2.10).
+    fn after_hello(&mut self, rest: &[u8], early: usize) -> Step {
+        match rest {
+            [CHANGE_CIPHER_SPEC, _, _, 0, 1, _, ..] => return Step::Read(6),
+            [CHANGE_CIPHER_SPEC, ..] if rest.len() < 6 => return Step::More,
+            [ALERT, _, _, 0, 2, _, _, ..] => return Step::Read(7),
+            [ALERT, ..] if rest.len() < 7 => return Step::More,
+            [APPLICATION_DATA, ..] if early > 0 && rest.len() < 5 => return Step::More,
+            [APPLICATION_DATA, _, _, high, low, ..] if early > 0 => {
+                let len = 5 + usize::from(u16::from_be_bytes([*high, *low]));
+                if rest.len() < len {
+                    return Step::More;
+                }
+                self.phase = Phase::AfterHello {
+                    early: early.saturating_sub(len),
+                };
+                return Step::Read(len);
+            }
+            [HANDSHAKE, _, _, _, _, CLIENT_HELLO, ..] => {
+                self.phase = Phase::Hello {
+                    needed: 0,
+                    is_second: true,
+                };
+            }
+            [HANDSHAKE, ..] if rest.len() < 6 => return Step::More,
+            _ => self.phase = Phase::Done,
+        }
+        Step::Read(0)
+    }
+
+    fn head(&mut self, rest: &[u8], mut reader: HeadReader, asked: &mut Vec<Asked>) -> Step {
+        // Nobody connects by it.
+        if !self.wanted.http && !begins_request(rest) {
+            self.phase = Phase::Done;
+            return Step::Read(0);
+        }
+        let read = reader.read(rest);
+        self.phase = match read {
+            Http::Incomplete => {
+                self.phase = Phase::Head(reader);
+                return Step::More;
+            }
+            Http::Request(request) => {
+                self.request(rest, &request, asked);
+                return Step::Read(request.head_len);
+            }
+            Http::Http2 => Phase::Done,
+            // Records of a connection that was picked up under way.
+            Http::NotHttp if self.is_picked_up && is_record(rest) => Phase::Done,
+            // It may be the middle of a body.
+            Http::NotHttp if self.is_picked_up && self.wanted.http => {
+                Phase::Lines(Continues::default())
+            }
+            Http::NotHttp => Phase::Stray(Stray::default()),
+            Http::TooLong => Phase::Lines(Continues::default()),
+        };
+        Step::Read(0)
+    }
+
+    /// Where the line ends, if it does within so many bytes. Each byte is looked at once.
+    pub(super) fn line_end(&mut self, rest: &[u8], longest: usize) -> Option<usize> {
+        let within = rest.get(..longest).unwrap_or(rest);
+        let fresh = within.get(self.searched..).unwrap_or_default();
+        let end = fresh.iter().position(|&byte| byte == b'\n');
+        let end = end.map(|end| self.searched + end);
+        if end.is_none() {
+            self.searched = within.len();
+        }
+        end
+    }
+
+    fn request(&mut self, rest: &[u8], request: &Request<'_>, asked: &mut Vec<Asked>) {
+        self.is_picked_up = false;
+        // Some proxies do not mind the case.
+        let connects = request.method.eq_ignore_ascii_case(CONNECT);
+        match request.host {
+            RequestHost::Host(host) if self.wanted.http => {
+                asked.push(certain(HostField::HttpHost, &host));
+                if host.kind() == HostKind::Raw {
+                    hosts_of_value(host.as_bytes(), &mut |host| self.doubt(host, asked));
+                }
+            }
+            RequestHost::Host(_) | RequestHost::Ambiguous(_) | RequestHost::Absent => {}
+        }
+        let is_ambiguous = matches!(request.host, RequestHost::Ambiguous(_));
+        // The target goes before the field (RFC 9112 section 3.2.2), and half of the servers take the field.
+        if self.wanted.http && (is_ambiguous || request.anomalies.host_differs) {
+            let head = rest.get(..request.head_len).unwrap_or(rest);
+            hosts_of_head(head, &mut |host| self.doubt(host, asked));
+        }
+        if self.wanted.http {
+            hosts_of_place(request.target, &mut |host| {
+                asked.push(Asked {
+                    is_path: true,
+                    ..doubtful(host)
+                });
+            });
+        }
+        self.phase = match request.body {
+            Body::Length(0) => Phase::Begin,
+            // Who does not connect may take it for the body of a request like others (RFC 9110 section 9.3.6): where TLS would begin
+            // behind it, nobody can say.
+            _ if connects => {
+                self.is_refused |= self.wanted.sni;
+                Phase::Lines(Continues::default())
+            }
+            Body::Length(length) => Phase::Body(length),
+            Body::Chunked => Phase::ChunkSize,
+            Body::Ambiguous => Phase::Lines(Continues::default()),
+        };
+    }
+
+    pub(super) fn doubt(&mut self, host: &[u8], asked: &mut Vec<Asked>) {
+        if self.is_refused {
+            return;
+        }
+        let mut readings = 0;
+        for known in (asked.iter()).filter(|asked| asked.is_doubtful && !asked.is_path) {
+            if *known.host == *host {
+                return;
+            }
+            readings += 1;
+        }
+        if readings < READINGS {
+            asked.push(doubtful(host));
+        } else {
+            self.is_refused = true;
+        }
+    }
+
+    fn body(&mut self, rest: &[u8], left: u64, more: fn(u64) -> Phase, end: Phase) -> Step {
+        let here = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
+        let left = left - here as u64;
+        self.phase = if left == 0 { end } else { more(left) };
+        Step::Read(here)
+    }
+
+    /// A line between chunks. What servers may read otherwise is read line by line from there on.
+    fn chunk_line(&mut self, rest: &[u8]) -> Step {
+        let Some(end) = self.line_end(rest, LINE) else {
+            if rest.len() < LINE {
+                return Step::More;
+            }
+            self.phase = Phase::Lines(Continues::default());
+            return Step::Read(0);
+        };
+        let line = rest.get(..end).unwrap_or_default();
+        // Whether another end of line ends a chunk's, servers disagree on.
+        let whole = (line.strip_suffix(b"\r")).filter(|line| !line.contains(&b'\r'));
+        let next = match (self.phase, whole) {
+            (Phase::ChunkSize, Some(line)) => match chunk_size(line) {
+                Some(0) => Phase::Trailer,
+                Some(size) => Phase::Chunk(size),
+                None => Phase::Lines(Continues::default()),
+            },
+            (Phase::ChunkEnd, Some([])) => Phase::ChunkSize,
+            (Phase::Trailer, Some([])) => Phase::Begin,
+            (Phase::Trailer, Some(_)) => Phase::Trailer,
+            _ => Phase::Lines(Continues::default()),
+        };
+        self.phase = next;
+        let is_read = !matches!(next, Phase::Lines(_));
+        Step::Read(if is_read { end + 1 } else { 0 })
+    }
+
+    /// A line. Of one that is too long a part, and the next part begins with the end of it, so that nothing is torn.
+    fn lines(&mut self, rest: &[u8], mut continues: Continues, asked: &mut Vec<Asked>) -> Step {
+        let (line, read) = match self.line_end(rest, LINE) {
+            Some(end) => (rest.get(..end + 1), end + 1),
+            None if rest.len() < LINE => return Step::More,
+            None => (rest.get(..LINE), LINE - TORN),
+        };
+        let line = line.unwrap_or(rest);
+        if self.wanted.http {
+            hosts_of_lines(line, &mut continues, &mut |host| {
+                self.doubt(host, asked);
+            });
+        }
+        // TLS may follow, if a request is here and if it is no part of a body.
+        self.is_refused |= self.wanted.sni && connects(line);
+        self.phase = Phase::Lines(continues);
+        Step::Read(read)
+    }
+}
+
+/// Types of records and messages (RFC 8446 §4, §5.1).
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
+const CLIENT_HELLO: u8 = 1;
+
+/// Whether the bytes begin as a request of an ordinary client does, or with space.
+fn begins_request(stream: &[u8]) -> bool {
+    let stream = stream.get(..64).unwrap_or(stream);
+    let mut bytes = stream
+        .iter()
+        .skip_while(|byte| is_space(**byte) || **byte == b'\n');
+    let other = bytes.find(|byte| !is_token(**byte));
+    other.is_none_or(|byte| is_space(*byte))
+}
+
+/// Whether the bytes begin with a record.
+fn is_record(stream: &[u8]) -> bool {
+    matches!(stream, [CHANGE_CIPHER_SPEC..=APPLICATION_DATA, 3, ..])
+}
+
+/// Where the records end that carry a whole hello.
+fn hello_end(stream: &[u8]) -> usize {
+    let (mut at, mut carried) = (0, 0_usize);
+    let (mut header, mut filled) = ([0_u8; 4], 0);
+    while let Some([kind, _, _, high, low]) = stream.get(at..at + 5) {
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        if *kind != HANDSHAKE {
+            at += 5 + len;
+            continue;
+        }
+        let part = stream.get(at + 5..).unwrap_or_default();
+        for byte in part.iter().take(len.min(4 - filled)) {
+            header[filled] = *byte;
+            filled += 1;
+        }
+        (at, carried) = (at + 5 + len, carried + len);
+        let [_, length @ ..] = header.map(usize::from);
+        let whole = 4 + (length[0] << 16 | length[1] << 8 | length[2]);
+        if filled == 4 && carried >= whole {
+            break;
+        }
+    }
+    at.min(stream.len())
+}
+
+/// Hexadecimal digits, then perhaps extensions.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let digits = line.split(|&byte| byte == b';').next()?;
+    let digits = std::str::from_utf8(digits).ok()?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u64::from_str_radix(digits, 16).ok().filter(|_| is_number)
+}

@@ -1,0 +1,149 @@
+//! A first line that is no request line of HTTP/1, and what stands behind it: lenient servers take nearly anything for a request line,
+//! and a field that names a host says that this was one.
+//!
+//! What other protocols say is over after a line or a few: nothing of it is kept but the line under way.
+
+use wire::http::is_space;
+
+use super::super::readings::{
+    Continues, begins_field, connects, hosts_of_lines, hosts_of_stray_line,
+};
+use super::Asked;
+use super::reader::{LINE, Phase, Reader, Step};
+
+/// Bytes at the end of a request line that hold its version.
+const VERSION: usize = 16;
+/// Lines that are no fields and that a server may pass over (tinyproxy).
+const JUNK: u8 = 8;
+
+/// Where the reading stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stray {
+    /// The first line is behind.
+    in_fields: bool,
+    /// The first line is longer than any is kept.
+    is_long: bool,
+    /// It asks for a connection.
+    connects: bool,
+    /// A field named a host.
+    has_host: bool,
+    /// Lines behind the first one that are no fields.
+    junk: u8,
+    continues: Continues,
+}
+
+impl Reader {
+    /// `rest` is not empty.
+    pub(super) fn stray(&mut self, rest: &[u8], stray: Stray, asked: &mut Vec<Asked>) -> Step {
+        let longest = if stray.is_long { usize::MAX } else { LINE };
+        let Some(end) = self.line_end(rest, longest) else {
+            return self.stray_part(rest, stray);
+        };
+        let line = rest.get(..end).unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        self.phase = if !stray.in_fields {
+            self.stray_first(line, stray, asked)
+        } else if line.is_empty() {
+            stray.end()
+        } else {
+            self.stray_field(line, stray, asked)
+        };
+        let is_read = matches!(self.phase, Phase::Stray(_));
+        Step::Read(if is_read { end + 1 } else { 0 })
+    }
+
+    /// A line that does not end yet.
+    fn stray_part(&mut self, rest: &[u8], mut stray: Stray) -> Step {
+        if stray.is_long {
+            let gone = rest.len().saturating_sub(VERSION);
+            return if gone > 0 {
+                Step::Read(gone)
+            } else {
+                Step::More
+            };
+        }
+        if stray.in_fields && !may_go_on(rest) {
+            self.phase = stray.end();
+            return Step::Read(0);
+        }
+        if rest.len() < LINE {
+            return Step::More;
+        }
+        if stray.in_fields {
+            self.phase = Phase::Lines(stray.continues);
+            return Step::Read(0);
+        }
+        stray.is_long = true;
+        self.phase = Phase::Stray(stray);
+        Step::Read(LINE - VERSION)
+    }
+
+    fn stray_first(&mut self, line: &[u8], mut stray: Stray, asked: &mut Vec<Asked>) -> Phase {
+        if stray.is_long {
+            // A line so long that says so is nobody's, and its target is gone.
+            let end = line.get(line.len().saturating_sub(VERSION - 1)..);
+            let mut parts = end.unwrap_or(line).windows(5);
+            self.is_refused |=
+                self.wanted.http && parts.any(|part| part.eq_ignore_ascii_case(b"HTTP/"));
+        } else {
+            let words = line.split(|byte| is_space(*byte));
+            match words.filter(|word| !word.is_empty()).take(2).count() {
+                // Servers pass over it.
+                0 => return Phase::Stray(stray),
+                1 => return Phase::Done,
+                _ => {}
+            }
+            if self.wanted.http {
+                hosts_of_stray_line(line, &mut |host| self.doubt(host, asked));
+            }
+            stray.connects = connects(line);
+        }
+        if !self.wanted.http && !stray.connects {
+            return Phase::Done;
+        }
+        (stray.in_fields, stray.is_long) = (true, false);
+        Phase::Stray(stray)
+    }
+
+    fn stray_field(&mut self, line: &[u8], mut stray: Stray, asked: &mut Vec<Asked>) -> Phase {
+        if !may_go_on(line) {
+            return stray.end();
+        }
+        let is_folded = line.first().is_some_and(|byte| is_space(*byte));
+        if !is_folded && (!begins_field(line) || !line.contains(&b':')) {
+            stray.junk += 1;
+            return if stray.junk < JUNK {
+                Phase::Stray(stray)
+            } else {
+                stray.end()
+            };
+        }
+        hosts_of_lines(line, &mut stray.continues, &mut |host| {
+            stray.has_host = true;
+            if self.wanted.http {
+                self.doubt(host, asked);
+            }
+        });
+        Phase::Stray(stray)
+    }
+}
+
+impl Stray {
+    /// What comes behind it.
+    fn end(self) -> Phase {
+        if self.connects {
+            Phase::Begin
+        } else if self.has_host {
+            Phase::Lines(self.continues)
+        } else {
+            Phase::Done
+        }
+    }
+}
+
+/// Whether a line, perhaps without its end, may be one of a head: by its first bytes, so that another protocol is told by them.
+fn may_go_on(line: &[u8]) -> bool {
+    let start = line.get(..64).unwrap_or(line);
+    let is_text = |byte: &u8| is_space(*byte) || !byte.is_ascii_control();
+    begins_field(start) || start.iter().all(is_text)
+}
