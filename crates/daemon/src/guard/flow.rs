@@ -13,8 +13,8 @@ use crate::api;
 use crate::pump::{Change, Tracked};
 use crate::record::{decided, proto};
 
-/// How far the end of a flow may be ahead of its begin.
-const HEADSTART: Duration = Duration::from_millis(50);
+/// How far the end of a flow may be ahead of its begin: the log is read by another thread, which may have to wait for a processor.
+const HEADSTART: Duration = Duration::from_millis(500);
 /// Ends that wait for their begins at most.
 const EARLY: usize = 4_096;
 
@@ -90,23 +90,27 @@ impl Guard {
     pub(super) fn changes(&mut self, changes: Vec<Change>) {
         let now = self.clock.now();
         for change in changes {
-            match change {
-                Change::Closed(tracked) => {
-                    // What was not seen to begin is not known to be short.
-                    if let Some(begin) = self.seen.close(&tracked.tuple) {
-                        self.watch_end(&tracked, Some(begin), Some(begin.at), now);
-                    }
-                }
-                // The kernel tells of its log and of its connections in two ways, and one may be ahead of the other.
-                Change::Ended(tracked)
-                    if self.seen.get(&tracked.tuple).is_none() && self.early.len() < EARLY =>
-                {
-                    self.early.push((tracked, now, Instant::now()));
-                }
-                Change::Ended(tracked) => self.ended(&tracked, now),
+            // The kernel tells of its log and of its connections in two ways, and one may be ahead of the other.
+            let is_early = self.seen.get(&change.tracked().tuple).is_none();
+            if is_early && self.early.len() < EARLY {
+                self.early.push((change, now, Instant::now()));
+            } else {
+                self.change(change, now);
             }
         }
         self.settle(now);
+    }
+
+    fn change(&mut self, change: Change, now: Timestamp) {
+        match change {
+            Change::Closed(tracked) => {
+                // What was not seen to begin is not known to be short.
+                if let Some(begin) = self.seen.close(&tracked.tuple) {
+                    self.watch_end(&tracked, Some(begin), Some(begin.at), now);
+                }
+            }
+            Change::Ended(tracked) => self.ended(&tracked, now),
+        }
     }
 
     /// Looks again at ends of flows that came before their begins.
@@ -114,11 +118,12 @@ impl Guard {
         if self.early.is_empty() {
             return;
         }
-        for (tracked, at, came) in std::mem::take(&mut self.early) {
-            if came.elapsed() < HEADSTART && self.seen.get(&tracked.tuple).is_none() {
-                self.early.push((tracked, at, came));
+        for (change, at, came) in std::mem::take(&mut self.early) {
+            let is_early = self.seen.get(&change.tracked().tuple).is_none();
+            if is_early && came.elapsed() < HEADSTART {
+                self.early.push((change, at, came));
             } else {
-                self.ended(&tracked, at);
+                self.change(change, at);
             }
         }
         self.settle(self.clock.now());

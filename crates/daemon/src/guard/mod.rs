@@ -56,7 +56,7 @@ use crate::addresses::Discovered;
 use crate::api;
 use crate::candidate::{Candidate, Source};
 use crate::clock::Clock;
-use crate::pump::{Change, Pump, Tracked};
+use crate::pump::{Change, Pump};
 use crate::record::{Notice, NoticeKind, Recorder};
 use crate::state::StateDir;
 use crate::store::Store;
@@ -108,7 +108,7 @@ pub struct Guard {
     unsaved: record::Unsaved,
     seen: seen::Seen,
     /// Ends of flows whose begins were not seen yet, with when they ended and when they came.
-    early: Vec<(Tracked, Timestamp, Instant)>,
+    early: Vec<(Change, Timestamp, Instant)>,
     /// The kernel may lack bans that the engine holds, or hold some that are due to be lifted.
     bans_behind: bool,
     /// What the kernel banned by itself, until packets have had the time to tell more of it. At most as many as bans are possible.

@@ -43,6 +43,12 @@ pub(crate) enum Change {
 }
 
 impl Change {
+    pub(crate) const fn tracked(&self) -> &Tracked {
+        match self {
+            Self::Closed(tracked) | Self::Ended(tracked) => tracked,
+        }
+    }
+
     /// What an event says, as far as anybody wants to know it.
     fn of(event: Event, entry: &Entry) -> Option<Self> {
         let is_closed = matches!(
