@@ -8,6 +8,7 @@ mod begin;
 mod by_kernel;
 mod connection;
 mod denied;
+mod due;
 mod key;
 mod opening;
 mod tcp;
@@ -18,6 +19,7 @@ use policy::{Direction, RuleId, Timestamp};
 use std::hash::BuildHasher;
 use wire::{FiveTuple, Packet, Transport};
 
+use crate::bounded::Place;
 use crate::clock;
 use crate::event::{FlowEnd, FlowRecord};
 use crate::facts::Facts;
@@ -26,8 +28,12 @@ use crate::verdict::{Invalid, Reason};
 use begin::begins;
 use connection::Connection;
 pub(crate) use denied::DeniedFlows;
+use due::Due;
 pub(crate) use key::{FlowKey, Oriented};
 use tcp::TcpState;
+
+/// Flows that are found without a look into the table.
+const RECENT: usize = 4_096;
 
 /// One flow.
 #[derive(Debug)]
@@ -83,6 +89,8 @@ pub(crate) struct Flow {
     pub(crate) icmp: Option<(u8, u8)>,
     /// Whether it was told that it was refused, or that nobody answers.
     failure_told: bool,
+    /// Where the packets of the side that began it are metered, and those of the other.
+    pub(crate) metered_at: [Place; 2],
 }
 
 /// What has just become known of a flow, for the detectors.
@@ -117,7 +125,7 @@ impl Flow {
     }
 
     fn tcp_state(&self) -> Option<TcpState> {
-        self.tcp.map(|connection| connection.state())
+        self.tcp.as_ref().map(Connection::state)
     }
 
     /// Whether it came to something: for TCP a completed handshake, else an answer.
@@ -187,7 +195,11 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct FlowTable {
     places: HashTable<u32>,
+    /// Where flows were found of late, by the last bits of their hash: most packets are of few flows, and what is found here need not be
+    /// looked up in a table that is too large for a cache.
+    recent: Box<[u32; RECENT]>,
     slab: Vec<Option<Flow>>,
+    due: Due,
     free: Vec<u32>,
     hasher: FixedState,
     ceiling: usize,
@@ -203,7 +215,9 @@ impl FlowTable {
     pub(crate) fn new(ceiling: u32, seed: u64) -> Self {
         Self {
             places: HashTable::new(),
+            recent: Box::new([0; RECENT]),
             slab: Vec::new(),
+            due: Due::default(),
             free: Vec::new(),
             hasher: FixedState::with_seed(seed),
             ceiling: ceiling.max(1) as usize,
@@ -231,12 +245,27 @@ impl FlowTable {
     }
 
     fn slot(&self, key: &FlowKey, hash: u64) -> Option<FlowSlot> {
-        let found = self.places.find(hash, |&place| {
-            self.slab[place as usize]
-                .as_ref()
-                .is_some_and(|flow| flow.hash == hash && flow.key == *key)
-        });
+        let found = (self.places).find(hash, |&place| self.lies_at(place, key, hash));
         found.map(|&place| FlowSlot(place))
+    }
+
+    /// As [`FlowTable::slot`], for one that may be looked for again soon.
+    #[inline]
+    fn recent_slot(&mut self, key: &FlowKey, hash: u64) -> Option<FlowSlot> {
+        let recent = hash as usize % RECENT;
+        let place = self.recent[recent];
+        if self.lies_at(place, key, hash) {
+            return Some(FlowSlot(place));
+        }
+        let found = self.slot(key, hash)?;
+        self.recent[recent] = found.0;
+        Some(found)
+    }
+
+    #[inline]
+    fn lies_at(&self, place: u32, key: &FlowKey, hash: u64) -> bool {
+        self.get(FlowSlot(place))
+            .is_some_and(|flow| flow.hash == hash && flow.key == *key)
     }
 
     pub(crate) fn get(&self, slot: FlowSlot) -> Option<&Flow> {
@@ -255,7 +284,7 @@ impl FlowTable {
         now: Timestamp,
         ended: &mut Ended,
     ) -> Option<(FlowSlot, bool)> {
-        let slot = self.slot(&oriented.key, hash)?;
+        let slot = self.recent_slot(&oriented.key, hash)?;
         let flow = self.get(slot)?;
         if flow.is_over(now) {
             self.remove(slot, FlowEnd::TimedOut, ended);
@@ -265,6 +294,7 @@ impl FlowTable {
     }
 
     /// Looks a packet's flow up, once for all that is asked of it; for ICMP errors the flow that they quote.
+    #[inline]
     pub(crate) fn locate(
         &mut self,
         packet: &Packet<'_>,
@@ -431,7 +461,7 @@ impl FlowTable {
                 }
             }
         }
-        let Some(flow) = self.get_mut(slot) else {
+        let Some(flow) = self.slab[slot.0 as usize].as_mut() else {
             return State::New { flow: None };
         };
         let established = reply || flow.answered;
@@ -446,9 +476,6 @@ impl FlowTable {
         if is_ambiguous {
             return State::Invalid(Invalid::StreamAmbiguous);
         }
-        let Some(flow) = self.get_mut(slot) else {
-            return State::New { flow: None };
-        };
         if established {
             count(flow, facts, reply, now);
             State::Established { flow: slot, reply }
@@ -482,7 +509,8 @@ impl FlowTable {
         }
         let hash = located.hash;
         // An odd multiplier spreads what the hash leaves alike; 53 bits stay exact in JSON readers.
-        let id = (hash ^ now.as_nanos().wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 11;
+        let named = self.hasher.hash_one(oriented.key.parts());
+        let id = (named ^ now.as_nanos().wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 11;
         let mut flow = Flow {
             key: oriented.key,
             hash,
@@ -515,6 +543,7 @@ impl FlowTable {
             by_syn: facts.tcp_flags.is_some_and(|flags| flags.syn()),
             icmp: facts.icmp,
             failure_told: false,
+            metered_at: Default::default(),
         };
         count(&mut flow, facts, false, now);
         let place = match self.free.pop() {
@@ -527,6 +556,7 @@ impl FlowTable {
                 (self.slab.len() - 1) as u32
             }
         };
+        self.due.put(place as usize, now);
         let slab = &self.slab;
         self.places.insert_unique(hash, place, |&place| {
             slab[place as usize].as_ref().map_or(0, |flow| flow.hash)
@@ -570,6 +600,7 @@ impl FlowTable {
             entry.remove();
         }
         self.free.push(slot.0);
+        self.due.clear(slot.0 as usize);
         Some(flow)
     }
 
@@ -578,6 +609,7 @@ impl FlowTable {
         for (_, flow) in self.iter_mut() {
             (flow.start, flow.last) = (moved(flow.start), moved(flow.last));
         }
+        self.due.forget();
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Flow> {
@@ -608,4 +640,15 @@ fn count(flow: &mut Flow, facts: &Facts<'_>, reply: bool, now: Timestamp) {
     flow.last = clock::latest(flow.last, now);
     flow.packets[usize::from(reply)] += 1;
     flow.bytes[usize::from(reply)] += u64::from(facts.len);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each packet comes by its flow, and a table of them is larger than a cache.
+    #[test]
+    fn a_flow_takes_few_lines_of_the_cache() {
+        assert!(size_of::<Option<Flow>>() <= 288);
+    }
 }
