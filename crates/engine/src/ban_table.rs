@@ -148,6 +148,12 @@ impl BanTable {
         Some(ban)
     }
 
+    /// Whether [`BanTable::pop_expired`] has something to look at.
+    #[inline]
+    pub(crate) fn may_have_expired(&self, now: Timestamp) -> bool {
+        (self.expiries.peek()).is_some_and(|&Reverse((expires, ..))| expires <= now)
+    }
+
     /// Takes out one ban that is over at `now`.
     pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<Ban> {
         while let Some(&Reverse((expires, length, key))) = self.expiries.peek() {

@@ -27,6 +27,10 @@ struct Entry<V, K> {
     value: V,
 }
 
+/// Where an entry was last found: it may be another's place by now, and is looked at before it is believed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place(u32);
+
 impl<V, K: Copy + Eq + Hash> Bounded<V, K> {
     pub(crate) fn new(ceiling: u32, seed: u64) -> Self {
         Self {
@@ -51,8 +55,13 @@ impl<V, K: Copy + Eq + Hash> Bounded<V, K> {
         make: impl FnOnce() -> V,
         weight: impl Fn(&V) -> u64,
     ) -> &mut V {
+        let place = self.place(key, make, weight);
+        &mut self.entries[place].value
+    }
+
+    fn place(&mut self, key: K, make: impl FnOnce() -> V, weight: impl Fn(&V) -> u64) -> usize {
         let hash = self.hasher.hash_one(key);
-        let place = match self.find(key, hash) {
+        match self.find(key, hash) {
             Some(place) => place,
             None => {
                 if self.entries.len() >= self.ceiling {
@@ -69,8 +78,23 @@ impl<V, K: Copy + Eq + Hash> Bounded<V, K> {
                     .insert_unique(hash, place as u32, |&place| entries[place as usize].hash);
                 place
             }
-        };
-        &mut self.entries[place].value
+        }
+    }
+
+    /// As [`Bounded::entry`], by the place where the key was found before: nothing is hashed and looked up when it is still there.
+    #[inline]
+    pub(crate) fn entry_near(
+        &mut self,
+        near: &mut Place,
+        key: K,
+        make: impl FnOnce() -> V,
+        weight: impl Fn(&V) -> u64,
+    ) -> &mut V {
+        let is_there = (self.entries.get(near.0 as usize)).is_some_and(|entry| entry.key == key);
+        if !is_there {
+            near.0 = self.place(key, make, weight) as u32;
+        }
+        &mut self.entries[near.0 as usize].value
     }
 
     /// The value under a key that has one.
@@ -124,9 +148,10 @@ impl<V, K: Copy + Eq + Hash> Bounded<V, K> {
             .hand
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        let begin = (self.hand >> 33) as usize;
-        let least = (0..CANDIDATES.min(len))
-            .map(|step| (begin + step) % len)
+        let begin = (self.hand >> 33) as usize % len;
+        let least = (begin..len)
+            .chain(0..begin)
+            .take(CANDIDATES)
             .min_by_key(|&place| weight(&self.entries[place].value));
         if let Some(place) = least {
             self.remove_at(place);
@@ -160,6 +185,21 @@ mod tests {
         for place in 0..map.entries.len() {
             let entry = &map.entries[place];
             assert_eq!(map.find(entry.key, entry.hash), Some(place));
+        }
+    }
+
+    #[test]
+    fn a_place_is_believed_as_long_as_its_key_is_there() {
+        let mut map = Bounded::new(4, 3);
+        let mut near = [Place::default(); 6];
+        for round in 0..1_000_u64 {
+            let key = round * 7 % 6;
+            let value = map.entry_near(&mut near[key as usize], key, || key, |_| 0);
+            assert_eq!(*value, key);
+            assert_eq!(map.get(key), Some(&key));
+            if round % 5 == 0 {
+                map.remove(round * 11 % 6);
+            }
         }
     }
 

@@ -20,7 +20,8 @@ pub(crate) struct Shape {
     rate: u64,
     /// Most tokens that it holds.
     capacity: u64,
-    by_bytes: bool,
+    /// What a packet costs; `None` where its bytes count.
+    each: Option<u64>,
 }
 
 impl Shape {
@@ -28,11 +29,12 @@ impl Shape {
     pub(crate) fn new(amount: NonZeroU32, per: Duration, burst: NonZeroU32) -> Self {
         let period = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
         let rate = u64::from(amount.get());
+        let each = period / rate;
         Self {
             period,
             rate,
-            capacity: (period / rate).saturating_mul(u64::from(burst.get())),
-            by_bytes: false,
+            capacity: each.saturating_mul(u64::from(burst.get())),
+            each: Some(each),
         }
     }
 
@@ -45,7 +47,7 @@ impl Shape {
             period,
             rate,
             capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
-            by_bytes: true,
+            each: None,
         }
     }
 
@@ -59,12 +61,10 @@ impl Shape {
     }
 
     fn cost(&self, len: u32) -> u64 {
-        if self.by_bytes {
+        self.each.unwrap_or_else(|| {
             let cost = u128::from(self.period) * u128::from(len) / u128::from(self.rate);
             u64::try_from(cost).unwrap_or(u64::MAX)
-        } else {
-            self.period / self.rate
-        }
+        })
     }
 }
 
@@ -84,7 +84,7 @@ impl Bucket {
     }
 
     fn level(&self, shape: &Shape, now: Timestamp) -> u64 {
-        let elapsed = u64::try_from(now.since(self.last).as_nanos()).unwrap_or(u64::MAX);
+        let elapsed = now.nanos_since(self.last);
         self.tokens.saturating_add(elapsed).min(shape.capacity)
     }
 

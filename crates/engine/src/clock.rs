@@ -8,12 +8,20 @@ use std::time::Duration;
 
 use policy::Timestamp;
 
-/// How far packets may be out of order.
-const DISORDER: Duration = Duration::from_secs(2);
+/// How far packets may be out of order. In nanoseconds, as this is asked several times a packet and a [`Duration`] is made by a
+/// division.
+const DISORDER_NANOS: u64 = 2_000_000_000;
 
 /// How long ago `then` was. `None` when the clock was set back since.
+#[inline]
 pub(crate) fn age(then: Timestamp, now: Timestamp) -> Option<Duration> {
-    (then.since(now) <= DISORDER).then(|| now.since(then))
+    is_same_clock(then, now).then(|| now.since(then))
+}
+
+/// Whether the clock was not set back since `then`.
+#[inline]
+pub(crate) fn is_same_clock(then: Timestamp, now: Timestamp) -> bool {
+    then.nanos_since(now) <= DISORDER_NANOS
 }
 
 /// Whether `then` is less than `span` ago.
@@ -22,8 +30,13 @@ pub(crate) fn is_within(then: Timestamp, now: Timestamp, span: Duration) -> bool
 }
 
 /// The later of the two, or `now` when the clock was set back since `last`.
+#[inline]
 pub(crate) fn latest(last: Timestamp, now: Timestamp) -> Timestamp {
-    age(last, now).map_or(now, |_| last.max(now))
+    if is_same_clock(last, now) {
+        last.max(now)
+    } else {
+        now
+    }
 }
 
 #[cfg(test)]

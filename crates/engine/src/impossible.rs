@@ -7,21 +7,53 @@ use std::net::{IpAddr, Ipv6Addr};
 use crate::facts::Facts;
 use crate::verdict::Impossible;
 
-const fn v4(a: u8, b: u8, c: u8, d: u8) -> u128 {
-    IPV4_FIRST | u32::from_be_bytes([a, b, c, d]) as u128
-}
-
 const BROADCAST: u128 = IPV4_LAST;
 const UNSPECIFIED_V4: u128 = IPV4_FIRST;
 const UNSPECIFIED_V6: u128 = 0;
 const LOOPBACK_V6: u128 = 1;
 
-const fn is_loopback_v4(key: u128) -> bool {
-    key >= v4(127, 0, 0, 0) && key <= v4(127, 255, 255, 255)
+/// An IPv4 address, in bits.
+fn v4(key: u128) -> Option<u32> {
+    (IPV4_FIRST..=IPV4_LAST)
+        .contains(&key)
+        .then_some(key as u32)
 }
 
-const fn is_this_network(key: u128) -> bool {
-    key >= v4(0, 0, 0, 0) && key <= v4(0, 255, 255, 255)
+/// Whether no host outside has such an address: multicast, broadcast, loopback. Whoever has none yet is another matter.
+fn is_no_source(key: u128) -> bool {
+    match v4(key) {
+        Some(bits) => matches!(bits >> 24, 127 | 224..=239) || key == BROADCAST,
+        None => key >> 120 == 0xff || key == LOOPBACK_V6,
+    }
+}
+
+/// Whether nothing from outside can be meant for such an address.
+fn is_no_destination(key: u128) -> bool {
+    match v4(key) {
+        Some(bits) => matches!(bits >> 24, 0 | 127),
+        None => key == LOOPBACK_V6 || key == UNSPECIFIED_V6,
+    }
+}
+
+/// Whether a source is none at all: that of a host without an address, or one of its network (RFC 1122 section 3.2.1.3).
+fn is_unspecified(key: u128) -> bool {
+    match v4(key) {
+        Some(bits) => bits >> 24 == 0,
+        None => key == UNSPECIFIED_V6,
+    }
+}
+
+/// Whether a host without an address asks for one (RFC 2131 §4.1), or whether one is taken (RFC 4862 §5.4.2).
+fn asks_for_an_address(facts: &Facts<'_>) -> bool {
+    match facts.source {
+        UNSPECIFIED_V4 => {
+            facts.destination == BROADCAST
+                && facts.protocol == policy::protocol::UDP
+                && (facts.source_port, facts.port) == (Some(68), Some(67))
+        }
+        UNSPECIFIED_V6 => facts.protocol == policy::protocol::ICMPV6,
+        _ => false,
+    }
 }
 
 /// What is impossible about the packet, if anything.
@@ -35,30 +67,10 @@ pub(crate) fn impossible(facts: &Facts<'_>) -> Option<Impossible> {
         return None;
     }
     let source = facts.source;
-    let multicast_v4 = source >= v4(224, 0, 0, 0) && source <= v4(239, 255, 255, 255);
-    let multicast_v6 = source >> 120 == 0xff;
-    // A host without an address asks for one (RFC 2131 §4.1), or asks whether one is taken (RFC 4862 §5.4.2).
-    let asks_dhcp = source == UNSPECIFIED_V4
-        && facts.destination == BROADCAST
-        && facts.protocol == policy::protocol::UDP
-        && (facts.source_port, facts.port) == (Some(68), Some(67));
-    let asks_v6 = source == UNSPECIFIED_V6 && facts.protocol == policy::protocol::ICMPV6;
-    let martian = multicast_v4
-        || multicast_v6
-        || source == BROADCAST
-        || is_loopback_v4(source)
-        || source == LOOPBACK_V6
-        || (is_this_network(source) && !asks_dhcp)
-        || (source == UNSPECIFIED_V6 && !asks_v6);
-    if martian {
+    if is_no_source(source) || is_unspecified(source) && !asks_for_an_address(facts) {
         return Some(Impossible::MartianSource);
     }
-    let destination = facts.destination;
-    let unreachable = is_loopback_v4(destination)
-        || is_this_network(destination)
-        || destination == LOOPBACK_V6
-        || destination == UNSPECIFIED_V6;
-    unreachable.then_some(Impossible::MartianDestination)
+    is_no_destination(facts.destination).then_some(Impossible::MartianDestination)
 }
 
 /// Whether a key lies in `fe80::/10`.

@@ -10,7 +10,9 @@ mod counting;
 use common::*;
 use counting::{allocations, held};
 use engine::Verdict;
-use policy::{Action, Content, Direction, Limits, Pattern, Plan, Protocols, Rule, Scope};
+use policy::{
+    Action, Content, Detect, Direction, Limits, Pattern, Plan, Protocols, RateLimit, Rule, Scope,
+};
 
 #[test]
 fn deciding_allocates_nothing() {
@@ -26,6 +28,60 @@ fn deciding_allocates_nothing() {
     let before = allocations();
     for _ in 0..1_000 {
         assert_eq!(bench.verdict(Direction::In, &data), Verdict::Allow);
+    }
+    assert_eq!(allocations() - before, 0);
+}
+
+/// With all that counts packets, whichever way they go, as long as nothing begins.
+#[test]
+fn following_flows_allocates_nothing() {
+    let mut detect = Detect::standard();
+    detect.rate = Some(RateLimit {
+        established: true,
+        packets: 1_000_000,
+        ..RateLimit::default()
+    });
+    let mut bench = Bench::new(Plan {
+        detect,
+        limits: Limits {
+            flows: 4_096,
+            ..Limits::default()
+        },
+        ..plan(vec![tcp_port(Action::Allow, 443)])
+    });
+    bench.engine.only_observe(true);
+    let mut turns: Vec<[(Direction, Vec<u8>); 2]> = Vec::new();
+    for port in 1_000..3_000 {
+        let syn = tcp(CLIENT, port, HOST, 443, SYN, 1, b"");
+        let answer = tcp(HOST, 443, CLIENT, port, SYN_ACK, 1, b"");
+        let done = acknowledging(2, tcp(CLIENT, port, HOST, 443, ACK, 2, b""));
+        for (direction, packet) in [
+            (Direction::In, syn),
+            (Direction::Out, answer),
+            (Direction::In, done),
+        ] {
+            assert_eq!(bench.verdict(direction, &packet), Verdict::Allow);
+        }
+        turns.push([
+            (
+                Direction::In,
+                tcp(CLIENT, port, HOST, 443, ACK, 2, b"question"),
+            ),
+            (
+                Direction::Out,
+                tcp(HOST, 443, CLIENT, port, ACK, 2, b"answer"),
+            ),
+        ]);
+    }
+    while bench.engine.poll_event().is_some() {}
+    let before = allocations();
+    for _ in 0..3 {
+        for turn in &turns {
+            let verdicts = turn
+                .each_ref()
+                .map(|(way, packet)| bench.verdict(*way, packet));
+            assert_eq!(verdicts, [Verdict::Allow; 2]);
+        }
     }
     assert_eq!(allocations() - before, 0);
 }

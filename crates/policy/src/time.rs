@@ -37,8 +37,15 @@ impl Timestamp {
     }
 
     /// How long after `earlier` this is; zero when it is not after it.
+    #[inline]
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.nanos_since(earlier))
+    }
+
+    /// How many nanoseconds after `earlier` this is; zero when it is not after it.
+    #[inline]
+    pub const fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
     }
 
     /// This moment and `span` more; saturates at [`Timestamp::MAX`].

@@ -189,7 +189,7 @@ impl<'a> Talk<'a> {
             0,
             PSH,
         ]);
-        if flags & RST != 0 && !self.flavour.has_resets {
+        if self.is_done || flags & RST != 0 && !self.flavour.has_resets {
             return;
         }
         let before = self.next;
@@ -306,6 +306,10 @@ impl<'a> Talk<'a> {
             let Body::Tcp(segment) = &step.datagram.body else {
                 return;
             };
+            // What a SYN under way carries has no place in a stream: `docs/decisions/0017`.
+            if self.flavour.asks_names && segment.flags & SYN != 0 && !segment.payload.is_empty() {
+                return;
+            }
             self.is_window_lost |= segment.flags & (SYN | ACK) == SYN | ACK;
             // It may be from before the window by now.
             step.is_outside_window = true;

@@ -11,7 +11,7 @@ use wire::FiveTuple;
 
 use super::Offence;
 use crate::ban::{Detector, Evidence};
-use crate::bounded::Bounded;
+use crate::bounded::{Bounded, Place};
 use crate::bucket::{Bucket, Shape};
 use crate::clock;
 use crate::evidence::Pattern;
@@ -85,12 +85,14 @@ impl Floods {
     }
 
     /// Counts a packet of a flow that was answered; `reply` says whether it answers. ICMP that does not was counted by
-    /// [`Floods::icmp`].
+    /// [`Floods::icmp`]. `near` is where what this side of the flow sends was counted last.
+    #[inline]
     pub(crate) fn established(
         &mut self,
         plan: &Plan,
         facts: &Facts<'_>,
         reply: bool,
+        near: &mut Place,
         now: Timestamp,
     ) -> Option<Offence> {
         let counts = plan.detect.rate.as_ref()?.established;
@@ -98,7 +100,7 @@ impl Floods {
         if !counts || is_counted || !is_metered(facts) {
             return None;
         }
-        take(&mut self.rate, plan, Detector::Rate, facts, now)
+        take_near(near, &mut self.rate, plan, Detector::Rate, facts, now)
     }
 
     /// Counts an ICMP packet that answers none of ours, whether it belongs to a flow or not, by one of [`Over::ICMP`]. Neighbour
@@ -164,10 +166,10 @@ impl Floods {
         if set.ignore.contains_key(facts.source) {
             return None;
         }
-        let taken = self
-            .syn_of_all
-            .as_mut()?
-            .take(EVERYBODY, facts.tuple(), now);
+        let taken =
+            self.syn_of_all
+                .as_mut()?
+                .take(&mut Place::default(), EVERYBODY, || facts.tuple(), now);
         let Taken::Over(evidence) = taken else {
             return None;
         };
@@ -261,6 +263,17 @@ fn take(
     facts: &Facts<'_>,
     now: Timestamp,
 ) -> Option<Offence> {
+    take_near(&mut Place::default(), meter, plan, detector, facts, now)
+}
+
+fn take_near(
+    near: &mut Place,
+    meter: &mut Option<Meter>,
+    plan: &Plan,
+    detector: Detector,
+    facts: &Facts<'_>,
+    now: Timestamp,
+) -> Option<Offence> {
     let meter = meter.as_mut()?;
     let Measure {
         response,
@@ -271,7 +284,7 @@ fn take(
     if ignore.contains_key(facts.source) {
         return None;
     }
-    match meter.take(subnet_of(facts.source), facts.tuple(), now) {
+    match meter.take(near, subnet_of(facts.source), || facts.tuple(), now) {
         Taken::Within => None,
         Taken::Over(evidence) => Some(Offence {
             detector,
@@ -326,23 +339,30 @@ impl Meter {
         }
     }
 
-    fn gauge(&mut self, source: u128, now: Timestamp) -> &mut Gauge {
+    fn gauge(&mut self, near: &mut Place, source: u128, now: Timestamp) -> &mut Gauge {
         let shape = self.shape;
         let full = || Gauge {
             bucket: Bucket::full(&shape, now),
             over: None,
         };
-        self.by_source
-            .entry(source, full, |gauge| gauge.bucket.missing(&shape, now))
+        self.by_source.entry_near(near, source, full, |gauge| {
+            gauge.bucket.missing(&shape, now)
+        })
     }
 
-    /// Counts a packet of a source.
-    fn take(&mut self, source: u128, tuple: FiveTuple, now: Timestamp) -> Taken {
+    /// Counts a packet of a source, which was last found `near`.
+    fn take(
+        &mut self,
+        near: &mut Place,
+        source: u128,
+        tuple: impl FnOnce() -> FiveTuple,
+        now: Timestamp,
+    ) -> Taken {
         let shape = self.shape;
-        if self.gauge(source, now).bucket.take(&shape, 0, now) {
+        if self.gauge(near, source, now).bucket.take(&shape, 0, now) {
             return Taken::Within;
         }
-        Taken::Over(self.tell(source, tuple, now))
+        Taken::Over(self.tell(source, tuple(), now))
     }
 
     /// One that was taken turns out to be none.
@@ -364,7 +384,10 @@ impl Meter {
                 told: None,
             })
         };
-        let over = self.gauge(source, now).over.get_or_insert_with(fresh);
+        let over = self
+            .gauge(&mut Place::default(), source, now)
+            .over
+            .get_or_insert_with(fresh);
         over.packets += 1;
         over.first = over.first.min(now);
         if over
@@ -416,7 +439,7 @@ mod tests {
     #[test]
     fn a_burst_passes_and_the_rest_is_told_once_a_window() {
         let mut meter = Meter::new(100, Duration::from_secs(1), 8, 1);
-        let mut take = |millis| meter.take(1, tuple(), at(millis));
+        let mut take = |millis| meter.take(&mut Place::default(), 1, tuple, at(millis));
         assert!((0..100).all(|_| take(0) == Taken::Within));
         let Taken::Over(Some(evidence)) = take(0) else {
             panic!("the 101st at once is over the rate");
@@ -437,7 +460,10 @@ mod tests {
     fn what_is_given_back_never_counted() {
         let mut meter = Meter::new(10, Duration::from_secs(1), 8, 1);
         for _ in 0..1_000 {
-            assert_eq!(meter.take(1, tuple(), at(0)), Taken::Within);
+            assert_eq!(
+                meter.take(&mut Place::default(), 1, tuple, at(0)),
+                Taken::Within
+            );
             meter.give_back(1, at(0));
         }
     }

@@ -32,12 +32,12 @@ impl Engine {
         let case = Case {
             arrival,
             packet,
-            located,
-            facts: Facts::of(packet, direction, arrival.interface),
+            located: &located,
+            facts: &Facts::of(packet, direction, arrival.interface),
         };
         if let Some((verdict, reason)) =
             self.denied_flows
-                .follows(&case.facts, &case.located, arrival.now)
+                .follows(case.facts, case.located, arrival.now)
         {
             self.totals.add(verdict, frames);
             self.totals.sequels += frames;
@@ -58,30 +58,30 @@ impl Engine {
             decided.inspect = Inspect::Anew;
         }
         self.denied_flows.note(
-            &case.facts,
-            &case.located,
+            case.facts,
+            case.located,
             (decided.verdict, decided.reason),
             arrival.now,
         );
         if decided.verdict == Verdict::Reject && arrival.known.is_none() {
-            self.flows.reset(&case.located);
+            self.flows.reset(case.located);
         }
         if decided.verdict == Verdict::Allow && case.located.answers() {
             self.learn_answer(packet, arrival.now);
         }
-        self.settle(&case.facts, &decided, frames, arrival.now);
+        self.settle(case.facts, &decided, frames, arrival.now);
         Decision {
             verdict: decided.verdict,
             reason: decided.reason,
             direction,
             inspect: decided.inspect,
-            reply: self.reply_to(&case.facts, decided.reason),
+            reply: self.reply_to(case.facts, decided.reason),
         }
     }
 
     /// The whole decision, in the order of the language.
     pub(super) fn decide(&mut self, case: &Case<'_>) -> Decided {
-        if let Some((reason, end)) = self.shield(&case.facts, case.arrival.now) {
+        if let Some((reason, end)) = self.shield(case.facts, case.arrival.now) {
             if end == case.facts.destination && case.arrival.known.is_none() {
                 // The kernel looks at destinations behind connection tracking, which has followed the packet by then. What it
                 // tells of its flow is no news: nobody hears of the packet.
@@ -90,7 +90,7 @@ impl Engine {
             }
             return Decided::drop(reason);
         }
-        if let Some(kind) = impossible(&case.facts) {
+        if let Some(kind) = impossible(case.facts) {
             return Decided::drop(Reason::Impossible(kind));
         }
         // A capture may hold the begins of packets alone; what the kernel asks about has to be seen whole.
@@ -100,7 +100,7 @@ impl Engine {
             return Decided::drop(Reason::Invalid(Invalid::CopyCut));
         }
         if !case.located.answers()
-            && let Some(decided) = self.limit_icmp(&case.facts, case.arrival.now)
+            && let Some(decided) = self.limit_icmp(case.facts, case.arrival.now)
         {
             return decided;
         }
@@ -125,7 +125,7 @@ impl Engine {
                 let decided = self.decide_established(case, flow, reply);
                 if decided.verdict == Verdict::Allow
                     && let Some(refused) =
-                        self.judge_datagram(&case.facts, Some(flow), case.arrival.now)
+                        self.judge_datagram(case.facts, Some(flow), case.arrival.now)
                 {
                     return refused;
                 }
@@ -141,7 +141,7 @@ impl Engine {
                 }
                 if flow.is_none() && decided.verdict != Verdict::Allow {
                     // A packet that does not arrive begins nothing (`nf_confirm`), here as in the kernel that hands it up.
-                    self.take_back(&case.located);
+                    self.take_back(case.located);
                     return Decided {
                         flow: None,
                         ..decided
@@ -149,7 +149,7 @@ impl Engine {
                 }
                 decided
             }
-            State::Untracked => self.decide_untracked(&case.facts, case.arrival.now),
+            State::Untracked => self.decide_untracked(case.facts, case.arrival.now),
         }
     }
 
@@ -201,14 +201,18 @@ impl Engine {
             facts,
             ..
         } = case;
-        let (plan, now) = (Arc::clone(&self.plan), arrival.now);
+        let now = arrival.now;
+        let Some(state) = self.flows.get_mut(flow) else {
+            return Decided::allow(Reason::Established, None);
+        };
+        let near = &mut state.metered_at[usize::from(reply)];
         let floods = self.detectors.floods();
-        if let Some(offence) = floods.established(&plan, facts, reply, now)
+        if let Some(offence) = floods.established(&self.plan, facts, reply, near, now)
             && let Some(decided) = self.act_on_flood(facts, offence, now)
         {
             return decided;
         }
-        if let Some(rule) = self.rules.over_rate(&plan, facts, now) {
+        if let Some(rule) = self.rules.over_rate(&self.plan, facts, now) {
             return Decided {
                 flow: Some(flow),
                 ..Decided::drop(Reason::Limited(rule))
@@ -231,25 +235,26 @@ impl Engine {
             (true, Some(_)) if is_proven => Sender::Proven,
             (true, _) => Sender::Claimed,
         };
-        // Where the flow's begin was not seen under this plan, the rule that lets such flows in, as the kernel finds it.
-        let let_in = match reply {
-            true => None,
-            false => (state.rule()).or_else(|| self.rules.let_in_by(&plan, facts, now)),
-        };
         let is_asked = arrival.known.is_some();
-        (self.inspector).begin_due(state, &plan, |first| {
-            self.rules.let_in_by(&plan, first, now)
+        (self.inspector).begin_due(state, &self.plan, |first| {
+            self.rules.let_in_by(&self.plan, first, now)
         });
         if state.inspection.is_none() {
             return Decided::allow(Reason::Established, Some(flow));
         }
+        // Where the flow's begin was not seen under this plan, the rule that lets such flows in, as the kernel finds it.
+        let let_in = match reply {
+            true => None,
+            false => (state.rule()).or_else(|| self.rules.let_in_by(&self.plan, facts, now)),
+        };
         let standing = Standing {
             reply,
             let_in,
             is_proven: handshake,
             is_asked,
         };
-        let finding = (self.inspector).inspect((flow, state), packet, facts, standing, &plan, now);
+        let finding =
+            (self.inspector).inspect((flow, state), packet, facts, standing, &self.plan, now);
         let is_again = matches!(finding, Finding::Again(_));
         match self.act_on_finding(finding, (flow, reply), facts, sender, now) {
             Ok(inspect) => Decided {
@@ -297,18 +302,19 @@ impl Engine {
         if !known {
             self.watch_begin(facts, now);
         }
-        let plan = Arc::clone(&self.plan);
         let mut inspect = Inspect::None;
         if let Some(slot) = slot
             && let Some(state) = self.flows.get_mut(slot)
         {
             if known {
-                (self.inspector).begin_due(state, &plan, |first| {
-                    self.rules.let_in_by(&plan, first, now)
+                (self.inspector).begin_due(state, &self.plan, |first| {
+                    self.rules.let_in_by(&self.plan, first, now)
                 });
             } else {
                 state.inspection_begun = true;
-                state.inspection = self.inspector.begin(facts, &plan, decided.reason.rule());
+                state.inspection = self
+                    .inspector
+                    .begin(facts, &self.plan, decided.reason.rule());
             }
             if state.inspection.is_some() {
                 // Its own payload was asked already, and its rule has counted it; this puts it at the begin of the stream.
@@ -319,8 +325,14 @@ impl Engine {
                     is_proven: facts.tcp_flags.is_none(),
                     is_asked: arrival.known.is_some(),
                 };
-                let finding =
-                    (self.inspector).inspect((slot, state), packet, facts, standing, &plan, now);
+                let finding = (self.inspector).inspect(
+                    (slot, state),
+                    packet,
+                    facts,
+                    standing,
+                    &self.plan,
+                    now,
+                );
                 let sender = Sender::Doubtful;
                 match self.act_on_finding(finding, (slot, false), facts, sender, now) {
                     Ok(found) => inspect = found,
@@ -363,17 +375,16 @@ impl Engine {
 
     /// Detectors that limit, rules, essentials, the default.
     pub(super) fn decide_untracked(&mut self, facts: &Facts<'_>, now: Timestamp) -> Decided {
-        let plan = Arc::clone(&self.plan);
         for meter in Over::UNANSWERED {
             let floods = self.detectors.floods();
-            if let Some(offence) = floods.unanswered(meter, &plan, facts, now)
+            if let Some(offence) = floods.unanswered(meter, &self.plan, facts, now)
                 && let Some(decided) = self.act_on_flood(facts, offence, now)
             {
                 return decided;
             }
         }
         let mut room = std::mem::take(&mut self.inspector.found);
-        let found = self.first_match(&plan, facts, now, &mut room);
+        let found = self.first_match(&self.plan, facts, now, &mut room);
         self.inspector.found = room;
         if let Some((id, host)) = found {
             if self.rules.brief(id).has_content {
@@ -499,6 +510,6 @@ impl Known {
 pub(super) struct Case<'a> {
     pub(super) arrival: &'a Arrival<'a>,
     pub(super) packet: &'a Packet<'a>,
-    pub(super) facts: Facts<'a>,
-    pub(super) located: Located,
+    pub(super) facts: &'a Facts<'a>,
+    pub(super) located: &'a Located,
 }

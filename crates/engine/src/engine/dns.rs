@@ -30,15 +30,25 @@ impl Engine {
     }
 
     /// Judges a datagram that would pass; gives what becomes of it when it may not.
+    #[inline(always)]
     pub(super) fn judge_datagram(
         &mut self,
         facts: &Facts<'_>,
         flow: Option<FlowSlot>,
         now: Timestamp,
     ) -> Option<Decided> {
-        if facts.protocol != protocol::UDP {
+        if self.plan.dns.is_none() || facts.protocol != protocol::UDP {
             return None;
         }
+        self.judge_question(facts, flow, now)
+    }
+
+    fn judge_question(
+        &mut self,
+        facts: &Facts<'_>,
+        flow: Option<FlowSlot>,
+        now: Timestamp,
+    ) -> Option<Decided> {
         let plan = self.asks_names(facts)?;
         let filter = plan.dns.as_ref()?;
         let is_cut = facts.payload.len() < facts.payload_len as usize;
@@ -60,7 +70,21 @@ impl Engine {
 
     /// Judges a segment that would pass. `is_reply`: it goes to the side whose packet was seen first. That may not be the side that
     /// asks, where a connection was picked up under way, so both are judged.
+    #[inline(always)]
     pub(super) fn judge_segment(
+        &mut self,
+        case: &Case<'_>,
+        decided: Decided,
+        is_new: bool,
+        is_reply: bool,
+    ) -> Decided {
+        if self.plan.dns.is_none() {
+            return decided;
+        }
+        self.judge_stream(case, decided, is_new, is_reply)
+    }
+
+    fn judge_stream(
         &mut self,
         case: &Case<'_>,
         decided: Decided,
@@ -72,7 +96,7 @@ impl Engine {
         else {
             return decided;
         };
-        let Some(plan) = self.asks_names(&case.facts) else {
+        let Some(plan) = self.asks_names(case.facts) else {
             return decided;
         };
         let (Some(filter), Some(flow)) = (plan.dns.as_ref(), self.flows.get_mut(slot)) else {
@@ -172,7 +196,7 @@ impl Engine {
             };
             if let Some(asked) = judge(filter, message, &mut self.asked)? {
                 let now = case.arrival.now;
-                self.tell_of_question(filter, asked, &case.facts, Some(flow), now);
+                self.tell_of_question(filter, asked, case.facts, Some(flow), now);
                 if let Some(entry) = asked.blocked {
                     return Err(DnsRefusal::Blocked(entry));
                 }
@@ -252,10 +276,10 @@ impl Engine {
             ..Decided::allow(Reason::Established, None)
         };
         if case.facts.protocol != protocol::TCP {
-            return self.judge_datagram(&case.facts, None, now).unwrap_or(pass);
+            return self.judge_datagram(case.facts, None, now).unwrap_or(pass);
         }
-        let (located, ended) = (&case.located, &mut self.ended);
-        let state = (self.flows).track_known(&case.facts, located, known, now, ended);
+        let (located, ended) = (case.located, &mut self.ended);
+        let state = (self.flows).track_known(case.facts, located, known, now, ended);
         let (flow, is_new, is_reply) = match state {
             State::Invalid(invalid) => return Decided::drop(Reason::Invalid(invalid)),
             State::New { flow } => (flow, true, false),
@@ -270,7 +294,7 @@ impl Engine {
         let entered = match (is_new, flow) {
             (true, flow) => {
                 self.flows
-                    .enter(&case.facts, located, flow, Reason::Established, now, ended)
+                    .enter(case.facts, located, flow, Reason::Established, now, ended)
             }
             (false, flow) => Ok(flow),
         };

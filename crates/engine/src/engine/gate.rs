@@ -399,7 +399,14 @@ impl Engine {
         Some(ban)
     }
 
+    #[inline]
     pub(super) fn expire_bans(&mut self, now: Timestamp) {
+        if self.bans.may_have_expired(now) {
+            self.end_expired_bans(now);
+        }
+    }
+
+    fn end_expired_bans(&mut self, now: Timestamp) {
         while let Some(ban) = self.bans.pop_expired(now) {
             let at = ban.expires;
             let end = BanEnd::Expired;

@@ -432,7 +432,14 @@ impl Engine {
     }
 
     /// A datagram that answers one of its receiver: remembers the addresses in it, if a name server sent it.
+    #[inline]
     pub fn learn_answer(&mut self, packet: &Packet<'_>, now: Timestamp) {
+        if packet.protocol() == policy::protocol::UDP {
+            self.learn_datagram(packet, now);
+        }
+    }
+
+    fn learn_datagram(&mut self, packet: &Packet<'_>, now: Timestamp) {
         let Some((source, _)) = packet.ports() else {
             return;
         };
@@ -440,7 +447,7 @@ impl Engine {
             Some(filter) => filter.ports.matches(Some(source)),
             None => source == DnsFilter::PORT,
         };
-        if is_dns && packet.protocol() == policy::protocol::UDP {
+        if is_dns {
             let client = policy::address_key(packet.destination());
             (self.resolved).learn(client, packet.payload(), &mut self.asked, now);
         }

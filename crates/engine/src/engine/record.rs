@@ -1,8 +1,6 @@
 //! What is counted and recorded of each packet, and what becomes of those that never get to the decision: malformed ones and
 //! fragments.
 
-use std::sync::Arc;
-
 use policy::{Direction, Timestamp};
 use wire::{FiveTuple, Frame, Malformed, Packet};
 
@@ -89,17 +87,24 @@ impl Engine {
 
     /// Counts a refused packet among those of its source.
     fn hold_against(&mut self, facts: &Facts<'_>, reason: Reason, now: Timestamp) {
-        if facts.direction != Direction::Out && self.is_aimed_at_a_host(facts) {
-            let plan = Arc::clone(&self.plan);
-            if let Some(offence) = self.detectors.denied(&plan, facts, reason, now) {
-                self.act_on_offence(facts, offence, now);
-            }
+        if facts.direction != Direction::Out
+            && self.is_aimed_at_a_host(facts)
+            && let Some(offence) = self.detectors.denied(&self.plan, facts, reason, now)
+        {
+            self.act_on_offence(facts, offence, now);
         }
     }
 
     /// Turns flows that ended into events, as far as those of this second may be recorded, and frees what was held for their
     /// inspection. Without a time all are recorded.
+    #[inline]
     pub(super) fn record_ended(&mut self, now: Option<Timestamp>) {
+        if !self.ended.is_empty() {
+            self.record_each_ended(now);
+        }
+    }
+
+    fn record_each_ended(&mut self, now: Option<Timestamp>) {
         for (flow, end) in std::mem::take(&mut self.ended) {
             self.forget(&flow);
             if now.is_some_and(|now| !self.flow_budget.take(flow.was_served(), now)) {
@@ -120,8 +125,15 @@ impl Engine {
 
     /// Has the flows that hold most give back memory until there is enough. After [`Engine::record_ended`]: what is held then is held
     /// by flows that live.
+    #[inline]
     pub(super) fn relieve(&mut self) {
         let limit = self.plan.limits.stream_bytes as usize;
+        if self.inspector.memory.is_over(limit) {
+            self.relieve_down_to(limit);
+        }
+    }
+
+    fn relieve_down_to(&mut self, limit: usize) {
         while let Some((ticket, holding)) = self.inspector.memory.heaviest(limit) {
             let Some(flow) = self.flows.get_mut(holding.flow) else {
                 self.inspector.memory.release(ticket);

@@ -1,7 +1,5 @@
 //! What flows tell the detectors: who was served, who was refused, who came and went.
 
-use std::sync::Arc;
-
 use policy::{Direction, Timestamp, address_key, protocol};
 use wire::{FiveTuple, TcpFlags};
 
@@ -85,11 +83,12 @@ impl Engine {
     }
 
     /// An ICMP packet that is over one of its source's rates is dropped, whatever flow it belongs to.
+    #[inline]
     pub(super) fn limit_icmp(&mut self, facts: &Facts<'_>, now: Timestamp) -> Option<Decided> {
         facts.icmp?;
-        let plan = Arc::clone(&self.plan);
         Over::ICMP.into_iter().find_map(|meter| {
-            let offence = (self.detectors.floods()).icmp(meter, &plan, facts, now)?;
+            let floods = self.detectors.floods();
+            let offence = floods.icmp(meter, &self.plan, facts, now)?;
             self.act_on_flood(facts, offence, now)
         })
     }
@@ -185,15 +184,13 @@ impl Engine {
     }
 
     fn note_attempt(&mut self, attempt: &Attempt, now: Timestamp) {
-        let plan = Arc::clone(&self.plan);
-        if let Some(offence) = self.detectors.contact(&plan, attempt, now) {
+        if let Some(offence) = self.detectors.contact(&self.plan, attempt, now) {
             self.act_on_flow_offence(attempt.tuple(), attempt.direction, offence, now);
         }
     }
 
     fn note_connection(&mut self, connection: &Connection, now: Timestamp) {
-        let plan = Arc::clone(&self.plan);
-        if let Some(offence) = self.detectors.connection_ended(&plan, connection, now) {
+        if let Some(offence) = (self.detectors).connection_ended(&self.plan, connection, now) {
             self.act_on_flow_offence(connection.tuple, connection.direction, offence, now);
         }
     }

@@ -1,5 +1,5 @@
-//! How flows age: how long each is kept, and who goes when. In the course of packets a few slots are looked at with each; when
-//! time passes without any, all are, spread over [`ROUND`].
+//! How flows age: how long each is kept, and who goes when. In the course of packets a few slots are looked at with each, where
+//! [something may be due](super::due); when time passes without any, all are, spread over [`ROUND`].
 
 use std::time::Duration;
 
@@ -57,20 +57,44 @@ impl Flow {
 }
 
 impl FlowTable {
+    #[inline]
     pub(super) fn sweep(&mut self, now: Timestamp, ended: &mut Ended) {
+        self.due.tell(now);
         for _ in 0..SWEEP.min(self.slab.len()) {
-            self.hand = (self.hand + 1) % self.slab.len();
-            self.expire_at_hand(now, ended);
+            self.turn_hand();
+            if self.due.is_due(self.hand, now) {
+                self.expire_at_hand(now, ended);
+            } else {
+                debug_assert!(self.stays_at_hand(now));
+            }
+        }
+    }
+
+    /// Whether a look at the slot would change nothing.
+    fn stays_at_hand(&self, now: Timestamp) -> bool {
+        let mut flow = self.slab[self.hand].iter();
+        flow.all(|flow| clock::is_same_clock(flow.last, now) && !flow.is_over(now))
+    }
+
+    /// To the next slot; behind the last one lies the first. Slots are never taken away.
+    #[inline]
+    fn turn_hand(&mut self) {
+        self.hand += 1;
+        if self.hand >= self.slab.len() {
+            self.hand = 0;
         }
     }
 
     fn expire_at_hand(&mut self, now: Timestamp, ended: &mut Ended) -> bool {
-        let over = self.slab[self.hand].as_mut().is_some_and(|flow| {
-            if clock::age(flow.last, now).is_none() {
-                flow.last = now;
-            }
-            flow.is_over(now)
-        });
+        let Some(flow) = &mut self.slab[self.hand] else {
+            self.due.clear(self.hand);
+            return false;
+        };
+        if !clock::is_same_clock(flow.last, now) {
+            flow.last = now;
+        }
+        let over = flow.is_over(now);
+        self.due.put(self.hand, flow.last);
         if over {
             let closed = self.slab[self.hand].as_ref().is_some_and(Flow::is_closed);
             let end = if closed {
@@ -85,7 +109,7 @@ impl FlowTable {
 
     pub(super) fn make_room(&mut self, now: Timestamp, ended: &mut Ended) -> bool {
         for _ in 0..EVICTION_SWEEP.min(self.slab.len()) {
-            self.hand = (self.hand + 1) % self.slab.len();
+            self.turn_hand();
             if self.expire_at_hand(now, ended) {
                 return true;
             }
@@ -109,6 +133,7 @@ impl FlowTable {
         if slots == 0 {
             return;
         }
+        self.due.tell(now);
         for step in 0..slots as usize {
             self.hand = (begin + step) % self.slab.len();
             let flow = self.slab[self.hand].as_mut();
@@ -140,6 +165,7 @@ impl FlowTable {
 
     /// Ends this flow if it is over at `now`.
     pub(crate) fn expire(&mut self, flow: FlowSlot, now: Timestamp, ended: &mut Ended) {
+        self.due.tell(now);
         self.hand = flow.0 as usize;
         self.expire_at_hand(now, ended);
     }

@@ -1,19 +1,67 @@
 //! What names a flow: both directions of one 5-tuple under one key.
 
+use std::hash::{Hash, Hasher};
+
 use policy::address_key;
 use wire::{Packet, Transport};
 
-/// Endpoints in a fixed order, so that both directions give the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Endpoints in a fixed order, so that both directions give the same key. Of words of eight bytes: a longer one would lie on a multiple
+/// of its own length, and leave a gap in each flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FlowKey {
-    low: u128,
-    high: u128,
-    low_port: u16,
-    high_port: u16,
-    protocol: u8,
-    /// For ICMP queries: kind of query (the type of its request) and code, which are part of what a reply must match; and
-    /// whether the lower endpoint asked, as two hosts that ping each other have two flows.
-    query: Option<(u8, u8, bool)>,
+    low: [u64; 2],
+    high: [u64; 2],
+    /// From the highest bits on: the lower endpoint's port, the other's, the protocol, and [what is asked](Query) in the last
+    /// three bytes. One word, as each packet is hashed and compared by it.
+    rest: u64,
+}
+
+impl Hash for FlowKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Two words at once: the hash multiplies as often as it is given something.
+        state.write_u128(whole(self.low));
+        state.write_u128(whole(self.high));
+        state.write_u64(self.rest);
+    }
+}
+
+fn whole([upper, lower]: [u64; 2]) -> u128 {
+    u128::from(upper) << 64 | u128::from(lower)
+}
+
+const fn halves(address: u128) -> [u64; 2] {
+    [(address >> 64) as u64, address as u64]
+}
+
+/// For ICMP queries: kind of query (the type of its request) and code, which are part of what a reply must match; and whether the
+/// lower endpoint asked, as two hosts that ping each other have two flows.
+type Query = (u8, u8, bool);
+
+/// In the last byte of [`FlowKey::rest`].
+const LOW_ASKED: u8 = 1;
+const IS_QUERY: u8 = 2;
+
+fn packed(low_port: u16, high_port: u16, protocol: u8, query: Option<Query>) -> u64 {
+    let query = query.map_or([0; 3], |(kind, code, low_asked)| {
+        [kind, code, IS_QUERY | if low_asked { LOW_ASKED } else { 0 }]
+    });
+    let [low, high] = [low_port, high_port].map(u16::to_be_bytes);
+    u64::from_be_bytes([
+        low[0], low[1], high[0], high[1], protocol, query[0], query[1], query[2],
+    ])
+}
+
+impl FlowKey {
+    /// All of it in turn, to hash the number of a flow from: records of one capture give each flow the same number, however the table
+    /// comes to hash.
+    pub(super) fn parts(&self) -> (u128, u128, u16, u16, u8, Option<Query>) {
+        let [low, high] = [self.low, self.high].map(whole);
+        let [a, b, c, d, protocol, kind, code, asked] = self.rest.to_be_bytes();
+        let [low_port, high_port] = [[a, b], [c, d]].map(u16::from_be_bytes);
+        let query = (asked & IS_QUERY != 0).then_some((kind, code, asked & LOW_ASKED != 0));
+        (low, high, low_port, high_port, protocol, query)
+    }
 }
 
 /// A key and which way the packet goes on it.
@@ -61,12 +109,9 @@ impl Oriented {
         };
         Self {
             key: FlowKey {
-                low,
-                high,
-                low_port,
-                high_port,
-                protocol,
-                query: None,
+                low: halves(low),
+                high: halves(high),
+                rest: packed(low_port, high_port, protocol, None),
             },
             from_low,
             is_answer: false,
@@ -84,7 +129,12 @@ impl Oriented {
         let low_asked = oriented.from_low != is_answer;
         Self {
             key: FlowKey {
-                query: Some((kind, code, low_asked)),
+                rest: packed(
+                    identifier,
+                    identifier,
+                    protocol,
+                    Some((kind, code, low_asked)),
+                ),
                 ..oriented.key
             },
             is_answer,
@@ -174,6 +224,27 @@ impl Oriented {
                     )
                 })
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_gives_back_what_it_was_made_from() {
+        let (low, high) = (u128::MAX / 3, u128::MAX / 3 * 2);
+        let both = Oriented::new((high, 443), (low, 40_000), 6);
+        assert_eq!(both.key.parts(), (low, high, 40_000, 443, 6, None));
+        for (is_answer, low_asked) in [(false, true), (true, false)] {
+            let asked = Oriented::query(low, high, 0xabcd, 58, (128, 3, is_answer));
+            let query = Some((128, 3, low_asked));
+            assert_eq!(asked.key.parts(), (low, high, 0xabcd, 0xabcd, 58, query));
+            assert_ne!(
+                asked.key,
+                Oriented::new((low, 0xabcd), (high, 0xabcd), 58).key
+            );
         }
     }
 }

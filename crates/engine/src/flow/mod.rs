@@ -9,6 +9,7 @@ mod by_kernel;
 mod connection;
 mod denied;
 mod departed;
+mod due;
 mod key;
 mod opening;
 mod tcp;
@@ -19,6 +20,7 @@ use policy::{Direction, RuleId, Timestamp};
 use std::hash::BuildHasher;
 use wire::{FiveTuple, Packet, Transport};
 
+use crate::bounded::Place;
 use crate::clock;
 use crate::event::{FlowEnd, FlowRecord};
 use crate::facts::Facts;
@@ -28,8 +30,12 @@ use begin::begins;
 use connection::Connection;
 pub(crate) use denied::DeniedFlows;
 use departed::DepartedFlows;
+use due::Due;
 pub(crate) use key::{FlowKey, Oriented};
 use tcp::TcpState;
+
+/// Flows that are found without a look into the table.
+const RECENT: usize = 4_096;
 
 /// One flow.
 #[derive(Debug)]
@@ -87,6 +93,8 @@ pub(crate) struct Flow {
     left: [bool; 2],
     /// Whether it was told that it was refused, or that nobody answers.
     failure_told: bool,
+    /// Where the packets of the side that began it are metered, and those of the other.
+    pub(crate) metered_at: [Place; 2],
 }
 
 /// What has just become known of a flow, for the detectors.
@@ -121,7 +129,7 @@ impl Flow {
     }
 
     fn tcp_state(&self) -> Option<TcpState> {
-        self.tcp.map(|connection| connection.state())
+        self.tcp.as_ref().map(Connection::state)
     }
 
     /// Whether it came to something: for TCP a completed handshake, else an answer.
@@ -194,7 +202,11 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct FlowTable {
     places: HashTable<u32>,
+    /// Where flows were found of late, by the last bits of their hash: most packets are of few flows, and what is found here need not be
+    /// looked up in a table that is too large for a cache.
+    recent: Box<[u32; RECENT]>,
     slab: Vec<Option<Flow>>,
+    due: Due,
     free: Vec<u32>,
     hasher: FixedState,
     ceiling: usize,
@@ -211,7 +223,9 @@ impl FlowTable {
     pub(crate) fn new(ceiling: u32, seed: u64) -> Self {
         Self {
             places: HashTable::new(),
+            recent: Box::new([0; RECENT]),
             slab: Vec::new(),
+            due: Due::default(),
             free: Vec::new(),
             hasher: FixedState::with_seed(seed),
             ceiling: ceiling.max(1) as usize,
@@ -240,12 +254,27 @@ impl FlowTable {
     }
 
     fn slot(&self, key: &FlowKey, hash: u64) -> Option<FlowSlot> {
-        let found = self.places.find(hash, |&place| {
-            self.slab[place as usize]
-                .as_ref()
-                .is_some_and(|flow| flow.hash == hash && flow.key == *key)
-        });
+        let found = (self.places).find(hash, |&place| self.lies_at(place, key, hash));
         found.map(|&place| FlowSlot(place))
+    }
+
+    /// As [`FlowTable::slot`], for one that may be looked for again soon.
+    #[inline]
+    fn recent_slot(&mut self, key: &FlowKey, hash: u64) -> Option<FlowSlot> {
+        let recent = hash as usize % RECENT;
+        let place = self.recent[recent];
+        if self.lies_at(place, key, hash) {
+            return Some(FlowSlot(place));
+        }
+        let found = self.slot(key, hash)?;
+        self.recent[recent] = found.0;
+        Some(found)
+    }
+
+    #[inline]
+    fn lies_at(&self, place: u32, key: &FlowKey, hash: u64) -> bool {
+        self.get(FlowSlot(place))
+            .is_some_and(|flow| flow.hash == hash && flow.key == *key)
     }
 
     pub(crate) fn get(&self, slot: FlowSlot) -> Option<&Flow> {
@@ -264,7 +293,7 @@ impl FlowTable {
         now: Timestamp,
         ended: &mut Ended,
     ) -> Option<(FlowSlot, bool)> {
-        let slot = self.slot(&oriented.key, hash)?;
+        let slot = self.recent_slot(&oriented.key, hash)?;
         let flow = self.get(slot)?;
         if flow.is_over(now) {
             self.remove(slot, FlowEnd::TimedOut, ended);
@@ -274,6 +303,7 @@ impl FlowTable {
     }
 
     /// Looks a packet's flow up, once for all that is asked of it; for ICMP errors the flow that they quote.
+    #[inline]
     pub(crate) fn locate(
         &mut self,
         packet: &Packet<'_>,
@@ -440,7 +470,7 @@ impl FlowTable {
                 }
             }
         }
-        let Some(flow) = self.get_mut(slot) else {
+        let Some(flow) = self.slab[slot.0 as usize].as_mut() else {
             return State::New { flow: None };
         };
         let established = reply || flow.answered;
@@ -455,9 +485,6 @@ impl FlowTable {
         if is_ambiguous {
             return State::Invalid(Invalid::StreamAmbiguous);
         }
-        let Some(flow) = self.get_mut(slot) else {
-            return State::New { flow: None };
-        };
         if established {
             count(flow, facts, reply, now);
             State::Established { flow: slot, reply }
@@ -495,7 +522,8 @@ impl FlowTable {
         }
         let hash = located.hash;
         // An odd multiplier spreads what the hash leaves alike; 53 bits stay exact in JSON readers.
-        let id = (hash ^ now.as_nanos().wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 11;
+        let named = self.hasher.hash_one(oriented.key.parts());
+        let id = (named ^ now.as_nanos().wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 11;
         let mut flow = Flow {
             key: oriented.key,
             hash,
@@ -529,6 +557,7 @@ impl FlowTable {
             icmp: facts.icmp,
             left: [false; 2],
             failure_told: false,
+            metered_at: Default::default(),
         };
         count(&mut flow, facts, false, now);
         let place = match self.free.pop() {
@@ -541,6 +570,7 @@ impl FlowTable {
                 (self.slab.len() - 1) as u32
             }
         };
+        self.due.put(place as usize, now);
         let slab = &self.slab;
         self.places.insert_unique(hash, place, |&place| {
             slab[place as usize].as_ref().map_or(0, |flow| flow.hash)
@@ -587,6 +617,7 @@ impl FlowTable {
             entry.remove();
         }
         self.free.push(slot.0);
+        self.due.clear(slot.0 as usize);
         Some(flow)
     }
 
@@ -596,6 +627,7 @@ impl FlowTable {
             (flow.start, flow.last) = (moved(flow.start), moved(flow.last));
         }
         self.departed.shift(moved);
+        self.due.forget();
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Flow> {
@@ -626,4 +658,15 @@ fn count(flow: &mut Flow, facts: &Facts<'_>, reply: bool, now: Timestamp) {
     flow.last = clock::latest(flow.last, now);
     flow.packets[usize::from(reply)] += 1;
     flow.bytes[usize::from(reply)] += u64::from(facts.len);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each packet comes by its flow, and a table of them is larger than a cache.
+    #[test]
+    fn a_flow_takes_few_lines_of_the_cache() {
+        assert!(size_of::<Option<Flow>>() <= 288);
+    }
 }

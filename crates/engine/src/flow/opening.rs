@@ -6,6 +6,7 @@ use std::time::Duration;
 use policy::Timestamp;
 use wire::TcpFlags;
 
+use super::connection::Connection;
 use super::{FiveTuple, Flow, FlowSlot, FlowTable, connection, opposite};
 use crate::facts::Facts;
 use crate::verdict::Invalid;
@@ -50,8 +51,8 @@ impl Flow {
     /// Whether a SYN+ACK answers the SYN behind which it comes, which connection tracking took for more of a connection: with all, some or
     /// none of what that carried, as its sender takes it (RFC 7413). Connection tracking looks for all of it alone.
     pub(super) fn is_begun_by(&self, segment: connection::Segment, reply: bool) -> bool {
-        let is_next = (self.tcp).is_some_and(|connection| connection.is_behind_syn(segment, reply));
-        reply && is_next && self.answers_opening(segment)
+        let is_next = |connection: &Connection| connection.is_behind_syn(segment, reply);
+        reply && self.tcp.as_ref().is_some_and(is_next) && self.answers_opening(segment)
     }
 
     /// Whether a SYN+ACK answers the last SYN of the side that began it.

@@ -37,6 +37,9 @@ impl TcpState {
         }
     }
 
+    /// No flow is kept for a shorter time without a packet.
+    pub(crate) const SHORTEST: Duration = Self::Close.timeout();
+
     /// How long a connection in this state is kept without a packet: the kernel's defaults, but one hour in place of five
     /// days for established ones, so that a table of bounded size holds those that live.
     pub(crate) const fn timeout(self) -> Duration {
@@ -183,6 +186,28 @@ mod tests {
                 begins,
                 "{flags}"
             );
+        }
+    }
+
+    #[test]
+    fn none_is_kept_for_less_than_the_shortest_time() {
+        use TcpState::{
+            Close, CloseWait, Established, FinWait, LastAck, None, SynReceived, SynSent, SynSent2,
+            TimeWait,
+        };
+        for state in [
+            None,
+            SynSent,
+            SynReceived,
+            Established,
+            FinWait,
+            CloseWait,
+            LastAck,
+            TimeWait,
+            Close,
+            SynSent2,
+        ] {
+            assert!(state.timeout() >= TcpState::SHORTEST, "{state:?}");
         }
     }
 }

@@ -141,9 +141,15 @@ impl Memory {
             || of_forged.is_some_and(|network| network.bytes > share)
     }
 
+    /// Whether more is held than this.
+    #[inline]
+    pub(crate) fn is_over(&self, limit: usize) -> bool {
+        self.total > limit
+    }
+
     /// Who has to give something back under this `limit`: the largest flow of the network that holds most.
     pub(crate) fn heaviest(&self, limit: usize) -> Option<(Ticket, Holding)> {
-        if self.total <= limit {
+        if !self.is_over(limit) {
             return None;
         }
         let (_, name) = self.networks.last()?;

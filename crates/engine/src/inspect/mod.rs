@@ -325,16 +325,25 @@ impl Inspector {
 
     /// Asks what of a flow has to be inspected, where that was not asked yet, or another connection has begun in it.
     /// `let_in_by`: the rule that lets in a flow which begins so, for one whose begin was not seen under this plan.
+    #[inline]
     pub(crate) fn begin_due(
         &mut self,
         flow: &mut Flow,
         plan: &Plan,
         let_in_by: impl FnOnce(&Facts<'_>) -> Option<RuleId>,
     ) {
-        let begins_at = flow.begins_at.take();
-        if flow.inspection_begun && begins_at.is_none() {
-            return;
+        if !flow.inspection_begun || flow.begins_at.is_some() {
+            self.begin_anew(flow, plan, let_in_by);
         }
+    }
+
+    fn begin_anew(
+        &mut self,
+        flow: &mut Flow,
+        plan: &Plan,
+        let_in_by: impl FnOnce(&Facts<'_>) -> Option<RuleId>,
+    ) {
+        let begins_at = flow.begins_at.take();
         flow.is_anew_untold |= begins_at.is_some();
         flow.inspection_begun = true;
         if let Some(before) = flow.inspection.take() {

@@ -31,6 +31,17 @@ impl ByteOrder {
         }
     }
 
+    /// The four words that a pcap record begins with; `None` where there are fewer bytes.
+    #[inline]
+    pub(super) fn words(self, bytes: &[u8]) -> Option<[u32; 4]> {
+        let (words, _) = bytes.as_chunks::<4>();
+        let words = words.first_chunk::<4>()?.map(u32::from_ne_bytes);
+        Some(match self {
+            Self::Big => words.map(u32::from_be),
+            Self::Little => words.map(u32::from_le),
+        })
+    }
+
     /// A 64-bit value in this order (pcapng's packet timestamps are two 32-bit halves instead, the high one first).
     pub(super) fn u64(self, bytes: &[u8], offset: usize) -> u64 {
         let (first, second) = (

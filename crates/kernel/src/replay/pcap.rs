@@ -78,15 +78,16 @@ impl Pcap {
             _ => {}
         }
         let head = window.peek(self.header);
-        let word = |offset| self.order.u32(head, offset);
-        let (first, second) = (word(8), word(12));
+        let Some([seconds, fraction, first, second]) = self.order.words(head) else {
+            return Err(Stop::Damage(Warning::Truncated { at }));
+        };
         let (captured, original) = match self.lengths {
             Lengths::CapturedLast => (second, first),
             Lengths::Unsure if first > second => (second, first),
             _ => (first, second),
         };
         let scale = if self.nanoseconds { 1 } else { 1_000 };
-        let nanos = u64::from(word(0)) * 1_000_000_000 + u64::from(word(4)) * scale;
+        let nanos = u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * scale;
         let direction = if self.header == 24 {
             kuznetsov_direction(head[22])
         } else {
