@@ -40,7 +40,7 @@ impl Reader {
             return self.part_of_hello(rest, hello);
         }
         let mut room = ServerName::new();
-        let has_early_data = match sni(rest, &mut room) {
+        let (name, has_early_data) = match sni(rest, &mut room) {
             Sni::Incomplete(missing) => {
                 self.is_refused = rest.len() >= HELLO_STREAM;
                 let needed = (rest.len() + missing).min(HELLO_STREAM);
@@ -48,11 +48,8 @@ impl Reader {
             }
             Sni::Name {
                 host, early_data, ..
-            } => {
-                asked.push(certain(HostField::Sni, &host));
-                early_data
-            }
-            Sni::Absent { early_data, .. } => early_data,
+            } => (Some(certain(HostField::Sni, &host)), early_data),
+            Sni::Absent { early_data, .. } => (None, early_data),
             Sni::NotTls | Sni::Malformed(_) => {
                 self.phase = Phase::Head(HeadReader::default());
                 return Step::Read(0);
@@ -60,6 +57,10 @@ impl Reader {
         };
         let end = hello_end(rest);
         self.refuse_request(rest.get(..end).unwrap_or(rest), hello);
+        if self.is_refused {
+            return Step::More;
+        }
+        asked.extend(name);
         self.phase = if hello.is_second {
             Phase::Done
         } else {

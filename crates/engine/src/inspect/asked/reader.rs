@@ -158,6 +158,11 @@ impl Reader {
                 self.phase = Phase::Head(reader);
                 return Step::More;
             }
+            // What began as a hello, too: wherever servers of TLS give it up.
+            Http::Request(_) if self.wanted.sni && self.wanted.http && may_be_tls(rest) => {
+                self.is_refused = true;
+                return Step::More;
+            }
             Http::Request(request) => {
                 self.request(rest, &request, asked);
                 return Step::Read(request.head_len);
