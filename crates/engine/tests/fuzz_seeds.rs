@@ -42,6 +42,18 @@ fn what_is_asked_before_what_cannot_be_read_is_told() {
     assert_eq!(outcome.told, ["ads.example"]);
 }
 
+/// A request that begins as a hello which is malformed further on passes in no case, whether that is seen before the request ends or not.
+#[test]
+fn what_is_a_request_and_a_broken_hello_does_not_pass() {
+    let begin = b"\x16\x03\x01\0H\x01\0?D\x03\x03";
+    let suites = b"\0\0\x02\x13\x01\x01\0\x02\x05\0\x14\0\0";
+    let head = b"G(T / HTTP/0.1\r\n&He\r\n\r\n\0\0\xe8\0\0";
+    let rest = b"\x02\x13\x01\x01\0\0\x14\0\0\0\x10\0\x0e\0\0\x0bad'.example";
+    let stream = [&begin[..], &[0; 32], suites, head, rest].concat();
+    let outcome = every_cut_of_requests(&[3, 40], &stream);
+    assert!(outcome.is_stopped);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 

@@ -4,6 +4,7 @@
 //! follows on the other, as each may ask a proxy to connect, and TLS follow. Where servers may disagree about where a request begins or which host it
 //! is for, every reading is given. What is neither is let be.
 
+mod hello;
 mod reader;
 mod stray;
 

@@ -78,6 +78,22 @@ fn no_first_line_hides_the_host_behind_it() {
     }
 }
 
+/// The records of a hello are a method to servers that take any.
+#[test]
+fn no_begin_of_a_hello_hides_a_request() {
+    let begin = b"\x16\x03\x01GE\x01\0\x01\0\x03\x03 / HTTP/1.1";
+    let stream = [&begin[..], FIELD].concat();
+    for size in [1, 7, 60_000] {
+        let rules = [crate::SNI, HTTP].map(|field| hosts(Action::Deny, field, &["ads.example"]));
+        let mut client = Client::new(policy(rules.into()));
+        let mut parts = stream.chunks(size);
+        assert!(
+            parts.any(|part| client.send(part) != Verdict::Allow),
+            "{size}"
+        );
+    }
+}
+
 /// Where only some hosts may be asked for, what ordinary clients send to them passes.
 #[test]
 fn a_request_of_an_ordinary_client_names_one_host() {

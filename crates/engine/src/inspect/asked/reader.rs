@@ -6,20 +6,15 @@ use std::ops::Range;
 use policy::HostField;
 use wire::HostKind;
 use wire::http::{Body, HeadReader, Http, Request, RequestHost, is_space, is_token};
-use wire::tls::{HELLO_MAX, ServerName, Sni, may_be_tls, sni};
+use wire::tls::may_be_tls;
 
 use super::super::readings::{
     CONNECT, Continues, connects, hosts_of_head, hosts_of_lines, hosts_of_place, hosts_of_value,
 };
+use super::hello::{Hello, is_record};
 use super::stray::Stray;
 use super::{Asked, Wanted, certain, doubtful};
 
-/// Bytes of stream in which a ClientHello has to end: the longest that there is, in records of 6 bytes and more. What goes on behind
-/// them passes no more.
-const HELLO_STREAM: usize = 6 * (4 + HELLO_MAX);
-/// Bytes of records behind a hello that may be early data, which a server passes over when it asks for a second hello: four times
-/// what servers allow by default (OpenSSL).
-const EARLY: usize = 64 * 1024;
 /// Most readings that the hosts of one segment may have: each takes a look at the rules, and a client has one.
 const READINGS: usize = 64;
 /// Bytes of a line that hold a host with all that says so.
@@ -47,11 +42,8 @@ pub(super) struct Reader {
 pub(super) enum Phase {
     /// The begin of the stream, of what a proxy was asked to connect to, or of another request.
     Begin,
-    /// A ClientHello, not worth reading before there are so many bytes.
-    Hello {
-        needed: usize,
-        is_second: bool,
-    },
+    /// A ClientHello.
+    Hello(Hello),
     /// Behind the first ClientHello, with so many bytes of early data that may still come.
     AfterHello {
         early: usize,
@@ -136,19 +128,13 @@ impl Reader {
         match self.phase {
             Phase::Begin => {
                 self.phase = match may_be_tls(rest) {
-                    true if self.wanted.sni => Phase::Hello {
-                        needed: 0,
-                        is_second: false,
-                    },
+                    true if self.wanted.sni => Phase::Hello(Hello::default()),
                     // What looks like a record may be a strange method, and a proxy may be asked to connect, and TLS follow.
                     _ => Phase::Head(HeadReader::default()),
                 };
                 Step::Read(0)
             }
-            Phase::Hello { needed, is_second } if rest.len() >= needed => {
-                self.hello(rest, is_second, asked)
-            }
-            Phase::Hello { .. } => Step::More,
+            Phase::Hello(hello) => self.hello(rest, hello, asked),
             Phase::AfterHello { early } => self.after_hello(rest, early),
             Phase::Head(reader) => self.head(rest, reader, asked),
             Phase::Stray(stray) => self.stray(rest, stray, asked),
@@ -158,70 +144,6 @@ impl Reader {
             Phase::Lines(continues) => self.lines(rest, continues, asked),
             Phase::Done => Step::More,
         }
-    }
-
-    fn hello(&mut self, rest: &[u8], is_second: bool, asked: &mut Vec<Asked>) -> Step {
-        let mut room = ServerName::new();
-        let has_early_data = match sni(rest, &mut room) {
-            Sni::Incomplete(missing) => {
-                self.is_refused = rest.len() >= HELLO_STREAM;
-                self.phase = Phase::Hello {
-                    needed: (rest.len() + missing).min(HELLO_STREAM),
-                    is_second,
-                };
-                return Step::More;
-            }
-            Sni::Name {
-                host, early_data, ..
-            } => {
-                asked.push(certain(HostField::Sni, &host));
-                early_data
-            }
-            Sni::Absent { early_data, .. } => early_data,
-            Sni::NotTls | Sni::Malformed(_) => {
-                self.phase = Phase::Head(HeadReader::default());
-                return Step::Read(0);
-            }
-        };
-        self.phase = if is_second {
-            Phase::Done
-        } else {
-            Phase::AfterHello {
-                early: if has_early_data { EARLY } else { 0 },
-            }
-        };
-        Step::Read(hello_end(rest))
-    }
-
-    /// A server may ask for a second hello, and clients may send records before it that say nothing (RFC 8446 §4.1.4, §D.4), warn
-    /// (OpenSSL passes over `user_canceled`), or hold early data, which the server passes over then (§4.2.10).
-    fn after_hello(&mut self, rest: &[u8], early: usize) -> Step {
-        match rest {
-            [CHANGE_CIPHER_SPEC, _, _, 0, 1, _, ..] => return Step::Read(6),
-            [CHANGE_CIPHER_SPEC, ..] if rest.len() < 6 => return Step::More,
-            [ALERT, _, _, 0, 2, _, _, ..] => return Step::Read(7),
-            [ALERT, ..] if rest.len() < 7 => return Step::More,
-            [APPLICATION_DATA, ..] if early > 0 && rest.len() < 5 => return Step::More,
-            [APPLICATION_DATA, _, _, high, low, ..] if early > 0 => {
-                let len = 5 + usize::from(u16::from_be_bytes([*high, *low]));
-                if rest.len() < len {
-                    return Step::More;
-                }
-                self.phase = Phase::AfterHello {
-                    early: early.saturating_sub(len),
-                };
-                return Step::Read(len);
-            }
-            [HANDSHAKE, _, _, _, _, CLIENT_HELLO, ..] => {
-                self.phase = Phase::Hello {
-                    needed: 0,
-                    is_second: true,
-                };
-            }
-            [HANDSHAKE, ..] if rest.len() < 6 => return Step::More,
-            _ => self.phase = Phase::Done,
-        }
-        Step::Read(0)
     }
 
     fn head(&mut self, rest: &[u8], mut reader: HeadReader, asked: &mut Vec<Asked>) -> Step {
@@ -234,6 +156,11 @@ impl Reader {
         self.phase = match read {
             Http::Incomplete => {
                 self.phase = Phase::Head(reader);
+                return Step::More;
+            }
+            // What began as a hello, too: wherever servers of TLS give it up.
+            Http::Request(_) if self.wanted.sni && self.wanted.http && may_be_tls(rest) => {
+                self.is_refused = true;
                 return Step::More;
             }
             Http::Request(request) => {
@@ -379,13 +306,6 @@ impl Reader {
     }
 }
 
-/// Types of records and messages (RFC 8446 §4, §5.1).
-const CHANGE_CIPHER_SPEC: u8 = 20;
-const ALERT: u8 = 21;
-const HANDSHAKE: u8 = 22;
-const APPLICATION_DATA: u8 = 23;
-const CLIENT_HELLO: u8 = 1;
-
 /// Whether the bytes begin as a request of an ordinary client does, or with space.
 fn begins_request(stream: &[u8]) -> bool {
     let stream = stream.get(..64).unwrap_or(stream);
@@ -394,36 +314,6 @@ fn begins_request(stream: &[u8]) -> bool {
         .skip_while(|byte| is_space(**byte) || **byte == b'\n');
     let other = bytes.find(|byte| !is_token(**byte));
     other.is_none_or(|byte| is_space(*byte))
-}
-
-/// Whether the bytes begin with a record.
-fn is_record(stream: &[u8]) -> bool {
-    matches!(stream, [CHANGE_CIPHER_SPEC..=APPLICATION_DATA, 3, ..])
-}
-
-/// Where the records end that carry a whole hello.
-fn hello_end(stream: &[u8]) -> usize {
-    let (mut at, mut carried) = (0, 0_usize);
-    let (mut header, mut filled) = ([0_u8; 4], 0);
-    while let Some([kind, _, _, high, low]) = stream.get(at..at + 5) {
-        let len = usize::from(u16::from_be_bytes([*high, *low]));
-        if *kind != HANDSHAKE {
-            at += 5 + len;
-            continue;
-        }
-        let part = stream.get(at + 5..).unwrap_or_default();
-        for byte in part.iter().take(len.min(4 - filled)) {
-            header[filled] = *byte;
-            filled += 1;
-        }
-        (at, carried) = (at + 5 + len, carried + len);
-        let [_, length @ ..] = header.map(usize::from);
-        let whole = 4 + (length[0] << 16 | length[1] << 8 | length[2]);
-        if filled == 4 && carried >= whole {
-            break;
-        }
-    }
-    at.min(stream.len())
 }
 
 /// Hexadecimal digits, then perhaps extensions.

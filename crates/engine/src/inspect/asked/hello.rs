@@ -1,0 +1,158 @@
+//! The hellos of TLS, and what may stand between two of them.
+
+use policy::HostField;
+use wire::http::{HeadReader, Http};
+use wire::tls::{HELLO_MAX, ServerName, Sni, sni};
+
+use super::reader::{Phase, Reader, Step};
+use super::{Asked, certain};
+
+/// Bytes of stream in which a ClientHello has to end: the longest that there is, in records of 6 bytes and more. What goes on behind
+/// them passes no more.
+const HELLO_STREAM: usize = 6 * (4 + HELLO_MAX);
+/// Bytes of records behind a hello that may be early data, which a server passes over when it asks for a second hello: four times
+/// what servers allow by default (OpenSSL).
+const EARLY: usize = 64 * 1024;
+
+/// A hello under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hello {
+    /// It is not worth reading before there are so many bytes.
+    needed: usize,
+    is_second: bool,
+    /// It may be a request, too: what begins a record is a method to servers that take any.
+    head: Option<HeadReader>,
+}
+
+impl Default for Hello {
+    fn default() -> Self {
+        Self {
+            needed: 0,
+            is_second: false,
+            head: Some(HeadReader::default()),
+        }
+    }
+}
+
+impl Reader {
+    pub(super) fn hello(&mut self, rest: &[u8], hello: Hello, asked: &mut Vec<Asked>) -> Step {
+        if rest.len() < hello.needed {
+            return self.part_of_hello(rest, hello);
+        }
+        let mut room = ServerName::new();
+        let (name, has_early_data) = match sni(rest, &mut room) {
+            Sni::Incomplete(missing) => {
+                self.is_refused = rest.len() >= HELLO_STREAM;
+                let needed = (rest.len() + missing).min(HELLO_STREAM);
+                return self.part_of_hello(rest, Hello { needed, ..hello });
+            }
+            Sni::Name {
+                host, early_data, ..
+            } => (Some(certain(HostField::Sni, &host)), early_data),
+            Sni::Absent { early_data, .. } => (None, early_data),
+            Sni::NotTls | Sni::Malformed(_) => {
+                self.phase = Phase::Head(HeadReader::default());
+                return Step::Read(0);
+            }
+        };
+        let end = hello_end(rest);
+        self.refuse_request(rest.get(..end).unwrap_or(rest), hello);
+        if self.is_refused {
+            return Step::More;
+        }
+        asked.extend(name);
+        self.phase = if hello.is_second {
+            Phase::Done
+        } else {
+            Phase::AfterHello {
+                early: if has_early_data { EARLY } else { 0 },
+            }
+        };
+        Step::Read(end)
+    }
+
+    fn part_of_hello(&mut self, rest: &[u8], hello: Hello) -> Step {
+        self.phase = Phase::Hello(self.refuse_request(rest, hello));
+        Step::More
+    }
+
+    /// What is both a request and a hello, as far as it goes, is nobody's.
+    fn refuse_request(&mut self, rest: &[u8], mut hello: Hello) -> Hello {
+        if let Some(head) = &mut hello.head {
+            match head.read(rest) {
+                Http::Incomplete => {}
+                Http::Request(_) => self.is_refused |= self.wanted.http,
+                _ => hello.head = None,
+            }
+        }
+        hello
+    }
+
+    /// A server may ask for a second hello, and clients may send records before it that say nothing (RFC 8446 §4.1.4, §D.4), warn
+    /// (OpenSSL passes over `user_canceled`), or hold early data, which the server passes over then (§4.2.10).
+    pub(super) fn after_hello(&mut self, rest: &[u8], early: usize) -> Step {
+        match rest {
+            [CHANGE_CIPHER_SPEC, _, _, 0, 1, _, ..] => return Step::Read(6),
+            [CHANGE_CIPHER_SPEC, ..] if rest.len() < 6 => return Step::More,
+            [ALERT, _, _, 0, 2, _, _, ..] => return Step::Read(7),
+            [ALERT, ..] if rest.len() < 7 => return Step::More,
+            [APPLICATION_DATA, ..] if early > 0 && rest.len() < 5 => return Step::More,
+            [APPLICATION_DATA, _, _, high, low, ..] if early > 0 => {
+                let len = 5 + usize::from(u16::from_be_bytes([*high, *low]));
+                if rest.len() < len {
+                    return Step::More;
+                }
+                self.phase = Phase::AfterHello {
+                    early: early.saturating_sub(len),
+                };
+                return Step::Read(len);
+            }
+            [HANDSHAKE, _, _, _, _, CLIENT_HELLO, ..] => {
+                self.phase = Phase::Hello(Hello {
+                    is_second: true,
+                    ..Hello::default()
+                });
+            }
+            [HANDSHAKE, ..] if rest.len() < 6 => return Step::More,
+            _ => self.phase = Phase::Done,
+        }
+        Step::Read(0)
+    }
+}
+
+/// Types of records and messages (RFC 8446 §4, §5.1).
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
+const CLIENT_HELLO: u8 = 1;
+
+/// Whether the bytes begin with a record.
+pub(super) fn is_record(stream: &[u8]) -> bool {
+    matches!(stream, [CHANGE_CIPHER_SPEC..=APPLICATION_DATA, 3, ..])
+}
+
+/// Where the records end that carry a whole hello.
+fn hello_end(stream: &[u8]) -> usize {
+    let (mut at, mut carried) = (0, 0_usize);
+    let (mut header, mut filled) = ([0_u8; 4], 0);
+    while let Some([kind, _, _, high, low]) = stream.get(at..at + 5) {
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        if *kind != HANDSHAKE {
+            at += 5 + len;
+            continue;
+        }
+        let part = stream.get(at + 5..).unwrap_or_default();
+        for byte in part.iter().take(len.min(4 - filled)) {
+            header[filled] = *byte;
+            filled += 1;
+        }
+        (at, carried) = (at + 5 + len, carried + len);
+        let [_, length @ ..] = header.map(usize::from);
+        let whole = 4 + (length[0] << 16 | length[1] << 8 | length[2]);
+        if filled == 4 && carried >= whole {
+            break;
+        }
+    }
+    at.min(stream.len())
+}
