@@ -114,7 +114,7 @@ impl Engine {
         match state {
             State::Invalid(invalid) => Decided::drop(Reason::Invalid(invalid)),
             State::BegunOtherwise => {
-                let decided = self.decide_untracked(&case.facts, case.arrival.now);
+                let decided = self.decide_untracked(case.facts, case.arrival.now);
                 match decided.verdict {
                     Verdict::Allow => Decided::drop(Reason::Invalid(Invalid::StreamAmbiguous)),
                     Verdict::Drop | Verdict::Reject => decided,
