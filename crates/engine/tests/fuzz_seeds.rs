@@ -52,6 +52,10 @@ fn what_is_a_request_and_a_broken_hello_does_not_pass() {
     let stream = [&begin[..], &[0; 32], suites, head, rest].concat();
     let outcome = every_cut_of_requests(&[3, 40], &stream);
     assert!(outcome.is_stopped);
+    // What is neither is let be however it is cut.
+    let head = b"G(T / HTT\r\nEHLO x\r\nHost: ads.example\r\n\r\n";
+    let stream = [&begin[..], &[0; 32], suites, head, rest].concat();
+    every_cut_of_requests(&[3, 40], &stream);
 }
 
 proptest! {

@@ -153,16 +153,18 @@ impl Reader {
             return Step::Read(0);
         }
         let read = reader.read(rest);
+        let is_hello = self.wanted.sni && self.wanted.http && may_be_tls(rest);
         self.phase = match read {
             Http::Incomplete => {
                 self.phase = Phase::Head(reader);
                 return Step::More;
             }
-            // What began as a hello, too: wherever servers of TLS give it up.
-            Http::Request(_) if self.wanted.sni && self.wanted.http && may_be_tls(rest) => {
+            // What began as a hello, too: servers of TLS give it up sooner or later, and nothing may hang on when.
+            Http::Request(_) if is_hello => {
                 self.is_refused = true;
                 return Step::More;
             }
+            _ if is_hello => Phase::Done,
             Http::Request(request) => {
                 self.request(rest, &request, asked);
                 return Step::Read(request.head_len);
