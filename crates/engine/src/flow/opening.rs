@@ -55,19 +55,30 @@ impl Flow {
         reply && self.tcp.as_ref().is_some_and(is_next) && self.answers_opening(segment)
     }
 
-    /// Whether a SYN+ACK answers the last SYN of the side that began it.
+    /// Whether a SYN+ACK answers the last SYN of the side that began it, and not the one that has begun what is followed.
     pub(super) fn answers_opening(&self, segment: connection::Segment) -> bool {
         let Some((first_byte, end)) = self.opening else {
             return false;
         };
+        let is_known = |begin: u32| {
+            begin != first_byte.wrapping_sub(1)
+                && segment.acknowledgement() == begin.wrapping_add(1)
+        };
+        if self.syn.is_some_and(is_known) {
+            return false;
+        }
         let taken = segment.acknowledgement().wrapping_sub(first_byte);
         segment.is_syn_ack() && taken <= end.wrapping_sub(first_byte)
     }
 
     /// Takes note of what proves that the side which began the connection has its address.
     pub(super) fn note_proof(&mut self, segment: connection::Segment, reply: bool) {
-        if !reply && let Some(opening) = segment.opening() {
-            self.opening = Some(opening);
+        // What carries something does not pass, and begins nothing, where the side that sent it is followed.
+        if !reply
+            && let Some((first_byte, end)) = segment.opening()
+            && (first_byte == end || !(self.is_followed() || self.questions.is_some()))
+        {
+            self.opening = Some((first_byte, end));
         }
         if reply && segment.is_syn_ack() {
             self.secret = Some(segment.sequence().wrapping_add(1));
@@ -82,6 +93,9 @@ impl Flow {
         let Some((first_byte, end)) = self.opening else {
             return Ok(());
         };
+        if first_byte != end && self.is_followed() {
+            return Err(Invalid::StreamAmbiguous);
+        }
         self.by_syn = true;
         let begin = first_byte.wrapping_sub(1);
         if self.syn.replace(begin) == Some(begin) {
@@ -90,9 +104,6 @@ impl Flow {
         }
         self.is_proven = false;
         (self.begins_at, self.asks_from) = (Some(first_byte), Some(first_byte));
-        if first_byte != end && self.is_followed() {
-            return Err(Invalid::StreamAmbiguous);
-        }
         Ok(())
     }
 

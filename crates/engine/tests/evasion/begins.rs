@@ -335,3 +335,52 @@ fn a_reload_is_no_way_out() {
     connection.bench.engine.reload(no_evil().into());
     assert_eq!(connection.send(2, b"IL").reason, evil, "sent again");
 }
+
+/// A SYN with bytes under way does not pass: what its bytes would reach is no begin, though an answer to the first SYN takes as much.
+#[test]
+fn a_syn_that_did_not_pass_moves_nothing() {
+    use policy::Direction::{In, Out};
+    let evil = Reason::Rule(RuleId(0));
+    for before in [1, 5, 200] {
+        for is_early in [false, true] {
+            for is_asked in [false, true] {
+                let mut bench = Bench::new(no_evil());
+                let bytes = vec![b'x'; before as usize];
+                let moved = tcp(CLIENT, 5, HOST, PORT, SYN, 1_000 - before, &bytes);
+                let answer = acknowledging(1_001, tcp(HOST, PORT, CLIENT, 5, SYN_ACK, 499, b""));
+                let reply = Tracked::Reply { is_open: false };
+                let moved = (Tracked::Established, In, moved);
+                let answer = (reply, Out, answer);
+                let segment = |at, payload: &[u8]| {
+                    let bytes = tcp(CLIENT, 5, HOST, PORT, ACK, at, payload);
+                    (Tracked::Established, In, acknowledging(500, bytes))
+                };
+                let said = [
+                    (
+                        Tracked::New,
+                        In,
+                        tcp(CLIENT, 5, HOST, PORT, SYN, 1_000, b""),
+                    ),
+                    if is_early {
+                        moved.clone()
+                    } else {
+                        answer.clone()
+                    },
+                    moved,
+                    answer.clone(),
+                    answer,
+                    segment(1_001, b""),
+                    segment(1_001, b"EV"),
+                    segment(1_003, b"IL"),
+                ];
+                let reasons = said.map(|(known, direction, packet)| match is_asked {
+                    true => bench.asked(Known::again(known), &packet).reason,
+                    false => bench.packet(direction, &packet).reason,
+                });
+                let what = format!("{before} {is_early} {is_asked} {reasons:?}");
+                assert_eq!(reasons[2], AMBIGUOUS, "{what}");
+                assert_eq!(reasons[7], evil, "{what}");
+            }
+        }
+    }
+}
