@@ -141,3 +141,15 @@ fn what_the_kernel_cut_off_is_not_passed_on() {
     assert_eq!(decision.verdict, Drop);
     assert_eq!(decision.reason, Reason::Invalid(Invalid::CopyCut));
 }
+
+/// Its receiver may have discarded the first byte in that place (RFC 5961 section 5), and have the zero of what looks like a keep-alive.
+#[test]
+fn a_keep_alive_puts_no_other_byte_in_the_place_of_the_last() {
+    let mut connection = Connection::open();
+    assert_eq!(connection.send(0, b"EV").verdict, Allow);
+    for (byte, expected) in [(b"V", Reason::Established), (b"\0", AMBIGUOUS)] {
+        assert_eq!(connection.send(1, byte).reason, expected, "{byte:?}");
+    }
+    assert_eq!(connection.send(2, b"").verdict, Allow, "one without a byte");
+    assert_eq!(connection.send(2, b"IL").reason, Reason::Rule(RuleId(0)));
+}
