@@ -9,7 +9,7 @@ use Direction::{In, Out};
 use common::*;
 use engine::TrackedEnd;
 use engine::Verdict::{Allow, Drop};
-use policy::{DefaultAction, Direction, Plan};
+use policy::{Action, DefaultAction, Direction, Plan};
 
 const RST_ACK: u8 = RST | ACK;
 const SECOND: u64 = 1_000;
@@ -181,4 +181,41 @@ fn whom_else_a_plan_protects_changes_nothing_that_was_counted() {
         bench.verdict(In, &tcp("198.51.100.9", 50_000, HOST, port, SYN, 1, b""));
     }
     assert_eq!(bench.engine.bans().count(), 1);
+}
+
+/// Another rule, another list, the same file again: a scan goes on over all of them. What is set otherwise is counted anew.
+#[test]
+fn a_reload_does_not_forget_what_detectors_have_counted() {
+    let same = watching(DefaultAction::Deny);
+    let mut with_a_rule = same.clone();
+    with_a_rule.rules.push(tcp_port(Action::Allow, 8_080));
+    let mut more_slowly = same.clone();
+    if let Some(scan) = &mut more_slowly.detect.scan {
+        scan.slow_ports += 1;
+    }
+    let mut observing = same.clone();
+    observing.mode = match same.mode {
+        policy::Mode::Observe => policy::Mode::Enforce,
+        policy::Mode::Enforce => policy::Mode::Observe,
+    };
+    for (next, is_known) in [
+        (same.clone(), true),
+        (with_a_rule, true),
+        (more_slowly, false),
+        (observing, false),
+    ] {
+        let mut bench = Bench::new(same.clone());
+        for port in 1..=5 {
+            if port == 5 {
+                bench.engine.reload(next.clone().into());
+            }
+            bench.verdict(In, &tcp(CLIENT, 50_000, HOST, port, SYN, 1, b""));
+        }
+        assert_eq!(
+            bench.engine.bans().count() == 1,
+            is_known,
+            "{:?}",
+            next.mode
+        );
+    }
 }

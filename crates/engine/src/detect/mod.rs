@@ -82,6 +82,27 @@ impl Detectors {
         }
     }
 
+    /// Takes over what those of the plan before have counted, as far as the same is counted now. The kernel's meters, which these
+    /// packet rates stand for, begin anew.
+    pub(crate) fn carry_on(&mut self, before: Self, was: &Plan, is: &Plan) {
+        if was.limits.sources != is.limits.sources {
+            return;
+        }
+        let (was, is) = (&was.detect, &is.detect);
+        if was.blocked == is.blocked {
+            self.blocked = before.blocked;
+        }
+        if was.payload == is.payload {
+            self.payload = before.payload;
+        }
+        if was.scan == is.scan {
+            self.scan = before.scan;
+        }
+        if was.brute == is.brute {
+            self.brute = before.brute;
+        }
+    }
+
     /// Which addresses must not be dropped.
     pub(crate) fn set_protected(&mut self, protected: &AddressSet) {
         self.shared = AddressSet::from_ranges(subnets_of(protected));

@@ -227,7 +227,11 @@ impl Engine {
     /// Where another firewall has dropped what is denied here, nothing goes on, and each packet is judged. Bans that nobody asked for
     /// only would be, until [`Engine::take_would_be`] takes them out. Not so at first.
     pub fn only_observe(&mut self, is_on: bool) {
-        self.observes = is_on;
+        if std::mem::replace(&mut self.observes, is_on) != is_on {
+            // Who was banned in appearance only is to be banned in earnest.
+            self.detectors = Detectors::new(&self.plan, self.seed);
+            self.detectors.set_protected(&self.protected);
+        }
         let ceiling = is_on.then_some(self.plan.limits.flows);
         self.denied_flows.remember(ceiling, self.seed);
     }
@@ -338,12 +342,16 @@ impl Engine {
         &self.plan
     }
 
-    /// Puts another plan in force. Flows and bans stay; counts of detectors and rates begin anew.
+    /// Puts another plan in force. Flows and bans stay, and so does what detectors have counted, but for those that are set otherwise, for packet rates, and
+    /// where the plan enforces and the one before did not, or the other way round. Rates begin anew.
     pub fn reload(&mut self, plan: Arc<Plan>) {
         self.rules = Rules::new(&plan, self.seed);
         self.inspector = Inspector::new(&plan);
         self.denied_flows.forget(plan.limits.flows, self.seed);
-        self.detectors = Detectors::new(&plan, self.seed);
+        let before = std::mem::replace(&mut self.detectors, Detectors::new(&plan, self.seed));
+        if plan.mode == self.plan.mode {
+            self.detectors.carry_on(before, &self.plan, &plan);
+        }
         self.bans.set_capacity(plan.ban.capacity);
         self.offenders.set_capacity(plan.ban.capacity);
         self.protected = plan.protected(&self.discovered);
