@@ -274,7 +274,12 @@ impl Stream {
 
     /// Bytes held, with what keeping segments apart costs: one-byte segments are no way around the bound.
     pub(crate) fn memory(&self) -> usize {
-        self.bytes.capacity() + self.waiting_bytes + self.waiting.len() * PIECE + self.past.memory()
+        self.held() + self.bytes.capacity() - self.bytes.len()
+    }
+
+    /// The same without the room for more, up to as much again, which hangs on how the bytes in order were cut.
+    pub(crate) fn held(&self) -> usize {
+        self.bytes.len() + self.waiting_bytes + self.waiting.len() * PIECE + self.past.memory()
     }
 
     fn put(&mut self, offset: u32, payload: &[u8]) {
