@@ -10,7 +10,7 @@ use super::TlsDefect;
 pub const HELLO_MAX: usize = 2 + 32 + (1 + 32) + (2 + 65_534) + (1 + 255) + (2 + 65_535);
 
 /// The longest record (RFC 8446 section 5.1).
-const RECORD_MAX: usize = 1 << 14;
+const RECORD_MAX: u16 = 1 << 14;
 const RECORD_HEADER: usize = 5;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
@@ -42,17 +42,17 @@ impl From<TlsDefect> for Stop {
 pub(super) struct Handshake {
     /// Bytes of the stream that were read.
     at: usize,
-    /// Bytes that the current record still has to carry.
-    record: usize,
     /// Bytes that the message still has.
     left: usize,
     /// Bytes of the message that are still to be passed over.
     skip: usize,
     /// The first bytes of a number, and how many of them there were.
-    number: usize,
-    digits: usize,
+    number: u32,
+    digits: u8,
     /// Records in a row that carried nothing.
     idle: u8,
+    /// Bytes that the current record still has to carry, at most [`RECORD_MAX`].
+    record: u16,
     /// How often bytes were looked for, for tests that count.
     #[cfg(test)]
     pub(super) looks: usize,
@@ -63,12 +63,12 @@ impl Default for Handshake {
     fn default() -> Self {
         Self {
             at: 0,
-            record: 0,
             left: MESSAGE_HEADER,
             skip: 0,
             number: 0,
             digits: 0,
             idle: 0,
+            record: 0,
             #[cfg(test)]
             looks: 0,
         }
@@ -92,7 +92,7 @@ impl Handshake {
 
     /// Bytes that the current record carries behind what was read.
     pub(super) fn record(&self) -> usize {
-        self.record
+        usize::from(self.record)
     }
 
     /// Bytes of the message that were not read yet.
@@ -102,18 +102,21 @@ impl Handshake {
 
     /// A number of so many bytes, at most 4, behind which at least `end` bytes of the message have to be left.
     pub(super) fn number(&mut self, stream: &[u8], len: usize, end: usize) -> Result<usize, Stop> {
-        if self.left + self.digits < end + len {
+        let digits = usize::from(self.digits);
+        if self.left + digits < end + len {
             return Err(TlsDefect::FieldLength.into());
         }
-        while self.digits < len {
-            let part = self.part(stream, len - self.digits)?;
+        let mut missing = len - digits;
+        while missing > 0 {
+            let part = self.part(stream, missing)?;
             for byte in part {
-                self.number = self.number << 8 | usize::from(*byte);
+                self.number = self.number << 8 | u32::from(*byte);
+                self.digits += 1;
             }
-            self.digits += part.len();
+            missing -= part.len();
         }
         self.digits = 0;
-        Ok(std::mem::take(&mut self.number))
+        Ok(std::mem::take(&mut self.number) as usize)
     }
 
     /// So many bytes are to be passed over, by [`pass`](Self::pass).
@@ -159,17 +162,17 @@ impl Handshake {
         let rest = stream.get(self.at..).unwrap_or_default();
         if rest.is_empty() {
             // Every byte that is left, and the header of one more record if this one cannot hold them.
-            let more = if self.left > self.record {
+            let more = if self.left > self.record() {
                 RECORD_HEADER
             } else {
                 0
             };
             return Err(Stop::Incomplete(self.left + more));
         }
-        let len = most.min(self.record);
-        let part = rest.get(..len).unwrap_or(rest);
+        let part = rest.get(..most.min(self.record())).unwrap_or(rest);
         self.at += part.len();
-        self.record -= part.len();
+        // Of that record, no more was taken.
+        self.record -= part.len() as u16;
         self.left -= part.len();
         Ok(part)
     }
@@ -191,7 +194,7 @@ impl Handshake {
             let Some(([_, _, _, high, low], rest)) = rest.split_first_chunk() else {
                 return Err(missing(rest.len()));
             };
-            let len = usize::from(u16::from_be_bytes([*high, *low]));
+            let len = u16::from_be_bytes([*high, *low]);
             if len > RECORD_MAX {
                 return Err(TlsDefect::RecordLength.into());
             }
@@ -200,6 +203,7 @@ impl Handshake {
                 (self.record, self.idle) = (len, 0);
                 return Ok(());
             }
+            let len = usize::from(len);
             if self.idle >= IDLE_MAX {
                 return Err(TlsDefect::RecordLength.into());
             }
