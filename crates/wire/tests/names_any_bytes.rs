@@ -3,7 +3,7 @@
 
 mod every_name;
 
-use every_name::{SAMPLES, every_dns_name, every_http_name, every_tls_name};
+use every_name::{SAMPLES, cut_tls_name, every_dns_name, every_http_name, every_tls_name};
 use portcullis_wire::dns::{Message, Name, RecordData};
 use portcullis_wire::http::{Http, RequestHost, request_head};
 use portcullis_wire::tls::{ServerName, Sni, sni};
@@ -118,6 +118,17 @@ fn tls_like() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
+/// What these records carry.
+fn message(mut records: &[u8]) -> Vec<u8> {
+    let mut message = Vec::new();
+    while let [_, _, _, 0, len, rest @ ..] = records {
+        let (part, rest) = rest.split_at(usize::from(*len));
+        message.extend(part);
+        records = rest;
+    }
+    message
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
@@ -140,6 +151,32 @@ proptest! {
     #[test]
     fn bytes_that_look_like_tls(bytes in tls_like()) {
         every_tls_name(&bytes);
+    }
+
+    /// However a hello is spread over records and cut, whole or not, it comes to the same and as soon.
+    #[test]
+    fn any_cut_of_a_hello_is_the_whole(
+        bytes in tls_like(),
+        size in 1_usize..60,
+        idle in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..3), 0..4),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        mut cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+    ) {
+        let mut records: Vec<Vec<u8>> = (message(&bytes).chunks(size))
+            .map(|part| [&[22, 3, 1, 0, part.len() as u8][..], part].concat())
+            .collect();
+        for (at, what) in idle {
+            let record = [&b"\x16\x03\x01\0\0"[..], b"\x15\x03\x01\0\x02\x01\x5a", b"\x17\x03\x01\0\x01."][what];
+            records.insert(at.index(records.len() + 1), record.to_vec());
+        }
+        let mut stream = records.concat();
+        for (at, value) in flips {
+            let at = at.index(stream.len());
+            stream[at] = value;
+        }
+        cuts.sort_by_key(|cut| cut.index(stream.len() + 1));
+        cut_tls_name(&stream, cuts.iter().map(|cut| cut.index(stream.len() + 1)));
+        cut_tls_name(&stream, 0..stream.len());
     }
 
     /// A name is told by its labels alone, whatever bytes they hold.

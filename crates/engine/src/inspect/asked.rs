@@ -23,7 +23,7 @@ use crate::event::AskedHost;
 const KEPT: usize = 16 * 1024;
 /// Parts of bodies from so many bytes on are not kept: to know where one lies takes as much as a shorter one.
 const PART: usize = 64;
-/// Most bytes that one side may make us hold: a lost segment, and what was under way behind it.
+/// Most bytes that one side may make us hold: a lost segment, and what was under way behind it. More than a hello takes, however long.
 const HELD: usize = 1024 * 1024;
 /// The most of a body that is jumped at once: the sequence space is twice four times as large.
 const JUMP: u32 = 1 << 28;
@@ -167,7 +167,7 @@ impl Requests {
         if self.reader.is_refused && !segment.payload().is_empty() {
             return Err(Unread::Waiting);
         }
-        if self.memory() > HELD {
+        if self.stream.held() > HELD {
             if !is_asked {
                 self.give_up();
                 return Ok(asked);

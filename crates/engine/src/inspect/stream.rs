@@ -25,8 +25,10 @@ pub(crate) struct Stream {
     /// Bytes before the base that were in order and are forgotten.
     forgotten: u32,
     bytes: Vec<u8>,
-    /// By offset from the base; all beyond `bytes`.
-    waiting: BTreeMap<u32, Vec<u8>>,
+    /// Bytes before the base, those that were jumped too.
+    passed: u64,
+    /// By the bytes before them, so that none moves when the base does; all beyond `bytes`.
+    waiting: BTreeMap<u64, Vec<u8>>,
     waiting_bytes: usize,
     /// The sender's clock at the last byte in order (RFC 7323).
     clock: Option<u32>,
@@ -168,9 +170,7 @@ impl Stream {
         // What is sent again of them may be anything.
         self.is_whole |= moved > 0;
         self.base = self.base.map(|base| base.wrapping_add(moved));
-        // All that waits lies behind the bytes in order.
-        let waiting = std::mem::take(&mut self.waiting).into_iter();
-        self.waiting = waiting.map(|(at, piece)| (at - moved, piece)).collect();
+        self.passed += u64::from(moved);
     }
 
     /// Leaves out the bytes in order, and so many behind them that need not be seen: at most 2³⁰. What waits behind those may be in
@@ -181,12 +181,16 @@ impl Stream {
             self.past.add_unseen(*base, count);
             *base = base.wrapping_add(count);
         }
-        for (at, mut piece) in std::mem::take(&mut self.waiting) {
-            let skip = (count.saturating_sub(at) as usize).min(piece.len());
+        self.passed += u64::from(count);
+        while let Some(entry) =
+            (self.waiting.first_entry()).filter(|entry| *entry.key() < self.passed)
+        {
+            let (at, mut piece) = entry.remove_entry();
+            let skip = ((self.passed - at) as usize).min(piece.len());
             self.waiting_bytes -= skip;
             piece.drain(..skip);
             if !piece.is_empty() {
-                self.waiting.insert(at.saturating_sub(count), piece);
+                self.waiting.insert(self.passed, piece);
             }
         }
         self.join();
@@ -232,11 +236,12 @@ impl Stream {
         };
         // Pieces do not overlap each other: one may reach into the payload from before it, the others begin in it.
         let end = offset.saturating_add(payload.len() as u32);
-        let before = self.waiting.range(..offset).next_back();
-        let within = self.waiting.range(offset..end);
+        let place = |offset: u32| self.passed + u64::from(offset);
+        let before = self.waiting.range(..place(offset)).next_back();
+        let within = self.waiting.range(place(offset)..place(end));
         differ(0, &self.bytes)
             || (before.into_iter().chain(within))
-                .any(|(&start, piece)| differ(start as usize, piece))
+                .any(|(&start, piece)| differ((start - self.passed) as usize, piece))
     }
 
     /// The bytes in order, at most `depth` of them.
@@ -273,7 +278,12 @@ impl Stream {
 
     /// Bytes held, with what keeping segments apart costs: one-byte segments are no way around the bound.
     pub(crate) fn memory(&self) -> usize {
-        self.bytes.capacity() + self.waiting_bytes + self.waiting.len() * PIECE + self.past.memory()
+        self.held() + self.bytes.capacity() - self.bytes.len()
+    }
+
+    /// The same without the room for more, up to as much again, which hangs on how the bytes in order were cut.
+    pub(crate) fn held(&self) -> usize {
+        self.bytes.len() + self.waiting_bytes + self.waiting.len() * PIECE + self.past.memory()
     }
 
     fn put(&mut self, offset: u32, payload: &[u8]) {
@@ -285,9 +295,12 @@ impl Stream {
         let offset = offset.max(known);
         if offset == known {
             // In order, which is nearly always.
-            let end = self.waiting.keys().next().map_or(fresh.len(), |&next| {
-                fresh.len().min((next - offset) as usize)
-            });
+            let here = self.passed + u64::from(offset);
+            let end = self
+                .waiting
+                .keys()
+                .next()
+                .map_or(fresh.len(), |&next| fresh.len().min((next - here) as usize));
             self.bytes.extend_from_slice(&fresh[..end]);
             if end < fresh.len() {
                 self.join();
@@ -297,26 +310,23 @@ impl Stream {
             return;
         }
         // Fill the gaps that waiting segments leave.
-        let mut at = offset;
-        let end = offset + fresh.len() as u32;
-        let mut gaps: Vec<(u32, u32)> = Vec::new();
-        let before = self
-            .waiting
-            .range(..=offset)
-            .next_back()
-            .map(|(&start, piece)| start + piece.len() as u32);
-        at = at.max(before.unwrap_or(at));
-        for (&start, piece) in self.waiting.range(offset..end) {
+        let begin = self.passed + u64::from(offset);
+        let end = begin + fresh.len() as u64;
+        let mut gaps: Vec<(u64, u64)> = Vec::new();
+        let before = self.waiting.range(..=begin).next_back();
+        let before = before.map(|(&start, piece)| start + piece.len() as u64);
+        let mut at = before.unwrap_or(begin).max(begin);
+        for (&start, piece) in self.waiting.range(begin..end) {
             if start > at {
                 gaps.push((at, start));
             }
-            at = at.max(start + piece.len() as u32);
+            at = at.max(start + piece.len() as u64);
         }
         if at < end {
             gaps.push((at, end));
         }
         for (start, stop) in gaps {
-            let piece = fresh[(start - offset) as usize..(stop - offset) as usize].to_vec();
+            let piece = fresh[(start - begin) as usize..(stop - begin) as usize].to_vec();
             self.waiting_bytes += piece.len();
             self.waiting.insert(start, piece);
         }
@@ -325,12 +335,13 @@ impl Stream {
     /// Moves what waits and now fits to the bytes in order.
     fn join(&mut self) {
         while let Some(entry) = self.waiting.first_entry() {
-            if *entry.key() > self.bytes.len() as u32 {
+            let in_order = self.passed + self.bytes.len() as u64;
+            if *entry.key() > in_order {
                 return;
             }
             let (at, piece) = entry.remove_entry();
             self.waiting_bytes -= piece.len();
-            let skip = self.bytes.len() - at as usize;
+            let skip = (in_order - at) as usize;
             self.bytes
                 .extend_from_slice(piece.get(skip..).unwrap_or_default());
         }

@@ -111,6 +111,73 @@ fn a_hello_without_end_is_not_let_pass() {
     assert_eq!(client.send(b"more"), Drop);
 }
 
+/// What stands behind a hello in its record is nobody's, however it is cut.
+#[test]
+fn a_record_that_holds_more_than_a_hello_does_not_pass() {
+    for with_http in [false, true] {
+        for (host, told) in [("good.example", 0), ("ads.example", 1)] {
+            let mut hello = SNI.first_bytes(host);
+            let end = hello.len();
+            hello[4] += 9;
+            let stream = [&hello[..], b" / HTTP/1"].concat();
+            for at in 1..=stream.len() {
+                let mut rules = vec![hosts(Action::Deny, SNI, &["ads.example"])];
+                rules.extend(with_http.then(|| hosts(Action::Deny, HTTP, &["ads.example"])));
+                let mut client = Client::new(policy(rules));
+                let first = client.send(&stream[..at]);
+                assert_eq!(first == Drop, at >= end, "{at}");
+                if first == Allow {
+                    assert_eq!(client.send(&stream[at..]), Drop, "{at}");
+                }
+                assert_eq!(crate::told(&mut client.bench).len(), told, "{at}");
+            }
+        }
+    }
+}
+
+/// How soon a hello is given up that every server refuses hangs on its bytes alone, and so does how many of them are read for one.
+#[test]
+fn the_end_of_a_hello_hangs_on_no_cut() {
+    let mut malformed = SNI.first_bytes("good.example");
+    // A session id that runs past the hello.
+    malformed[5 + 4 + 34] = 200;
+    let give_up = 5 + 4 + 35;
+    for at in 1..malformed.len() {
+        let mut client = Client::new(policy(vec![hosts(Action::Deny, SNI, &["ads.example"])]));
+        let first = client.at(100, &malformed[..at]).inspect;
+        let is_settled = matches!(first, Inspect::Settled);
+        assert_eq!(is_settled, at >= give_up, "{at}");
+    }
+}
+
+/// One that ends where the longest could is read, and one that ends a byte later does not pass, in few segments or in many.
+#[test]
+fn the_longest_hello_is_as_long_however_it_is_cut() {
+    let hello = &SNI.first_bytes("good.example")[5..];
+    let longest = 6 * (4 + wire::tls::HELLO_MAX);
+    for (len, passes) in [(longest, true), (longest + 1, false)] {
+        let mut filler = len - 6 * hello.len();
+        let mut stream = Vec::new();
+        for byte in hello {
+            // Warnings of any length.
+            let alert = filler.min(5 + (1 << 14));
+            filler -= alert;
+            if alert > 0 {
+                stream.extend([21, 3, 1]);
+                stream.extend((alert as u16 - 5).to_be_bytes());
+                stream.resize(stream.len() + alert - 5, 0);
+            }
+            stream.extend([22, 3, 1, 0, 1, *byte]);
+        }
+        assert_eq!(stream.len(), len);
+        for size in [60_000, 1_400, 97] {
+            let mut client = Client::new(policy(vec![hosts(Action::Deny, SNI, &["ads.example"])]));
+            let all_pass = stream.chunks(size).all(|part| client.send(part) == Allow);
+            assert_eq!(all_pass, passes, "{len} {size}");
+        }
+    }
+}
+
 #[test]
 fn the_name_of_tls_behind_a_proxy_is_seen() {
     let connect = "CONNECT good.example:443 HTTP/1.1\r\nHost: good.example:443\r\n";

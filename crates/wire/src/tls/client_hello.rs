@@ -3,9 +3,11 @@
 use std::fmt;
 
 use super::TlsDefect;
-use super::handshake::{Handshake, Stop};
+use super::handshake::{Handshake, Stop, may_be_tls};
 use crate::Host;
 
+/// The type of the message (RFC 8446 section 4).
+const CLIENT_HELLO: usize = 1;
 /// Extension server_name (RFC 6066 section 3).
 const SERVER_NAME: usize = 0;
 /// Extension early_data (RFC 8446 section 4.2.10).
@@ -13,7 +15,7 @@ const EARLY_DATA: usize = 42;
 /// Extension encrypted_client_hello (RFC 9849 section 5).
 const ENCRYPTED_CLIENT_HELLO: usize = 0xfe0d;
 /// The one kind of name there is (RFC 6066 section 3).
-const HOST_NAME: u8 = 0;
+const HOST_NAME: usize = 0;
 
 /// The longest name that is kept, the longest that DNS could hold.
 const NAME_MAX: usize = 255;
@@ -76,125 +78,216 @@ impl fmt::Debug for ServerName {
 
 /// Reads the first bytes of what a client sent. An answer other than [`Sni::Incomplete`] does not change when more bytes come.
 ///
-/// Each call begins anew, so it is worth waiting for as many bytes as the last one asked for.
+/// Of a stream that comes in parts a [`HelloReader`] reads each once.
 pub fn sni<'b>(stream: &[u8], room: &'b mut ServerName) -> Sni<'b> {
-    match read(stream, &mut room.bytes) {
-        Ok(Hello {
-            name_len: Some(len),
-            encrypted,
-            early_data,
-        }) => Sni::Name {
-            host: Host::new(room.bytes.get(..len).unwrap_or_default()),
-            encrypted,
-            early_data,
-        },
-        Ok(Hello {
-            name_len: None,
-            encrypted,
-            early_data,
-        }) => Sni::Absent {
-            encrypted,
-            early_data,
-        },
-        Err(Stop::Incomplete(missing)) => Sni::Incomplete(missing),
-        Err(Stop::NotTls) => Sni::NotTls,
-        Err(Stop::Defect(defect)) => Sni::Malformed(defect),
-    }
+    HelloReader::default().read(stream, room)
 }
 
-#[derive(Default)]
-struct Hello {
-    /// Length of the name that was put into the room.
-    name_len: Option<usize>,
+/// Reads a hello that comes in parts: each byte is looked at once, but for those of the name, which are put together when the hello
+/// is whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HelloReader {
+    message: Handshake,
+    next: Field,
+    found: Found,
+}
+
+/// What comes next in the message, behind what is to be passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Field {
+    #[default]
+    Type,
+    Length,
+    SessionId,
+    CipherSuites,
+    Compression,
+    Extensions,
+    Extension,
+    /// The list of names, behind which so many bytes of the message are left.
+    NameList {
+        end: usize,
+    },
+    /// A name of that list.
+    Name {
+        end: usize,
+    },
+}
+
+/// What the hello said until now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Found {
+    /// Where the host name begins, and its length, at most [`NAME_MAX`].
+    name: Option<(Handshake, usize)>,
     encrypted: bool,
     early_data: bool,
 }
 
-fn read(stream: &[u8], room: &mut [u8; NAME_MAX]) -> Result<Hello, Stop> {
-    let mut hello = Handshake::begin(stream)?;
-    // Version and random.
-    hello.skip(2 + 32)?;
-    // Session id, cipher suites, compression methods.
-    let len = usize::from(hello.byte()?);
-    hello.skip(len)?;
-    let len = hello.word()?;
-    hello.skip(len)?;
-    let len = usize::from(hello.byte()?);
-    hello.skip(len)?;
-    let mut found = Hello::default();
-    if hello.left() == 0 {
-        // Before extensions there were none (RFC 5246 section 7.4.1.2).
-        return Ok(found);
-    }
-    if hello.word()? != hello.left() {
-        return Err(TlsDefect::FieldLength.into());
-    }
-    let mut has_server_name = false;
-    while hello.left() > 0 {
-        let (kind, len) = (hello.word()?, hello.word()?);
-        let end = hello
-            .left()
-            .checked_sub(len)
-            .ok_or(TlsDefect::FieldLength)?;
-        let seen = match kind {
-            SERVER_NAME => {
-                found.name_len = Some(read_names(&mut hello, end, room)?);
-                &mut has_server_name
-            }
-            ENCRYPTED_CLIENT_HELLO => {
-                hello.skip(len)?;
-                &mut found.encrypted
-            }
-            EARLY_DATA => {
-                hello.skip(len)?;
-                &mut found.early_data
-            }
-            _ => {
-                hello.skip(len)?;
-                continue;
-            }
-        };
-        if std::mem::replace(seen, true) {
-            return Err(TlsDefect::RepeatedExtension.into());
+impl HelloReader {
+    /// The same as [`sni`] of the same bytes. `stream` begins with what the calls before were given, all of which were answered by
+    /// [`Sni::Incomplete`].
+    pub fn read<'b>(&mut self, stream: &[u8], room: &'b mut ServerName) -> Sni<'b> {
+        match self.whole(stream, room) {
+            Ok(read) => read,
+            Err(Stop::Incomplete(missing)) => Sni::Incomplete(missing),
+            Err(Stop::NotTls) => Sni::NotTls,
+            Err(Stop::Defect(defect)) => Sni::Malformed(defect),
         }
     }
-    Ok(found)
+
+    /// What a whole hello says.
+    fn whole<'b>(&mut self, stream: &[u8], room: &'b mut ServerName) -> Result<Sni<'b>, Stop> {
+        self.advance(stream)?;
+        let Found {
+            name,
+            encrypted,
+            early_data,
+        } = self.found;
+        let Some((mut begin, len)) = name else {
+            return Ok(Sni::Absent {
+                encrypted,
+                early_data,
+            });
+        };
+        let name = room.bytes.get_mut(..len).ok_or(TlsDefect::NameTooLong)?;
+        begin.copy(stream, name)?;
+        Ok(Sni::Name {
+            host: Host::new(name),
+            encrypted,
+            early_data,
+        })
+    }
+
+    /// Bytes of the stream that were read: up to the end of the hello, once it is whole.
+    pub fn stream_len(&self) -> usize {
+        self.message.at()
+    }
+
+    /// Bytes that the last record which carries a part of the hello carries behind it, once it is whole. Clients leave none: before
+    /// the server has answered there is nothing to say.
+    pub fn behind(&self) -> usize {
+        self.message.record()
+    }
+
+    /// Reads to the end of the hello.
+    fn advance(&mut self, stream: &[u8]) -> Result<(), Stop> {
+        let (message, found) = (&mut self.message, &mut self.found);
+        // As soon as the first byte, or the second, is another protocol's, no more of it is awaited.
+        if message.at() == 0 && !may_be_tls(stream) {
+            return Err(Stop::NotTls);
+        }
+        loop {
+            message.pass(stream)?;
+            self.next = match self.next {
+                Field::Type => {
+                    if message.number(stream, 1, 0)? != CLIENT_HELLO {
+                        return Err(Stop::NotTls);
+                    }
+                    Field::Length
+                }
+                Field::Length => {
+                    let len = message.number(stream, 3, 0)?;
+                    message.begin_body(len)?;
+                    // Version and random.
+                    message.skip(2 + 32)?;
+                    Field::SessionId
+                }
+                Field::SessionId => {
+                    let len = message.number(stream, 1, 0)?;
+                    message.skip(len)?;
+                    Field::CipherSuites
+                }
+                Field::CipherSuites => {
+                    let len = message.number(stream, 2, 0)?;
+                    message.skip(len)?;
+                    Field::Compression
+                }
+                Field::Compression => {
+                    let len = message.number(stream, 1, 0)?;
+                    message.skip(len)?;
+                    Field::Extensions
+                }
+                // Before extensions there were none (RFC 5246 section 7.4.1.2).
+                Field::Extensions | Field::Extension if message.left() == 0 => return Ok(()),
+                Field::Extensions => {
+                    if message.number(stream, 2, 0)? != message.left() {
+                        return Err(TlsDefect::FieldLength.into());
+                    }
+                    Field::Extension
+                }
+                Field::Extension => {
+                    let header = message.number(stream, 4, 0)?;
+                    found.extension(message, header >> 16, header & 0xffff)?
+                }
+                Field::NameList { end } => {
+                    if message.number(stream, 2, end)? != message.left() - end {
+                        return Err(TlsDefect::FieldLength.into());
+                    }
+                    Field::Name { end }
+                }
+                Field::Name { end } if message.left() == end => {
+                    if found.name.is_none() {
+                        return Err(TlsDefect::NameList.into());
+                    }
+                    Field::Extension
+                }
+                Field::Name { end } => {
+                    let header = message.number(stream, 3, end)?;
+                    found.name(message, header >> 16, header & 0xffff, end)?;
+                    Field::Name { end }
+                }
+            };
+        }
+    }
 }
 
-/// Reads the extension, after which `end` bytes of the hello are left, and gives the length of the host name.
-fn read_names(
-    hello: &mut Handshake<'_>,
-    end: usize,
-    room: &mut [u8; NAME_MAX],
-) -> Result<usize, Stop> {
-    let left = |hello: &Handshake<'_>| {
-        hello
-            .left()
-            .checked_sub(end)
-            .ok_or(Stop::Defect(TlsDefect::FieldLength))
-    };
-    if hello.word()? != left(hello)? {
-        return Err(TlsDefect::FieldLength.into());
+impl Found {
+    /// An extension of this kind and length; gives what comes next.
+    fn extension(
+        &mut self,
+        message: &mut Handshake,
+        kind: usize,
+        len: usize,
+    ) -> Result<Field, Stop> {
+        let end = message.left().checked_sub(len);
+        let end = end.ok_or(TlsDefect::FieldLength)?;
+        let is_repeated = match kind {
+            // One that was read to its end has left a name.
+            SERVER_NAME if self.name.is_none() => return Ok(Field::NameList { end }),
+            SERVER_NAME => true,
+            ENCRYPTED_CLIENT_HELLO => std::mem::replace(&mut self.encrypted, true),
+            EARLY_DATA => std::mem::replace(&mut self.early_data, true),
+            _ => false,
+        };
+        if is_repeated {
+            return Err(TlsDefect::RepeatedExtension.into());
+        }
+        message.skip(len)?;
+        Ok(Field::Extension)
     }
-    let mut name_len = None;
-    while left(hello)? > 0 {
-        let kind = hello.byte()?;
+
+    /// A name of this kind and length, in a list behind which `end` bytes of the message are left.
+    fn name(
+        &mut self,
+        message: &mut Handshake,
+        kind: usize,
+        len: usize,
+        end: usize,
+    ) -> Result<(), Stop> {
         // Names of kinds to come begin with a length, too (RFC 6066 section 3).
-        let len = hello.word()?;
-        if len > left(hello)? {
+        if len > message.left() - end {
             return Err(TlsDefect::FieldLength.into());
         }
-        if kind != HOST_NAME {
-            hello.skip(len)?;
-            continue;
+        if kind == HOST_NAME {
+            if len == 0 || self.name.is_some() {
+                return Err(TlsDefect::NameList.into());
+            }
+            if len > NAME_MAX {
+                return Err(TlsDefect::NameTooLong.into());
+            }
+            self.name = Some((*message, len));
         }
-        if len == 0 || name_len.is_some() {
-            return Err(TlsDefect::NameList.into());
-        }
-        hello.copy(room.get_mut(..len).ok_or(TlsDefect::NameTooLong)?)?;
-        name_len = Some(len);
+        message.skip(len)
     }
-    name_len.ok_or(TlsDefect::NameList.into())
 }
 
 #[cfg(test)]
@@ -361,6 +454,90 @@ mod tests {
         ));
         for size in [1, 1 << 14] {
             assert_eq!(show(&records(&message, size)), "name a.example");
+        }
+    }
+
+    /// Reads the stream in parts; gives how it ended, and how often bytes were looked for.
+    fn show_in_parts(stream: &[u8], size: usize) -> (String, usize) {
+        let mut reader = HelloReader::default();
+        let mut cuts = (0..=stream.len()).step_by(size).chain([stream.len()]);
+        let mut room = ServerName::new();
+        let settled = cuts.find(|cut| {
+            let read = reader.read(&stream[..*cut], &mut room);
+            !matches!(read, Sni::Incomplete(_))
+        });
+        let end = settled.unwrap_or(stream.len());
+        (show(&stream[..end]), reader.message.looks)
+    }
+
+    /// Records of one byte in segments of six, with as many that carry nothing between the last ones as may stand there: each costs
+    /// as much as it would alone.
+    #[test]
+    fn the_work_grows_with_the_bytes_alone() {
+        for (padding, size) in [(1_000, 6), (10_000, 6), (65_000, 6), (65_000, 1)] {
+            let extensions = [
+                extension(21, &vec![0; padding]),
+                server_name(&[(0, b"a.example")]),
+            ];
+            let message = hello(Some(&extensions.concat()));
+            let (first, last) = message.split_at(message.len() - 40);
+            let mut stream = records(first, 1);
+            for byte in last {
+                stream.extend(b"\x16\x03\x01\0\0".repeat(32));
+                stream.extend(records(&[*byte], 1));
+            }
+            let (read, looks) = show_in_parts(&stream, size);
+            assert_eq!(read, "name a.example");
+            // Two for a record, and two for a segment that brings nothing whole.
+            let records = message.len() + 40 * 32;
+            let most = 2 * records + 2 * stream.len() / size;
+            assert!(looks <= most + 20, "{looks} looks at {records} records");
+            assert!(show_in_parts(&stream, stream.len()).1 <= 2 * records + 20);
+        }
+    }
+
+    /// A byte that was read is not looked at again, but those of the name.
+    #[test]
+    fn what_was_read_may_be_forgotten() {
+        let stream = records(&usual(), 3);
+        let name = stream.len() - 60;
+        let mut reader = HelloReader::default();
+        let mut room = ServerName::new();
+        for cut in 0..stream.len() {
+            let mut held = stream[..cut].to_vec();
+            let gone = reader.stream_len().min(name);
+            held[..gone].fill(0xff);
+            assert!(
+                matches!(reader.read(&held, &mut room), Sni::Incomplete(_)),
+                "{cut}"
+            );
+        }
+        assert!(
+            matches!(reader.read(&stream, &mut room), Sni::Name { host, .. } if host.as_bytes() == b"www.Example.com")
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_hello_is_told() {
+        let hello = records(&usual(), 1 << 14);
+        let mut longer = [&hello[..], b"\x01\0"].concat();
+        longer[4] += 2;
+        for (stream, behind) in [(&hello, 0), (&longer, 2)] {
+            for more in [&b""[..], b"more"] {
+                let stream = [&stream[..], more].concat();
+                for cut in hello.len()..=stream.len() {
+                    let mut reader = HelloReader::default();
+                    let mut room = ServerName::new();
+                    assert!(matches!(
+                        reader.read(&stream[..cut], &mut room),
+                        Sni::Name { .. }
+                    ));
+                    assert_eq!(
+                        (reader.stream_len(), reader.behind()),
+                        (hello.len(), behind)
+                    );
+                }
+            }
         }
     }
 

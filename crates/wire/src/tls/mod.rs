@@ -8,6 +8,6 @@ mod client_hello;
 mod defect;
 mod handshake;
 
-pub use client_hello::{ServerName, Sni, sni};
+pub use client_hello::{HelloReader, ServerName, Sni, sni};
 pub use defect::TlsDefect;
 pub use handshake::{HELLO_MAX, may_be_tls};

@@ -9,7 +9,7 @@ use portcullis_wire::dns::{
     EncodedName, Framed, Message, Messages, Name, REPLY_MAX, RecordData, Reply, framed, reply,
 };
 use portcullis_wire::http::{HeadReader, Http, RequestHost, request_head};
-use portcullis_wire::tls::{ServerName, Sni, sni};
+use portcullis_wire::tls::{HelloReader, ServerName, Sni, sni};
 
 /// One message of each kind: a response with a CNAME and OPT, a hello, a request.
 pub(crate) const SAMPLES: [&[u8]; 3] = [
@@ -136,6 +136,31 @@ pub(crate) fn every_tls_name(bytes: &[u8]) {
             }
             settled => assert_eq!(settled, whole, "{cut}"),
         }
+    }
+    cut_tls_name(bytes, cuts(bytes.len()));
+    cut_tls_name(bytes, cuts(bytes.len()).step_by(3));
+}
+
+/// What is read as it comes is what is read at once, after each part, and as soon.
+pub(crate) fn cut_tls_name(bytes: &[u8], cuts: impl Iterator<Item = usize>) {
+    let mut reader = HelloReader::default();
+    for cut in cuts.chain([bytes.len()]) {
+        let (mut room, mut whole_room) = (ServerName::new(), ServerName::new());
+        let read = reader.read(&bytes[..cut], &mut room);
+        assert_eq!(read, sni(&bytes[..cut], &mut whole_room), "{cut}");
+        let len = reader.stream_len();
+        assert!(len <= cut);
+        if matches!(read, Sni::Incomplete(_)) {
+            continue;
+        }
+        if matches!(read, Sni::Name { .. } | Sni::Absent { .. }) {
+            // It ends where it was first whole.
+            let (hello, early) = (&bytes[..len], &bytes[..len - 1]);
+            assert_eq!(sni(hello, &mut whole_room), read);
+            let early = sni(early, &mut whole_room);
+            assert!(matches!(early, Sni::Incomplete(1..)));
+        }
+        return;
     }
 }
 

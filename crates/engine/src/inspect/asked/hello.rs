@@ -2,10 +2,10 @@
 
 use policy::HostField;
 use wire::http::{HeadReader, Http};
-use wire::tls::{HELLO_MAX, ServerName, Sni, sni};
+use wire::tls::{HELLO_MAX, HelloReader, ServerName, Sni};
 
 use super::reader::{Phase, Reader, Step};
-use super::{Asked, certain};
+use super::{Asked, Wanted, certain};
 
 /// Bytes of stream in which a ClientHello has to end: the longest that there is, in records of 6 bytes and more. What goes on behind
 /// them passes no more.
@@ -17,34 +17,39 @@ const EARLY: usize = 64 * 1024;
 /// A hello under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hello {
-    /// It is not worth reading before there are so many bytes.
-    needed: usize,
+    reader: HelloReader,
     is_second: bool,
-    /// It may be a request, too: what begins a record is a method to servers that take any.
+    /// It may be a request, too, where somebody wants to know: what begins a record is a method to servers that take any.
     head: Option<HeadReader>,
 }
 
-impl Default for Hello {
-    fn default() -> Self {
+impl Hello {
+    pub(super) fn first(wanted: Wanted) -> Self {
         Self {
-            needed: 0,
+            reader: HelloReader::default(),
             is_second: false,
-            head: Some(HeadReader::default()),
+            head: wanted.http.then(HeadReader::default),
+        }
+    }
+
+    fn second(wanted: Wanted) -> Self {
+        Self {
+            is_second: true,
+            ..Self::first(wanted)
         }
     }
 }
 
 impl Reader {
-    pub(super) fn hello(&mut self, rest: &[u8], hello: Hello, asked: &mut Vec<Asked>) -> Step {
-        if rest.len() < hello.needed {
-            return self.part_of_hello(rest, hello);
-        }
+    pub(super) fn hello(&mut self, rest: &[u8], mut hello: Hello, asked: &mut Vec<Asked>) -> Step {
+        let within = rest.get(..HELLO_STREAM).unwrap_or(rest);
         let mut room = ServerName::new();
-        let (name, has_early_data) = match sni(rest, &mut room) {
-            Sni::Incomplete(missing) => {
-                self.is_refused = rest.len() >= HELLO_STREAM;
-                let needed = (rest.len() + missing).min(HELLO_STREAM);
-                return self.part_of_hello(rest, Hello { needed, ..hello });
+        let (name, has_early_data) = match hello.reader.read(within, &mut room) {
+            Sni::Incomplete(_) => {
+                self.is_refused = within.len() == HELLO_STREAM;
+                self.refuse_request(rest, &mut hello);
+                self.phase = Phase::Hello(hello);
+                return Step::More;
             }
             Sni::Name {
                 host, early_data, ..
@@ -55,12 +60,18 @@ impl Reader {
                 return Step::Read(0);
             }
         };
-        let end = hello_end(rest);
-        self.refuse_request(rest.get(..end).unwrap_or(rest), hello);
+        let end = hello.reader.stream_len();
+        self.refuse_request(rest.get(..end).unwrap_or(rest), &mut hello);
         if self.is_refused {
             return Step::More;
         }
         asked.extend(name);
+        if hello.reader.behind() > 0 {
+            // No client has anything to say before the server answers: what a record holds behind the hello may be another one, or a
+            // request.
+            self.is_refused = true;
+            return Step::More;
+        }
         self.phase = if hello.is_second {
             Phase::Done
         } else {
@@ -71,21 +82,15 @@ impl Reader {
         Step::Read(end)
     }
 
-    fn part_of_hello(&mut self, rest: &[u8], hello: Hello) -> Step {
-        self.phase = Phase::Hello(self.refuse_request(rest, hello));
-        Step::More
-    }
-
     /// What is both a request and a hello, as far as it goes, is nobody's.
-    fn refuse_request(&mut self, rest: &[u8], mut hello: Hello) -> Hello {
+    fn refuse_request(&mut self, rest: &[u8], hello: &mut Hello) {
         if let Some(head) = &mut hello.head {
-            match head.read(rest) {
-                Http::Incomplete => {}
-                Http::Request(_) => self.is_refused |= self.wanted.http,
-                _ => hello.head = None,
+            let read = head.read(rest);
+            if read != Http::Incomplete {
+                self.is_refused |= self.wanted.http && matches!(read, Http::Request(_));
+                hello.head = None;
             }
         }
-        hello
     }
 
     /// A server may ask for a second hello, and clients may send records before it that say nothing (RFC 8446 §4.1.4, §D.4), warn
@@ -108,10 +113,7 @@ impl Reader {
                 return Step::Read(len);
             }
             [HANDSHAKE, _, _, _, _, CLIENT_HELLO, ..] => {
-                self.phase = Phase::Hello(Hello {
-                    is_second: true,
-                    ..Hello::default()
-                });
+                self.phase = Phase::Hello(Hello::second(self.wanted));
             }
             [HANDSHAKE, ..] if rest.len() < 6 => return Step::More,
             _ => self.phase = Phase::Done,
@@ -130,29 +132,4 @@ const CLIENT_HELLO: u8 = 1;
 /// Whether the bytes begin with a record.
 pub(super) fn is_record(stream: &[u8]) -> bool {
     matches!(stream, [CHANGE_CIPHER_SPEC..=APPLICATION_DATA, 3, ..])
-}
-
-/// Where the records end that carry a whole hello.
-fn hello_end(stream: &[u8]) -> usize {
-    let (mut at, mut carried) = (0, 0_usize);
-    let (mut header, mut filled) = ([0_u8; 4], 0);
-    while let Some([kind, _, _, high, low]) = stream.get(at..at + 5) {
-        let len = usize::from(u16::from_be_bytes([*high, *low]));
-        if *kind != HANDSHAKE {
-            at += 5 + len;
-            continue;
-        }
-        let part = stream.get(at + 5..).unwrap_or_default();
-        for byte in part.iter().take(len.min(4 - filled)) {
-            header[filled] = *byte;
-            filled += 1;
-        }
-        (at, carried) = (at + 5 + len, carried + len);
-        let [_, length @ ..] = header.map(usize::from);
-        let whole = 4 + (length[0] << 16 | length[1] << 8 | length[2]);
-        if filled == 4 && carried >= whole {
-            break;
-        }
-    }
-    at.min(stream.len())
 }

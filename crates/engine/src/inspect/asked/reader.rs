@@ -128,7 +128,7 @@ impl Reader {
         match self.phase {
             Phase::Begin => {
                 self.phase = match may_be_tls(rest) {
-                    true if self.wanted.sni => Phase::Hello(Hello::default()),
+                    true if self.wanted.sni => Phase::Hello(Hello::first(self.wanted)),
                     // What looks like a record may be a strange method, and a proxy may be asked to connect, and TLS follow.
                     _ => Phase::Head(HeadReader::default()),
                 };
