@@ -31,7 +31,9 @@ impl Seen {
             source: packet.source(),
             destination: packet.destination(),
             protocol: packet.protocol(),
-            is_fragment: packet.fragment().is_some(),
+            // An atomic one (RFC 6946) is a whole packet to it.
+            is_fragment: (packet.fragment())
+                .is_some_and(|fragment| fragment.offset != 0 || fragment.more),
             ports: packet.ports().filter(|_| known),
             payload: known.then(|| packet.payload().to_vec()),
             vlan: [packet.vlan().outer(), packet.vlan().inner()]
