@@ -7,6 +7,6 @@ use portcullis_kernel::netlink::Messages;
 
 fuzz_target!(|data: &[u8]| {
     for entry in Messages::new(data).filter_map(|message| parse_entry(&message)) {
-        let _ = (entry.answered(), entry.assured(), entry.original.ports());
+        let _ = (entry.answered(), entry.assured(), entry.tcp_is_liberal, entry.original.ports());
     }
 });

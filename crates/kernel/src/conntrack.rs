@@ -130,7 +130,7 @@ impl Conntrack {
 pub enum Event {
     /// A packet that was let through began it.
     New,
-    /// It changed its state.
+    /// It changed its state, and is assured. What changes before is not told: a flood of SYNs makes an event of each answer.
     Update,
     /// It expired or was deleted; its counters are final.
     Destroy,
@@ -165,8 +165,8 @@ impl Events {
         })
     }
 
-    /// Waits up to `timeout` for events and hands each that came to `each`. Returns how many there were; 0 when the time
-    /// passed.
+    /// Waits up to `timeout` for events and hands each that came to `each`. Returns how many there were; 0 also when the
+    /// time passed.
     ///
     /// # Errors
     /// [`NetlinkError::Overrun`] when events were lost: list the table to be right again.
@@ -178,7 +178,13 @@ impl Events {
         self.socket.receive_batch(&mut self.batch, timeout)?;
         let mut count = 0;
         for message in self.batch.datagrams().flat_map(Messages::new) {
-            if let (Some(event), Some(entry)) = (event(&message), parse_entry(&message)) {
+            let Some(event) = event(&message) else {
+                continue;
+            };
+            if event == Event::Update && !entry::tells_of_assured(&message) {
+                continue;
+            }
+            if let Some(entry) = parse_entry(&message) {
                 each(event, &entry);
                 count += 1;
             }

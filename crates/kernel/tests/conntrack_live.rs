@@ -199,3 +199,48 @@ fn beginnings_and_ends_are_told() {
         })
     );
 }
+
+#[test]
+fn a_completed_handshake_is_told_from_what_was_picked_up() {
+    let Some(lab) = lab() else { return };
+    let listen = || lab.server.enter(|| Events::open(&[Event::Update]));
+    let mut events = listen().unwrap().unwrap();
+    let (mut client, mut server) = connect(&lab, "10.77.1.1:5000");
+    let mut told = Vec::new();
+    let mut hear = |events: &mut Events| {
+        told.clear();
+        let deadline = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < deadline {
+            events
+                .receive(Duration::from_millis(50), |_, entry| told.push(*entry))
+                .unwrap();
+        }
+        told.clone()
+    };
+    let completed = hear(&mut events);
+    let [entry] = completed[..] else {
+        panic!("the answer to the SYN is not told: {completed:?}")
+    };
+    assert_eq!(entry.tcp, Some(TcpState::Established));
+    assert!(entry.assured() && !entry.tcp_is_liberal, "{entry:?}");
+    // Forgotten by the kernel, and picked up by what is said next.
+    let mut conntrack = lab.server.enter(Conntrack::open).unwrap().unwrap();
+    let all = "10.77.1.2/32".parse().unwrap();
+    assert_eq!(conntrack.cut(all).unwrap(), 1);
+    for _ in 0..3 {
+        client.write_all(b"hello").unwrap();
+        server.read_exact(&mut [0; 5]).unwrap();
+        server.write_all(b"hello").unwrap();
+        client.read_exact(&mut [0; 5]).unwrap();
+    }
+    let picked_up = entries(&mut conntrack);
+    let [entry] = picked_up[..] else {
+        panic!("{picked_up:?}")
+    };
+    assert_eq!(entry.tcp, Some(TcpState::Established));
+    assert!(entry.assured() && entry.tcp_is_liberal, "{entry:?}");
+    for entry in hear(&mut events) {
+        let looks_new = entry.tcp == Some(TcpState::Established) && !entry.tcp_is_liberal;
+        assert!(!looks_new, "{entry:?}");
+    }
+}

@@ -91,7 +91,8 @@ impl Guard {
         let now = self.clock.now();
         for change in changes {
             // The kernel tells of its log and of its connections in two ways, and one may be ahead of the other.
-            let is_early = self.seen.get(&change.tracked().tuple).is_none();
+            let is_early = !matches!(change, Change::Completed(_))
+                && self.seen.get(&change.tracked().tuple).is_none();
             if is_early && self.early.len() < EARLY {
                 self.early.push((change, now, Instant::now()));
             } else {
@@ -103,9 +104,16 @@ impl Guard {
 
     fn change(&mut self, change: Change, now: Timestamp) {
         match change {
+            Change::Completed(tracked) => {
+                // What this host begins, and what stays on it, is never a reason to ban.
+                let source = tracked.tuple.source;
+                if !source.is_loopback() && !self.discovered.own.contains(source) {
+                    self.seen.complete(tracked.tuple, now);
+                }
+            }
             Change::Closed(tracked) => {
                 // What was not seen to begin is not known to be short.
-                if let Some(begin) = self.seen.close(&tracked.tuple) {
+                if let Some(begin) = self.seen.close(&tracked.tuple, now) {
                     self.watch_end(&tracked, Some(begin), Some(begin.at), now);
                 }
             }
@@ -119,7 +127,8 @@ impl Guard {
             return;
         }
         for (change, at, came) in std::mem::take(&mut self.early) {
-            let is_early = self.seen.get(&change.tracked().tuple).is_none();
+            let begin = self.seen.get(&change.tracked().tuple);
+            let is_early = begin.is_none_or(|begin| !begin.is_of(at));
             if is_early && came.elapsed() < HEADSTART {
                 self.early.push((change, at, came));
             } else {
@@ -179,7 +188,7 @@ impl Guard {
             source_port,
             destination_port,
         };
-        if let Some(begin) = self.seen.close(&tuple) {
+        if let Some(begin) = self.seen.close(&tuple, now) {
             self.engine.observe_flow_end(&TrackedEnd {
                 icmp: quoted.icmp,
                 ..self.failed(tuple, Some(begin), now)
@@ -188,7 +197,7 @@ impl Guard {
     }
 
     fn ended(&mut self, tracked: &Tracked, now: Timestamp) {
-        let begin = self.seen.take(&tracked.tuple);
+        let begin = self.seen.take(&tracked.tuple, now);
         if !begin.is_some_and(|begin| begin.is_closed) {
             // Of a connection that was completed, this is when it was forgotten, not when it ended.
             let began = begin.map(|begin| begin.at).filter(|_| !tracked.completed);

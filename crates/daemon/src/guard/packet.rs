@@ -146,6 +146,8 @@ impl Guard {
                 reason,
                 by_syn: matches!(packet.transport(), Transport::Tcp(segment) if segment.flags().syn()),
                 is_closed: false,
+                is_logged: true,
+                completed: None,
             };
             self.seen.insert(packet.five_tuple(), begin);
         }

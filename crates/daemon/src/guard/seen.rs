@@ -1,20 +1,26 @@
-//! The first packets that the kernel let through, remembered until their flows end: the kernel's table of connections knows
-//! neither when a flow began nor why it was allowed.
+//! When and why flows began, remembered until they end: the kernel's table of connections knows neither. Its log of what it let
+//! through tells both, of as many flows a second as its budget allows; of a TCP connection from outside, the completed handshake
+//! tells when, whatever uses that budget up.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use engine::Reason;
 use policy::Timestamp;
 use wire::FiveTuple;
 
-/// Flows in each of two generations; together some 10 MiB at most.
-const GENERATION: usize = 32_768;
+/// Flows in each of two generations, of two kinds of flows; together some 10 MiB at most.
+const GENERATION: usize = 16_384;
+/// How far the log's clock may be ahead of the daemon's.
+const AHEAD: Duration = Duration::from_millis(500);
 
 /// When and why flows began. Bounded: the oldest half is forgotten when it is full.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    young: HashMap<FiveTuple, Begin>,
-    old: HashMap<FiveTuple, Begin>,
+    /// Let through by the kernel, as its log tells.
+    begun: Generations,
+    /// TCP connections from outside, completed: a flood of SYNs does not push these out.
+    completed: Generations,
 }
 
 /// When and why a flow began.
@@ -26,45 +32,127 @@ pub(super) struct Begin {
     pub(super) by_syn: bool,
     /// Whether it was seen to be closed already.
     pub(super) is_closed: bool,
+    /// Whether the log told of it; else its handshake alone did, and nobody knows which rule let it in.
+    pub(super) is_logged: bool,
+    /// For TCP from outside, when its handshake was told to be completed.
+    pub(super) completed: Option<Timestamp>,
+}
+
+impl Begin {
+    /// Whether what was told of a flow at a time is about this one, not about one before it on the same ports.
+    pub(super) fn is_of(&self, told: Timestamp) -> bool {
+        self.completed.is_none_or(|completed| completed <= told)
+    }
 }
 
 impl Seen {
+    /// The log tells of a flow's first packet.
     pub(super) fn insert(&mut self, tuple: FiveTuple, begin: Begin) {
+        match self.completed.get_mut(&tuple) {
+            // The log was read later than the handshake that came of this packet, or even than its connection's end. The log's
+            // clock may be a little ahead.
+            Some(known) if !known.is_logged && begin.at <= known.at.after(AHEAD) => {
+                *known = Begin {
+                    is_closed: known.is_closed,
+                    completed: known.completed,
+                    ..begin
+                };
+            }
+            _ => {
+                self.completed.remove(&tuple);
+                self.begun.insert(tuple, begin);
+            }
+        }
+    }
+
+    /// A handshake was completed at a time; that is when its connection began, unless more is known.
+    pub(super) fn complete(&mut self, tuple: FiveTuple, at: Timestamp) {
+        let known = self.completed.get_mut(&tuple);
+        if known.is_some_and(|begin| !begin.is_closed) {
+            return;
+        }
+        let logged = self.begun.remove(&tuple);
+        let logged = logged.filter(|begin| !begin.is_closed);
+        let begin = logged.unwrap_or(Begin {
+            at,
+            reason: Reason::Established,
+            by_syn: true,
+            is_closed: false,
+            is_logged: false,
+            completed: None,
+        });
+        let completed = Some(at);
+        (self.completed).insert(tuple, Begin { completed, ..begin });
+    }
+
+    pub(super) fn get(&self, tuple: &FiveTuple) -> Option<Begin> {
+        (self.completed.get(tuple)).or_else(|| self.begun.get(tuple))
+    }
+
+    /// Marks a flow that was told to be closed at a time as such, and gives its begin the first time.
+    pub(super) fn close(&mut self, tuple: &FiveTuple, told: Timestamp) -> Option<Begin> {
+        let begin = match self.completed.get_mut(tuple) {
+            Some(begin) => begin,
+            None => self.begun.get_mut(tuple)?,
+        };
+        if !begin.is_of(told) || begin.is_closed {
+            return None;
+        }
+        begin.is_closed = true;
+        Some(*begin)
+    }
+
+    /// Forgets a flow that was told to have ended at a time.
+    pub(super) fn take(&mut self, tuple: &FiveTuple, told: Timestamp) -> Option<Begin> {
+        let begin = self.get(tuple).filter(|begin| begin.is_of(told))?;
+        self.completed.remove(tuple);
+        self.begun.remove(tuple);
+        Some(begin)
+    }
+
+    /// Rule numbers mean other rules from now on; what was allowed stays allowed.
+    pub(super) fn forget_rules(&mut self) {
+        for begin in (self.begun.all_mut()).chain(self.completed.all_mut()) {
+            if begin.reason.rule().is_some() {
+                begin.reason = Reason::Established;
+            }
+        }
+    }
+}
+
+/// The begins of flows of one kind.
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<FiveTuple, Begin>,
+    old: HashMap<FiveTuple, Begin>,
+}
+
+impl Generations {
+    fn insert(&mut self, tuple: FiveTuple, begin: Begin) {
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(tuple, begin);
     }
 
-    pub(super) fn get(&self, tuple: &FiveTuple) -> Option<Begin> {
-        self.young
-            .get(tuple)
+    fn get(&self, tuple: &FiveTuple) -> Option<Begin> {
+        (self.young.get(tuple))
             .or_else(|| self.old.get(tuple))
             .copied()
     }
 
-    /// Marks a flow as closed, and gives its begin the first time.
-    pub(super) fn close(&mut self, tuple: &FiveTuple) -> Option<Begin> {
-        let begin = match self.young.get_mut(tuple) {
-            Some(begin) => begin,
-            None => self.old.get_mut(tuple)?,
-        };
-        (!std::mem::replace(&mut begin.is_closed, true)).then_some(*begin)
+    fn get_mut(&mut self, tuple: &FiveTuple) -> Option<&mut Begin> {
+        (self.young.get_mut(tuple)).or_else(|| self.old.get_mut(tuple))
     }
 
-    pub(super) fn take(&mut self, tuple: &FiveTuple) -> Option<Begin> {
+    fn remove(&mut self, tuple: &FiveTuple) -> Option<Begin> {
         let young = self.young.remove(tuple);
         let old = self.old.remove(tuple);
         young.or(old)
     }
 
-    /// Rule numbers mean other rules from now on; what was allowed stays allowed.
-    pub(super) fn forget_rules(&mut self) {
-        for begin in self.young.values_mut().chain(self.old.values_mut()) {
-            if begin.reason.rule().is_some() {
-                begin.reason = Reason::Established;
-            }
-        }
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Begin> {
+        self.young.values_mut().chain(self.old.values_mut())
     }
 }
 
@@ -73,36 +161,94 @@ mod tests {
     use super::*;
     use policy::RuleId;
 
-    #[test]
-    fn it_is_bounded_and_forgets_the_oldest() {
-        let tuple = |number: u32| FiveTuple {
+    fn tuple(number: u32) -> FiveTuple {
+        FiveTuple {
             source: std::net::Ipv4Addr::from(number).into(),
             destination: std::net::Ipv4Addr::LOCALHOST.into(),
-            protocol: 1,
+            protocol: 6,
             source_port: None,
             destination_port: None,
-        };
-        let begin = Begin {
-            at: Timestamp::default(),
+        }
+    }
+
+    fn logged(at: Timestamp) -> Begin {
+        Begin {
+            at,
             reason: Reason::Rule(RuleId(3)),
-            by_syn: false,
+            by_syn: true,
             is_closed: false,
-        };
+            is_logged: true,
+            completed: None,
+        }
+    }
+
+    fn at(second: u64) -> Timestamp {
+        Timestamp::from_micros(second * 1_000_000)
+    }
+
+    #[test]
+    fn it_is_bounded_and_forgets_the_oldest() {
         let mut seen = Seen::default();
         let many = 3 * GENERATION as u32;
+        let begin = logged(at(1));
+        seen.complete(tuple(many), at(1));
         for number in 0..many {
             seen.insert(tuple(number), begin);
         }
-        assert!(seen.young.len() + seen.old.len() <= 2 * GENERATION);
+        assert!(seen.begun.young.len() + seen.begun.old.len() <= 2 * GENERATION);
         assert_eq!(seen.get(&tuple(0)), None);
         assert_eq!(seen.get(&tuple(many - 1)), Some(begin));
-        assert!(seen.close(&tuple(many - 1)).is_some());
-        assert_eq!(seen.close(&tuple(many - 1)), None, "told once");
+        assert!(seen.close(&tuple(many - 1), at(1)).is_some());
+        assert_eq!(seen.close(&tuple(many - 1), at(1)), None, "told once");
         seen.forget_rules();
         assert_eq!(
-            seen.take(&tuple(many - 1)).map(|begin| begin.reason),
+            seen.take(&tuple(many - 1), at(1)).map(|begin| begin.reason),
             Some(Reason::Established)
         );
-        assert_eq!(seen.take(&tuple(many - 1)), None);
+        assert_eq!(seen.take(&tuple(many - 1), at(1)), None);
+        assert!(
+            seen.get(&tuple(many)).is_some(),
+            "completed: not pushed out"
+        );
+        for number in 0..many {
+            seen.complete(tuple(number), at(2));
+        }
+        assert!(seen.completed.young.len() + seen.completed.old.len() <= 2 * GENERATION);
+    }
+
+    #[test]
+    fn a_completed_handshake_is_a_begin_until_the_log_knows_better() {
+        let mut seen = Seen::default();
+        seen.complete(tuple(1), at(10));
+        let begin = seen.close(&tuple(1), at(11));
+        assert_eq!(
+            begin.map(|begin| (begin.at, begin.by_syn)),
+            Some((at(10), true))
+        );
+        // The log comes late: its time and reason count, and the end is not told again.
+        seen.insert(tuple(1), logged(at(9)));
+        assert_eq!(seen.close(&tuple(1), at(12)), None);
+        let known = seen.get(&tuple(1));
+        let known = known.map(|begin| (begin.at, begin.reason));
+        assert_eq!(known, Some((at(9), Reason::Rule(RuleId(3)))));
+        // Another connection on the same ports, known by the log first, then one by its handshake alone.
+        seen.insert(tuple(1), logged(at(20)));
+        seen.complete(tuple(1), at(21));
+        assert_eq!(seen.take(&tuple(1), at(19)), None, "a later one's");
+        assert_eq!(
+            seen.close(&tuple(1), at(22)),
+            Some(Begin {
+                is_closed: true,
+                completed: Some(at(21)),
+                ..logged(at(20))
+            })
+        );
+        seen.complete(tuple(1), at(30));
+        assert!(
+            seen.close(&tuple(1), at(31))
+                .is_some_and(|begin| begin.at == at(30))
+        );
+        assert!(seen.take(&tuple(1), at(32)).is_some());
+        assert_eq!(seen.get(&tuple(1)), None);
     }
 }

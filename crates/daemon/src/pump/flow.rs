@@ -1,5 +1,5 @@
-//! Enforcing: the kernel's table of connections, listed for whoever asks, and the ends of connections on their way to the
-//! detectors and the record.
+//! Enforcing: the kernel's table of connections, listed for whoever asks, and completed handshakes and ends of connections on
+//! their way to the detectors and the record.
 
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -33,9 +33,11 @@ pub struct Tracked {
     pub icmp: Option<(u8, u8)>,
 }
 
-/// A connection that came to an end.
+/// A connection that came about or to an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
+    /// TCP: a handshake from its SYN on was completed. What the kernel picked up under way is none.
+    Completed(Tracked),
     /// TCP: both sides have closed it or one has reset it. Comes once or more before the kernel forgets it.
     Closed(Tracked),
     /// The kernel has forgotten it.
@@ -45,7 +47,7 @@ pub(crate) enum Change {
 impl Change {
     pub(crate) const fn tracked(&self) -> &Tracked {
         match self {
-            Self::Closed(tracked) | Self::Ended(tracked) => tracked,
+            Self::Completed(tracked) | Self::Closed(tracked) | Self::Ended(tracked) => tracked,
         }
     }
 
@@ -55,9 +57,13 @@ impl Change {
             entry.tcp,
             Some(TcpState::LastAck | TcpState::TimeWait | TcpState::Close)
         );
+        let is_completed = entry.tcp == Some(TcpState::Established) && !entry.tcp_is_liberal;
         match event {
             Event::Destroy => Some(Self::Ended(Tracked::of(entry))),
             Event::Update if is_closed && entry.assured() => Some(Self::Closed(Tracked::of(entry))),
+            Event::Update if is_completed && entry.assured() => {
+                Some(Self::Completed(Tracked::of(entry)))
+            }
             Event::Update | Event::New => None,
         }
     }

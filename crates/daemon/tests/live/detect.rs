@@ -47,16 +47,8 @@ pub(crate) fn who_comes_and_goes_at_a_service_is_banned() {
     let mut scene = Scene::new();
     let config = scene.write("policy.toml", ALLOW);
     scene.start("", &config);
-    let visit = |port: u16| {
-        let stream = connect(&scene.net.attacker, SERVER_FOR_ATTACKER, port).unwrap();
-        let linger = nix::libc::linger {
-            l_onoff: 1,
-            l_linger: 0,
-        };
-        setsockopt(&stream, sockopt::Linger, &linger).unwrap();
-    };
     for _ in 0..12 {
-        visit(8080);
+        visit(&scene, 8080);
     }
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(
@@ -64,9 +56,43 @@ pub(crate) fn who_comes_and_goes_at_a_service_is_banned() {
         "short connections are how the web works"
     );
     for _ in 0..10 {
-        visit(2222);
+        visit(&scene, 2222);
     }
     let (detector, ban) = banned_by(&scene);
     assert_eq!(detector, "brute", "{ban}");
+    assert_eq!(ban["evidence"]["proven"], true, "{ban}");
+}
+
+/// A connection that is reset at once.
+fn visit(scene: &Scene, port: u16) {
+    let stream = connect(&scene.net.attacker, SERVER_FOR_ATTACKER, port).unwrap();
+    let linger = nix::libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    setsockopt(&stream, sockopt::Linger, &linger).unwrap();
+}
+
+pub(crate) fn who_comes_and_goes_behind_a_flood_is_banned() {
+    let mut scene = Scene::new();
+    for key in ["all", "default", "a0"] {
+        let key = format!("net.ipv4.conf.{key}.rp_filter");
+        scene.net.server.sysctl(&key, "0").unwrap();
+    }
+    let config = scene.write("policy.toml", ALLOW);
+    scene.start("", &config);
+    // Four times the flows that the kernel tells a second of what it lets in, for 15 seconds at most.
+    let words = ["-S", "-p", "8080", "--rand-source", "-q", "-n", "-i", "u50"];
+    let words = [&words[..], &["-c", "300000", SERVER_FOR_ATTACKER]].concat();
+    let flood = scene.net.attacker.spawn("hping3", &words).unwrap();
+    // The burst that is told is over in a moment.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    for _ in 0..10 {
+        visit(&scene, 2222);
+    }
+    let (detector, ban) = banned_by(&scene);
+    assert!(flood.running(), "{}", flood.stderr());
+    assert_eq!(detector, "brute", "{ban}");
+    assert_eq!(ban["evidence"]["count"], 10, "{ban}");
     assert_eq!(ban["evidence"]["proven"], true, "{ban}");
 }

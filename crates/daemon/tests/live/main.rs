@@ -35,6 +35,7 @@ all! {
     detect::denied_ports_make_a_scan,
     detect::closed_ports_make_a_scan_where_all_is_allowed,
     detect::who_comes_and_goes_at_a_service_is_banned,
+    detect::who_comes_and_goes_behind_a_flood_is_banned,
     scan::nmap_is_banned_by_the_fifth_port_where_all_is_denied,
     scan::nmap_is_banned_by_the_fifth_port_where_all_is_allowed,
     scan::among_decoys_the_scanner_is_banned_and_nobody_that_is_needed,

@@ -34,6 +34,8 @@ pub(super) const PROTO_ICMPV6_CODE: u16 = 9;
 // In PROTOINFO, and in what is nested there.
 pub(super) const PROTOINFO_TCP: u16 = 1;
 pub(super) const PROTOINFO_TCP_STATE: u16 = 1;
+pub(super) const PROTOINFO_TCP_FLAGS_ORIGINAL: u16 = 4;
+pub(super) const PROTOINFO_TCP_FLAGS_REPLY: u16 = 5;
 
 // In COUNTERS_ORIG and COUNTERS_REPLY.
 pub(super) const COUNTERS_PACKETS: u16 = 1;

@@ -17,6 +17,9 @@ pub struct Entry {
     pub status: u32,
     /// The state of a TCP connection.
     pub tcp: Option<TcpState>,
+    /// Of a TCP connection, whether the kernel checks no sequence numbers of one side (`IP_CT_TCP_FLAG_BE_LIBERAL`): so it tracks
+    /// what it picked up under way. False in events about an entry's end, which do not tell.
+    pub tcp_is_liberal: bool,
     /// The connection's mark.
     pub mark: u32,
     /// What is left until it expires; none in events about its end.
@@ -40,9 +43,23 @@ impl Entry {
     /// Has the kernel come to regard it as established (for TCP: the handshake was completed)?
     #[must_use]
     pub const fn assured(&self) -> bool {
-        const ASSURED: u32 = 1 << 2;
-        self.status & ASSURED != 0
+        is_assured(self.status)
     }
+}
+
+const fn is_assured(status: u32) -> bool {
+    const ASSURED: u32 = 1 << 2;
+    status & ASSURED != 0
+}
+
+/// Whether a message is about an entry that the kernel has come to regard as established, before anything else of it is read.
+pub(super) fn tells_of_assured(message: &Message<'_>) -> bool {
+    message.netfilter().is_some_and(|(_, attributes)| {
+        let status = attributes.get(attribute::STATUS);
+        status
+            .and_then(|status| status.be32())
+            .is_some_and(is_assured)
+    })
 }
 
 /// One direction's ends.
@@ -232,17 +249,25 @@ pub fn parse_entry(message: &Message<'_>) -> Option<Entry> {
             bytes: counters.get(attribute::COUNTERS_BYTES)?.be64()?,
         })
     };
-    let tcp = || {
-        let info = attributes.get(attribute::PROTOINFO)?.nested();
-        let tcp = info.get(attribute::PROTOINFO_TCP)?.nested();
+    let info = attributes.get(attribute::PROTOINFO);
+    let tcp = info.and_then(|info| Some(info.nested().get(attribute::PROTOINFO_TCP)?.nested()));
+    let state = tcp.as_ref().and_then(|tcp| {
         let state = tcp.get(attribute::PROTOINFO_TCP_STATE)?.u8()?;
         TcpState::ALL.get(usize::from(state)).copied()
+    });
+    // `struct nf_ct_tcp_flags`: flags, and which of them are meant when they are set.
+    let is_liberal = |kind: u16| {
+        const BE_LIBERAL: u8 = 0x08;
+        let flags = tcp.as_ref().and_then(|tcp| tcp.get(kind)?.u8());
+        flags.is_some_and(|flags| flags & BE_LIBERAL != 0)
     };
     Some(Entry {
         original: tuple(attribute::TUPLE_ORIG)?,
         reply: tuple(attribute::TUPLE_REPLY)?,
         status: word(attribute::STATUS).unwrap_or(0),
-        tcp: tcp(),
+        tcp: state,
+        tcp_is_liberal: is_liberal(attribute::PROTOINFO_TCP_FLAGS_ORIGINAL)
+            || is_liberal(attribute::PROTOINFO_TCP_FLAGS_REPLY),
         mark: word(attribute::MARK).unwrap_or(0),
         timeout: word(attribute::TIMEOUT).map(|seconds| Duration::from_secs(seconds.into())),
         sent: counters(attribute::COUNTERS_ORIG),
