@@ -303,6 +303,15 @@ impl Guard {
     /// When the request makes no sense, or the engine or the kernel refuses; then nothing is banned.
     pub fn ban(&mut self, request: &api::BanRequest) -> Result<api::Ban, BanError> {
         let now = self.clock.now();
+        match self.try_ban(request, now) {
+            Err(BanError::Kernel(DatapathError::NotApplied)) if self.is_put_back(now) => {
+                self.try_ban(request, now)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn try_ban(&mut self, request: &api::BanRequest, now: Timestamp) -> Result<api::Ban, BanError> {
         let prefix = parse_prefix(&request.prefix)?;
         let duration = match request.for_s {
             None => None,
@@ -397,7 +406,7 @@ impl Guard {
         let mut prefixes = self.banning(wanted);
         if wanted.is_none() || prefixes.is_empty() {
             // It may be lifted already for all but the kernel.
-            let lifted_now = match self.lift_due(usize::MAX) {
+            let lifted_now = match self.insist(now, |guard| guard.lift_due(usize::MAX)) {
                 Ok(lifted_now) => lifted_now,
                 Err(source) => return Err(self.not_lifted(source)),
             };
@@ -410,7 +419,8 @@ impl Guard {
                 });
             }
             // The kernel bans by itself too, and its word of that may be lost on the way.
-            match (self.adopt_kernel_bans(now), wanted) {
+            let adopted = self.insist(now, |guard| guard.adopt_kernel_bans(now));
+            match (adopted, wanted) {
                 (Err(source), Some(prefix)) => return Err(BanError::NotAsked { prefix, source }),
                 // Somebody took everything away: the next check tells.
                 (Err(_), None) | (Ok(()), _) => {}
@@ -474,7 +484,7 @@ impl Guard {
             .collect();
         let changes: Vec<Change> = lifted.iter().map(|ban| Change::Unban(ban.prefix)).collect();
         // However many: somebody waits for it.
-        let outcome = self.try_carry_out(&changes, usize::MAX, now);
+        let outcome = self.insist(now, |guard| guard.try_carry_out(&changes, usize::MAX, now));
         self.bans_behind |= outcome.is_err();
         self.record_only();
         let lifted = lifted.iter().map(|ban| self.shown(ban, now)).collect();

@@ -36,6 +36,24 @@ impl Guard {
         self.drift.checked = Some(now.into());
     }
 
+    /// What the check does, at once, for who just heard from the kernel that our table is gone. Whether it is worth to ask again.
+    pub(super) fn is_put_back(&mut self, now: Timestamp) -> bool {
+        self.check(now);
+        self.enforcing && self.drift.in_sync
+    }
+
+    /// Asks the kernel, and once more where somebody had taken our table away and it is put back.
+    pub(super) fn insist<T>(
+        &mut self,
+        now: Timestamp,
+        mut ask: impl FnMut(&mut Self) -> Result<T, DatapathError>,
+    ) -> Result<T, DatapathError> {
+        match ask(self) {
+            Err(DatapathError::NotApplied) if self.is_put_back(now) => ask(self),
+            outcome => outcome,
+        }
+    }
+
     fn tell_drift(&mut self, text: String, now: Timestamp) {
         self.drift.last = Some(text.clone());
         self.drift.last_at = Some(now.into());

@@ -399,6 +399,40 @@ fn tampering_is_put_back_and_told_once() {
 }
 
 #[test]
+fn a_request_that_finds_the_table_gone_has_it_put_back() {
+    let mut stage = started(ENFORCE);
+    stage.kernel.flush();
+    let banned = stage.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();
+    assert_eq!(banned.prefix.to_string(), "203.0.113.7/32");
+    assert!(stage.kernel.dump().contains("ban 203.0.113.7/32"));
+    assert_eq!(stage.guard.status().drift.repaired, 1);
+    let lift = |prefix: &str| UnbanQuery {
+        prefix: Some(prefix.to_owned()),
+        all: false,
+    };
+    stage.kernel.flush();
+    let lifted = stage.guard.unban(&lift("203.0.113.7")).unwrap();
+    assert_eq!(lifted.lifted.len(), 1);
+    assert!(!stage.kernel.dump().contains("203.0.113.7"));
+    assert_eq!(stage.guard.status().drift.repaired, 2);
+    stage.kernel.flush();
+    assert!(matches!(
+        stage.guard.unban(&lift("203.0.113.7")),
+        Err(BanError::NotBanned { .. })
+    ));
+    assert_eq!(stage.guard.status().drift.repaired, 3);
+
+    // It cannot be put back: nothing is banned, and an event says why.
+    stage.kernel.flush();
+    for operation in 1..=12 {
+        stage.kernel.fail(operation);
+    }
+    stage.kernel.flush();
+    assert!(stage.guard.ban(&by_hand("203.0.113.8", 600)).is_err());
+    assert!(stage.guard.bans().is_empty());
+}
+
+#[test]
 fn new_addresses_lift_bans_and_reach_the_kernel() {
     let mut stage = started(ENFORCE);
     stage.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();

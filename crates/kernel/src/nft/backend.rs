@@ -174,6 +174,13 @@ impl Nft {
         Ok(made)
     }
 
+    /// A script in the place of a table that goes as a whole: with the bans that it held, without what meters had counted.
+    fn anew(&mut self, text: &str) -> Result<String, DatapathError> {
+        let held = element::all(self.socket()?).or_else(none_applied)?;
+        let bans = element::script(&held);
+        Ok(format!("delete table inet {TABLE}\n{text}{bans}"))
+    }
+
     /// Feeds the script to the kernel. Behind a `stand_in` where the chains would stand before those that they replace.
     fn load(
         &mut self,
@@ -257,7 +264,10 @@ impl Datapath for Nft {
         let present = read(self.socket()?, Detail::Outline)?;
         let behind = present.as_ref().and_then(|present| present.slot?.next());
         let slot = behind.unwrap_or_default();
-        let Script { text, mut expected } = self.script_at(request, slot)?;
+        let Script {
+            mut text,
+            mut expected,
+        } = self.script_at(request, slot)?;
         let wanted = self.wanted(request);
         let before = self
             .in_force
@@ -266,7 +276,11 @@ impl Datapath for Nft {
         let made = self.made()?;
 
         let mut whole = String::new();
-        if let Some(present) = &present {
+        // The kernel takes no new chains in the transaction that takes a flag off the table: such a table goes as a whole.
+        let is_flagged = present.as_ref().is_some_and(|present| present.flags != 0);
+        if is_flagged {
+            whole = self.anew(&text)?;
+        } else if let Some(present) = &present {
             let capacity = request.plan.ban.capacity;
             let known = self.in_force.as_ref().filter(|_| request.goes_on);
             // As it was made by this backend, and as it is made by the text that follows: what it holds stays.
@@ -290,13 +304,23 @@ impl Datapath for Nft {
         };
         if !noted.is_empty() {
             let comment = comment_text(&noted.join(", "));
-            whole.push_str(&format!(
-                "table inet {TABLE} {{\n\tchain {MARKER} {{\n\t\t{comment}\n\t}}\n}}\n"
-            ));
+            let marker =
+                format!("table inet {TABLE} {{\n\tchain {MARKER} {{\n\t\t{comment}\n\t}}\n}}\n");
+            whole.push_str(&marker);
+            text.push_str(&marker);
             expected.chains.insert(MARKER.to_owned(), 0);
         }
-        let stand_in = present.is_some() && behind.is_none();
-        if let Err(why) = self.load(&whole, request, stand_in) {
+        // A table that filters nothing needs none.
+        let stand_in = present.is_some() && behind.is_none() && !is_flagged;
+        let mut loaded = self.load(&whole, request, stand_in);
+        if loaded.is_err() && present.is_some() && !is_flagged {
+            // Others may have put in what does not go piece by piece. Where it is the plan that is refused, the first word says why.
+            let anew = self.anew(&text)?;
+            if self.load(&anew, request, stand_in).is_ok() {
+                loaded = Ok(());
+            }
+        }
+        if let Err(why) = loaded {
             match before {
                 _ if wanted.is_none() => {}
                 NfqueueRules::Set(Some(before)) => drop(self.prepare(before, made)?),

@@ -20,19 +20,24 @@ pub(super) mod set_flag {
 /// Attributes (`NFTA_*`), by what they belong to.
 pub(super) mod attribute {
     pub(in super::super) const CHAIN_TABLE: u16 = 1;
+    pub(in super::super) const CHAIN_HANDLE: u16 = 2;
     pub(in super::super) const CHAIN_NAME: u16 = 3;
     pub(in super::super) const CHAIN_HOOK: u16 = 4;
     pub(in super::super) const HOOK_PRIORITY: u16 = 2;
     pub(in super::super) const CHAIN_POLICY: u16 = 5;
+    pub(in super::super) const CHAIN_TYPE: u16 = 7;
+    pub(in super::super) const CHAIN_FLAGS: u16 = 10;
     pub(in super::super) const CHAIN_USERDATA: u16 = 12;
     pub(in super::super) const RULE_TABLE: u16 = 1;
     pub(in super::super) const RULE_CHAIN: u16 = 2;
+    pub(in super::super) const RULE_HANDLE: u16 = 3;
     pub(in super::super) const RULE_EXPRESSIONS: u16 = 4;
     pub(in super::super) const SET_TABLE: u16 = 1;
     pub(in super::super) const SET_NAME: u16 = 2;
     pub(in super::super) const SET_FLAGS: u16 = 3;
     pub(in super::super) const SET_DESC: u16 = 9;
     pub(in super::super) const SET_DESC_SIZE: u16 = 1;
+    pub(in super::super) const SET_HANDLE: u16 = 16;
     pub(in super::super) const OBJECT_TABLE: u16 = 1;
     pub(in super::super) const OBJECT_NAME: u16 = 2;
     pub(in super::super) const OBJECT_TYPE: u16 = 3;
@@ -51,8 +56,11 @@ pub(super) mod attribute {
     pub(in super::super) const DATA_VALUE: u16 = 1;
     pub(in super::super) const GENERATION_ID: u16 = 1;
     pub(in super::super) const TABLE_NAME: u16 = 1;
+    pub(in super::super) const TABLE_FLAGS: u16 = 2;
 }
 
+/// `NFT_TABLE_F_DORMANT`: the chains of the table are not hooked up.
+pub(super) const DORMANT: u32 = 1;
 /// `NFT_OBJECT_COUNTER`.
 pub(super) const OBJECT_COUNTER: u32 = 1;
 /// `NFT_SET_ELEM_INTERVAL_END`.
@@ -126,12 +134,24 @@ pub(super) fn table_exists(socket: &mut Socket) -> Result<bool, NetlinkError> {
 
 /// Whether a table is there.
 pub(super) fn table_is_there(socket: &mut Socket, name: &str) -> Result<bool, NetlinkError> {
+    table_flags(socket, name).map(|flags| flags.is_some())
+}
+
+/// The flags of a table (`NFT_TABLE_F_*`); `None` when it is not there.
+pub(super) fn table_flags(socket: &mut Socket, name: &str) -> Result<Option<u32>, NetlinkError> {
     let mut builder = Builder::new();
     begin(&mut builder, libc::NFT_MSG_GETTABLE, libc::NLM_F_ACK, INET)
         .string(attribute::TABLE_NAME, name);
-    match socket.exchange(&builder.finish()?, |_| {}) {
-        Ok(()) => Ok(true),
-        Err(why) if why.errno() == Some(libc::ENOENT) => Ok(false),
+    let mut flags = 0;
+    let told = socket.exchange(&builder.finish()?, |message| {
+        let found = message
+            .netfilter()
+            .and_then(|(_, attributes)| attributes.get(attribute::TABLE_FLAGS));
+        flags |= found.and_then(|found| found.be32()).unwrap_or_default();
+    });
+    match told {
+        Ok(()) => Ok(Some(flags)),
+        Err(why) if why.errno() == Some(libc::ENOENT) => Ok(None),
         Err(why) => Err(why),
     }
 }

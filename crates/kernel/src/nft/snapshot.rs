@@ -24,6 +24,10 @@ pub(super) fn reloadable(listing: &str, later: i32) -> String {
     };
     let mut text = String::with_capacity(listing.len());
     for line in without_elements(listing, is_meter) {
+        // Of the table: somebody made it dormant.
+        if line.starts_with("\tflags ") {
+            continue;
+        }
         match seconds(line).or_else(|| priority(line, later)) {
             Some((before, number, after)) => text.push_str(&format!("{before}{number}{after}")),
             None => text.push_str(line),
@@ -104,7 +108,7 @@ mod tests {
 
     #[test]
     fn dates_become_seconds_buckets_go_and_chains_stand_later() {
-        let listing = "table inet portcullis {\n\tset limit_1_v4 {\n\t\ttype ipv4_addr\n\t\telements = { 10.0.0.1 limit rate 5/second timeout 3s expires 2s,\n\t\t\t     10.0.0.2 limit rate 5/second timeout 3s expires 2s }\n\t}\n\tset ban4 {\n\t\telements = { 1.2.3.4 }\n\t}\n\tmap banned_by_v4 {\n\t\telements = { 1.2.3.4 : 0x00000007 }\n\t}\n\tchain x {\n\t\ttype filter hook input priority -40; policy accept;\n\t\tmeta time < \"2030-01-01 00:00:00\" goto rule_1\n\t}\n}\n";
+        let listing = "table inet portcullis {\n\tflags dormant\n\tset limit_1_v4 {\n\t\ttype ipv4_addr\n\t\telements = { 10.0.0.1 limit rate 5/second timeout 3s expires 2s,\n\t\t\t     10.0.0.2 limit rate 5/second timeout 3s expires 2s }\n\t}\n\tset ban4 {\n\t\telements = { 1.2.3.4 }\n\t}\n\tmap banned_by_v4 {\n\t\telements = { 1.2.3.4 : 0x00000007 }\n\t}\n\tchain x {\n\t\ttype filter hook input priority -40; policy accept;\n\t\tmeta time < \"2030-01-01 00:00:00\" goto rule_1\n\t}\n}\n";
         let wanted = "table inet portcullis {\n\tset limit_1_v4 {\n\t\ttype ipv4_addr\n\t}\n\tset ban4 {\n\t\telements = { 1.2.3.4 }\n\t}\n\tmap banned_by_v4 {\n\t}\n\tchain x {\n\t\ttype filter hook input priority -38; policy accept;\n\t\tmeta time < 1893456000 goto rule_1\n\t}\n}\n";
         assert_eq!(reloadable(listing, 2), wanted);
         assert_eq!(reloadable(wanted, 0), wanted);

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::netlink::{Attributes, Builder, NetlinkError, Socket};
 
-use super::message::{INET, attribute, generation, list, set_flag, table_exists};
+use super::message::{DORMANT, INET, attribute, generation, list, set_flag, table_flags};
 use super::table::Expected;
 use super::{Slot, TABLE, shield};
 
@@ -17,6 +17,8 @@ const ATTEMPTS: usize = 8;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) generation: u32,
+    /// Of the table (`NFT_TABLE_F_*`). We set none.
+    pub(super) flags: u32,
     pub(super) chains: BTreeMap<String, ChainState>,
     pub(super) sets: BTreeMap<String, SetState>,
     pub(super) objects: BTreeSet<String>,
@@ -24,7 +26,8 @@ pub(super) struct State {
     pub(super) slot: Option<Slot>,
 }
 
-/// A chain: how many rules, and a digest of hook and rules.
+/// A chain: how many rules, and a digest of hook and rules. Handles are part of it, which the kernel gives once each: a rule that
+/// was taken out and put in again reads the same, but for what its anonymous sets hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ChainState {
     pub(super) rules: usize,
@@ -32,7 +35,7 @@ pub(super) struct ChainState {
 }
 
 /// A named set or map: its flags (`NFT_SET_*`) and size, and number and digest of its elements where packets and bans do not
-/// change them.
+/// change them; its handle is part of the digest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SetState {
     pub(super) flags: u32,
@@ -74,12 +77,13 @@ pub(super) enum Detail {
 pub(super) fn read(socket: &mut Socket, detail: Detail) -> Result<Option<State>, NetlinkError> {
     for _ in 0..ATTEMPTS {
         let before = generation(socket)?;
-        if !table_exists(socket)? {
+        let Some(flags) = table_flags(socket, TABLE)? else {
             return Ok(None);
-        }
+        };
         match read_once(socket, detail) {
             Ok(mut state) if generation(socket)? == before => {
                 state.generation = before;
+                state.flags = flags;
                 return Ok(Some(state));
             }
             Ok(_) | Err(NetlinkError::Changed) => {}
@@ -149,7 +153,13 @@ fn read_chains(
         attribute::CHAIN_TABLE,
         |chain| {
             let mut hasher = DefaultHasher::new();
-            for part in [attribute::CHAIN_HOOK, attribute::CHAIN_POLICY] {
+            for part in [
+                attribute::CHAIN_HANDLE,
+                attribute::CHAIN_HOOK,
+                attribute::CHAIN_POLICY,
+                attribute::CHAIN_TYPE,
+                attribute::CHAIN_FLAGS,
+            ] {
                 chain.get(part).map(|part| part.value).hash(&mut hasher);
             }
             let name = text(chain, attribute::CHAIN_NAME);
@@ -172,8 +182,9 @@ fn read_chains(
             |rule| {
                 if let Some((rules, hasher)) = chains.get_mut(text(rule, attribute::RULE_CHAIN)) {
                     *rules += 1;
-                    let expressions = rule.get(attribute::RULE_EXPRESSIONS);
-                    expressions.map(|list| list.value).hash(hasher);
+                    for part in [attribute::RULE_HANDLE, attribute::RULE_EXPRESSIONS] {
+                        rule.get(part).map(|part| part.value).hash(hasher);
+                    }
                 }
             },
         )?;
@@ -195,10 +206,14 @@ fn read_sets(socket: &mut Socket) -> Result<BTreeMap<String, SetState>, NetlinkE
         if flags & set_flag::ANONYMOUS == 0 {
             let desc = set.get(attribute::SET_DESC);
             let size = desc.and_then(|desc| desc.nested().get(attribute::SET_DESC_SIZE)?.be32());
+            let mut hasher = DefaultHasher::new();
+            let handle = set.get(attribute::SET_HANDLE);
+            handle.map(|handle| handle.value).hash(&mut hasher);
             let about = SetState {
                 flags,
                 size: size.unwrap_or_default(),
-                ..SetState::default()
+                elements: 0,
+                digest: hasher.finish(),
             };
             sets.insert(text(set, attribute::SET_NAME).to_owned(), about);
         }
@@ -250,7 +265,7 @@ fn text(attributes: Attributes<'_>, kind: u16) -> &str {
 impl State {
     /// What is not as it was sent: one line each; empty when all is.
     pub(super) fn differences(&self, expected: &Expected) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines: Vec<String> = self.foreign_flags().into_iter().collect();
         let mut names = |kind: &str, there: Vec<&str>, wanted: Vec<&str>| {
             let (there, wanted): (BTreeSet<_>, BTreeSet<_>) =
                 (there.into_iter().collect(), wanted.into_iter().collect());
@@ -305,9 +320,22 @@ impl State {
         lines
     }
 
+    /// Flags of the table in words. None is ours, whatever an earlier reading says.
+    fn foreign_flags(&self) -> Option<String> {
+        match self.flags {
+            0 => None,
+            flags if flags & DORMANT != 0 => {
+                Some("the table was made dormant, which filters nothing".to_owned())
+            }
+            flags => Some(format!(
+                "the table has the flags {flags:#x}, which are not ours"
+            )),
+        }
+    }
+
     /// What changed since an earlier reading: one line each.
     pub(super) fn changes_since(&self, before: &Self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines: Vec<String> = self.foreign_flags().into_iter().collect();
         compare(&mut lines, "chain", &before.chains, &self.chains);
         compare(&mut lines, "set", &before.sets, &self.sets);
         lines.extend(

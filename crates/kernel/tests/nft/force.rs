@@ -90,6 +90,45 @@ fn what_is_gone_back_to_stands_behind_too() {
 }
 
 #[test]
+fn a_dormant_table_is_replaced_gone_back_from_and_taken_out() {
+    let Some(mut lab) = Lab::new() else { return };
+    let sleep = |lab: &Lab| {
+        let script = "nft add table inet portcullis '{ flags dormant; }'";
+        lab.net.server.sh(script).unwrap();
+    };
+    let is_dormant = |lab: &Lab| lab.ruleset().contains("dormant");
+    lab.apply(&plans::server());
+    lab.ban("192.0.2.7/32", Some(3_600));
+    lab.ban("192.0.2.64/26", None);
+    let bans = lab.bans();
+    sleep(&lab);
+    // Whoever begins anew finds it so.
+    lab.nft = Nft::new(Features { queue: false });
+    lab.apply(&plans::server());
+    assert!(!is_dormant(&lab));
+    assert_eq!(lab.bans(), bans);
+
+    sleep(&lab);
+    let snapshot = lab.with(Nft::snapshot).unwrap();
+    lab.with(|nft| nft.restore(&snapshot)).unwrap();
+    assert!(
+        !is_dormant(&lab),
+        "a snapshot brings nothing back that sleeps"
+    );
+    assert_eq!(lab.bans(), bans);
+    assert_eq!(lab.with(Nft::check).unwrap(), Drift::None);
+
+    for _ in 0..3 {
+        sleep(&lab);
+        lab.apply(&plans::content_rules());
+        assert_eq!(lab.with(Nft::check).unwrap(), Drift::None);
+    }
+    sleep(&lab);
+    lab.with(Nft::remove).unwrap();
+    assert!(!lab.ruleset().contains("portcullis"));
+}
+
+#[test]
 fn drift_is_seen_and_named() {
     let Some(mut lab) = Lab::new() else { return };
     lab.apply(&plans::server());
@@ -129,6 +168,27 @@ fn drift_is_seen_and_named() {
         (
             "nft add counter inet portcullis mine",
             "counter mine was added",
+        ),
+        (
+            "nft add quota inet portcullis mine '{ over 1 mbytes; }'",
+            "counter mine was added",
+        ),
+        (
+            "nft add table inet portcullis '{ flags dormant; }'",
+            "the table was made dormant, which filters nothing",
+        ),
+        (
+            "nft add chain inet portcullis inbound '{ policy drop; }'",
+            "chain inbound was changed",
+        ),
+        (
+            "nft flush chain inet portcullis outbound; nft delete chain inet portcullis outbound",
+            "chain outbound is missing",
+        ),
+        (
+            // Reads as it did before.
+            "nft -s list chain inet portcullis related > /tmp/related.$$ && nft flush chain inet portcullis related && nft -f /tmp/related.$$; rm /tmp/related.$$",
+            "chain related was changed",
         ),
     ] {
         lab.net.server.sh(script).unwrap();
