@@ -21,7 +21,8 @@ const WAIT: u32 = 7;
 /// How to replay.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Addresses that stand for this host; empty when they are not known: then what no flow explains counts as inbound.
+    /// Addresses that stand for this host; empty when they are not known: then what no flow explains counts as inbound. None of them is
+    /// banned, as live.
     pub own: AddressSet,
     /// Addresses beside those of the policy that nothing may ban.
     pub protected: AddressSet,
@@ -67,8 +68,8 @@ pub fn replay<S: Source + ?Sized>(
     let plan = Arc::new(plan);
     let mut engine = Engine::new(Setup {
         plan,
+        protected: options.protected.union(&options.own),
         own: options.own,
-        protected: options.protected,
         seed: SEED,
     });
     // What was captured has passed, whatever this policy says of it.

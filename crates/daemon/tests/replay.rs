@@ -60,9 +60,9 @@ fn run(path: &Path, own: &str) -> Option<(Outcome, Vec<Event>)> {
         })
         .collect();
     let options = Options {
-        own: own.clone(),
-        protected: own,
+        own,
         every_event: true,
+        ..Options::default()
     };
     let mut events = Vec::new();
     let outcome = replay(&mut source, plan(), options, &mut events).unwrap();
