@@ -4,8 +4,9 @@ use policy::HostField;
 use wire::http::{HeadReader, Http};
 use wire::tls::{HELLO_MAX, ServerName, Sni, sni};
 
+use super::certain;
+use super::found::FoundHosts;
 use super::reader::{Phase, Reader, Step};
-use super::{Asked, certain};
 
 /// Bytes of stream in which a ClientHello has to end: the longest that there is, in records of 6 bytes and more. What goes on behind
 /// them passes no more.
@@ -35,7 +36,7 @@ impl Default for Hello {
 }
 
 impl Reader {
-    pub(super) fn hello(&mut self, rest: &[u8], hello: Hello, asked: &mut Vec<Asked>) -> Step {
+    pub(super) fn hello(&mut self, rest: &[u8], hello: Hello, asked: &mut FoundHosts) -> Step {
         if rest.len() < hello.needed {
             return self.part_of_hello(rest, hello);
         }
@@ -60,7 +61,9 @@ impl Reader {
         if self.is_refused {
             return Step::More;
         }
-        asked.extend(name);
+        if let Some(name) = name {
+            self.is_refused |= asked.add(name).is_break();
+        }
         self.phase = if hello.is_second {
             Phase::Done
         } else {

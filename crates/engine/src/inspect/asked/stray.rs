@@ -8,7 +8,7 @@ use wire::http::is_space;
 use super::super::readings::{
     Continues, begins_field, connects, hosts_of_lines, hosts_of_stray_line,
 };
-use super::Asked;
+use super::found::FoundHosts;
 use super::reader::{LINE, Phase, Reader, Step};
 
 /// Bytes at the end of a request line that hold its version.
@@ -34,7 +34,7 @@ pub(super) struct Stray {
 
 impl Reader {
     /// `rest` is not empty.
-    pub(super) fn stray(&mut self, rest: &[u8], stray: Stray, asked: &mut Vec<Asked>) -> Step {
+    pub(super) fn stray(&mut self, rest: &[u8], stray: Stray, asked: &mut FoundHosts) -> Step {
         let longest = if stray.is_long { usize::MAX } else { LINE };
         let Some(end) = self.line_end(rest, longest) else {
             return self.stray_part(rest, stray);
@@ -78,7 +78,7 @@ impl Reader {
         Step::Read(LINE - VERSION)
     }
 
-    fn stray_first(&mut self, line: &[u8], mut stray: Stray, asked: &mut Vec<Asked>) -> Phase {
+    fn stray_first(&mut self, line: &[u8], mut stray: Stray, asked: &mut FoundHosts) -> Phase {
         if stray.is_long {
             // A line so long that says so is nobody's, and its target is gone.
             let end = line.get(line.len().saturating_sub(VERSION - 1)..);
@@ -94,7 +94,7 @@ impl Reader {
                 _ => {}
             }
             if self.wanted.http {
-                hosts_of_stray_line(line, &mut |host| self.doubt(host, asked));
+                self.doubts(asked, false, |found| hosts_of_stray_line(line, found));
             }
             stray.connects = connects(line);
         }
@@ -105,7 +105,7 @@ impl Reader {
         Phase::Stray(stray)
     }
 
-    fn stray_field(&mut self, line: &[u8], mut stray: Stray, asked: &mut Vec<Asked>) -> Phase {
+    fn stray_field(&mut self, line: &[u8], mut stray: Stray, asked: &mut FoundHosts) -> Phase {
         if !may_go_on(line) {
             return stray.end();
         }
@@ -118,12 +118,13 @@ impl Reader {
                 stray.end()
             };
         }
-        hosts_of_lines(line, &mut stray.continues, &mut |host| {
-            stray.has_host = true;
-            if self.wanted.http {
-                self.doubt(host, asked);
-            }
-        });
+        let mut continues = stray.continues;
+        if self.wanted.http {
+            stray.has_host |= self.doubts(asked, false, |found| {
+                hosts_of_lines(line, &mut continues, found)
+            });
+        }
+        stray.continues = continues;
         Phase::Stray(stray)
     }
 }
