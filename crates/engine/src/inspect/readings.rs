@@ -6,7 +6,7 @@ mod host;
 
 use std::ops::ControlFlow;
 
-use wire::http::{is_space, is_token};
+use wire::http::{after_blanks, is_space, is_token};
 
 pub(super) use host::{hosts_of_place, hosts_of_value};
 use host::{hosts_of_url, without_controls};
@@ -21,7 +21,7 @@ pub(super) struct Continues(bool);
 /// Of a head whose first line that is not blank is the request line.
 pub(super) fn hosts_of_head(head: &[u8], found: &mut Found<'_>) -> ControlFlow<()> {
     let (mut line, mut rest) = (&head[..0], head);
-    while trim(line).is_empty() && !rest.is_empty() {
+    while after_blanks(line).is_empty() && !rest.is_empty() {
         let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
         (line, rest) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
         line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -116,7 +116,7 @@ pub(super) const CONNECT: &[u8] = b"CONNECT";
 pub(super) fn connects(lines: &[u8]) -> bool {
     let mut lines = lines.split(|byte| matches!(byte, b'\n' | b'\r' | 0));
     lines.any(|line| {
-        let method = trim(line).split(|&byte| is_space(byte)).next();
+        let method = after_blanks(line).split(|&byte| is_space(byte)).next();
         method.is_some_and(|method| method.eq_ignore_ascii_case(CONNECT))
     })
 }

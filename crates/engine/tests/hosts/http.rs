@@ -349,6 +349,13 @@ fn a_host_with_too_many_readings_does_not_pass() {
         for again in [head.as_bytes(), &head.as_bytes()[..10]] {
             assert_eq!(client.at(100, again).verdict, verdict, "{readings}");
         }
+        let parts: String = (0..readings / 2)
+            .map(|number| format!("a{number}]"))
+            .collect();
+        let head = format!("GET //{parts} HTTP/1.1\r\nHost: b\r\n\r\n");
+        let mut client = Client::new(policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]));
+        let sent = head.as_bytes().chunks(16_000).map(|part| client.send(part));
+        assert_eq!(sent.last(), Some(verdict), "{readings}");
     }
 }
 

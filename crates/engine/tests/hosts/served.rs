@@ -78,6 +78,28 @@ fn no_first_line_hides_the_host_behind_it() {
     }
 }
 
+/// Netty passes over control characters and space, in lines of their own and before a method, before each request.
+#[test]
+fn no_control_characters_hide_a_request() {
+    let get = [b"GET / HTTP/1.1", FIELD].concat();
+    let first = [b"GET / HTTP/1.1", OTHER].concat();
+    let post = b"POST / HTTP/1.1\r\nHost: good.example\r\nContent-Length: 3\r\n\r\nabc";
+    for blank in [
+        &b"\0\r\n"[..],
+        b"\x01\n",
+        b"\0 \0\r\n",
+        b"\x7f\r\n",
+        b"\x85\x9f\r\n",
+        b"\0\r\n\0\r\n",
+        b"\x16\x03\x01\n\x14\x03",
+        b"\0",
+    ] {
+        for before in [&b""[..], &first, post] {
+            assert_stopped(&[before, blank, &get].concat());
+        }
+    }
+}
+
 /// The records of a hello are a method to servers that take any.
 #[test]
 fn no_begin_of_a_hello_hides_a_request() {
@@ -150,8 +172,13 @@ fn other_protocols_are_let_be() {
             Inspect::More,
         ),
         (
-            b"\x16\x03\x01\0\x08\x01\0\0\x04\x03\x03\n\x20\0",
+            b"\x16\x03\x01\0\x08\x01\0\0\x04\x03\x03\xb7\n\x20\0",
             Inspect::Settled,
+        ),
+        // Servers may pass over the first line.
+        (
+            b"\x16\x03\x01\0\x08\x01\0\0\x04\x03\x03\n\x20\0",
+            Inspect::More,
         ),
         (b"\0\0\0\x08\x04\xd2\x16\x2f", Inspect::More),
         (b"\0\0\0\x08\x04\xd2\x16\x2f\n", Inspect::Settled),

@@ -5,7 +5,7 @@ use std::ops::{ControlFlow, Range};
 
 use policy::HostField;
 use wire::HostKind;
-use wire::http::{Body, HeadReader, Http, Request, RequestHost, is_space, is_token};
+use wire::http::{Body, HeadReader, Http, Request, RequestHost, after_blanks, is_space, is_token};
 use wire::tls::may_be_tls;
 
 use super::super::readings::{
@@ -304,12 +304,10 @@ impl Reader {
     }
 }
 
-/// Whether the bytes begin as a request of an ordinary client does, or with space.
+/// Whether the bytes begin as a request of an ordinary client does, or with what servers pass over.
 fn begins_request(stream: &[u8]) -> bool {
     let stream = stream.get(..64).unwrap_or(stream);
-    let mut bytes = stream
-        .iter()
-        .skip_while(|byte| is_space(**byte) || **byte == b'\n');
+    let mut bytes = after_blanks(stream).iter();
     let other = bytes.find(|byte| !is_token(**byte));
     other.is_none_or(|byte| is_space(*byte))
 }

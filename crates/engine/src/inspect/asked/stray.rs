@@ -3,7 +3,7 @@
 //!
 //! What other protocols say is over after a line or a few: nothing of it is kept but the line under way.
 
-use wire::http::is_space;
+use wire::http::{after_blanks, is_space};
 
 use super::super::readings::{
     Continues, begins_field, connects, hosts_of_lines, hosts_of_stray_line,
@@ -86,7 +86,7 @@ impl Reader {
             self.is_refused |=
                 self.wanted.http && parts.any(|part| part.eq_ignore_ascii_case(b"HTTP/"));
         } else {
-            let words = line.split(|byte| is_space(*byte));
+            let words = after_blanks(line).split(|byte| is_space(*byte));
             match words.filter(|word| !word.is_empty()).take(2).count() {
                 // Servers pass over it.
                 0 => return Phase::Stray(stray),
