@@ -109,6 +109,15 @@ pub(super) fn hosts_of_lines(
     ControlFlow::Continue(())
 }
 
+/// Whether one of these lines names a host, as no bytes do by chance.
+pub(super) fn names_host(lines: &[u8]) -> bool {
+    let mut lines = lines.split(|byte| matches!(byte, b'\n' | b'\r' | 0));
+    lines.any(|line| {
+        let mut words = line.split(|&byte| is_space(byte)).skip(1);
+        host_value(trim(line)).is_some() || words.any(is_web_url)
+    })
+}
+
 /// The method by which a proxy is asked for a connection.
 pub(super) const CONNECT: &[u8] = b"CONNECT";
 

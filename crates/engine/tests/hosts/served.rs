@@ -103,16 +103,41 @@ fn no_control_characters_hide_a_request() {
 /// The records of a hello are a method to servers that take any.
 #[test]
 fn no_begin_of_a_hello_hides_a_request() {
-    let begin = b"\x16\x03\x01GE\x01\0\x01\0\x03\x03 / HTTP/1.1";
-    let stream = [&begin[..], FIELD].concat();
-    for size in [1, 7, 60_000] {
-        let rules = [crate::SNI, HTTP].map(|field| hosts(Action::Deny, field, &["ads.example"]));
-        let mut client = Client::new(policy(rules.into()));
-        let mut parts = stream.chunks(size);
-        assert!(
-            parts.any(|part| client.send(part) != Verdict::Allow),
-            "{size}"
-        );
+    // As long as the length says or longer, with its random bytes as the rest of the first line.
+    let hello = b"\x16\x03\x01GE\x01\0\x01\0\x03\x03";
+    let short = b"\x16\x03\x01\0\x30\x01\0\0\x2c\x03\x03";
+    let whole = [&short[..], &[b'x'; 32], b"\0\0\x02\x13\x01\x01\0\0\0"].concat();
+    let long = |start: &str| format!("{start}\r\nX: {}", "a".repeat(33_000)).into_bytes();
+    let many = "X: aaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(1_200);
+    for begin in [
+        [&hello[..], b" / HTTP/1.1"].concat(),
+        [&hello[..], b" / FOO"].concat(),
+        [&hello[..], b"\xb7 / FOO\r\nX: y"].concat(),
+        [&hello[..], &long(" / HTTP/1.1")].concat(),
+        [&short[..], b" / FOO"].concat(),
+        [&whole[..], b" / HTTP/1.1"].concat(),
+        [&whole[..], b" / FOO"].concat(),
+        b"\x16\x03\x01 / FOO".to_vec(),
+        b"\x16\x03\x01GET / FOO".to_vec(),
+        b"\x16\x03\x01\xb7 / FOO".to_vec(),
+        b"\x15\x03\xb7 / FOO".to_vec(),
+        long("\x16\x03\x01GET / HTTP/1.1"),
+        long("\x16\x03\x01\x7f\x7fGET / HTTP/1.1"),
+        long("\x16\x03\x01GET / FOO"),
+        format!("\x16\x03\x01GET / HTTP/1.1\r\n{many}X: y").into_bytes(),
+    ] {
+        let stream = [&begin[..], FIELD].concat();
+        for size in [1, 7, 1_400, 60_000] {
+            let rules = [crate::SNI, HTTP];
+            let rules = rules.map(|field| hosts(Action::Deny, field, &["ads.example"]));
+            let mut client = Client::new(policy(rules.into()));
+            let mut parts = stream.chunks(size);
+            let start = begin[..begin.len().min(64)].escape_ascii();
+            assert!(
+                parts.any(|part| client.send(part) != Verdict::Allow),
+                "{size} {start}"
+            );
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use wire::tls::{HELLO_MAX, ServerName, Sni, sni};
 use super::certain;
 use super::found::FoundHosts;
 use super::reader::{Phase, Reader, Step};
+use super::stray::Stray;
 
 /// Bytes of stream in which a ClientHello has to end: the longest that there is, in records of 6 bytes and more. What goes on behind
 /// them passes no more.
@@ -23,6 +24,11 @@ pub(super) struct Hello {
     is_second: bool,
     /// It may be a request, too: what begins a record is a method to servers that take any.
     head: Option<HeadReader>,
+    /// It is no head, and one to lenient servers if it names a host: what its lines until here say, as long as they count. So many bytes
+    /// hold no end of another.
+    stray: Option<Stray>,
+    lines: usize,
+    searched: usize,
 }
 
 impl Default for Hello {
@@ -31,6 +37,9 @@ impl Default for Hello {
             needed: 0,
             is_second: false,
             head: Some(HeadReader::default()),
+            stray: Some(Stray::of_hello()),
+            lines: 0,
+            searched: 0,
         }
     }
 }
@@ -84,9 +93,22 @@ impl Reader {
         if let Some(head) = &mut hello.head {
             match head.read(rest) {
                 Http::Incomplete => {}
-                Http::Request(_) => self.is_refused |= self.wanted.http,
+                Http::Request(_) | Http::TooLong => self.is_refused |= self.wanted.http,
                 _ => hello.head = None,
             }
+        }
+        if hello.head.is_none() && self.wanted.http {
+            while let Some(stray) = hello.stray {
+                let fresh = rest.get(hello.searched..).unwrap_or_default();
+                let Some(end) = fresh.iter().position(|&byte| byte == b'\n') else {
+                    break;
+                };
+                let end = hello.searched + end;
+                hello.stray = stray.behind_line(rest.get(hello.lines..end).unwrap_or_default());
+                self.is_refused |= hello.stray.is_some_and(Stray::names_host);
+                (hello.lines, hello.searched) = (end + 1, end + 1);
+            }
+            hello.searched = rest.len();
         }
         hello
     }
@@ -117,6 +139,12 @@ impl Reader {
                 });
             }
             [HANDSHAKE, ..] if rest.len() < 6 => return Step::More,
+            [CHANGE_CIPHER_SPEC..=HEARTBEAT, ..] => self.phase = Phase::Done,
+            // Clients of TLS send records: to who takes the hello for a method this is the rest of a request.
+            _ if self.wanted.http => {
+                self.is_refused = true;
+                return Step::More;
+            }
             _ => self.phase = Phase::Done,
         }
         Step::Read(0)
@@ -128,11 +156,31 @@ const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
+const HEARTBEAT: u8 = 24;
 const CLIENT_HELLO: u8 = 1;
 
-/// Whether the bytes begin with a record.
-pub(super) fn is_record(stream: &[u8]) -> bool {
-    matches!(stream, [CHANGE_CIPHER_SPEC..=APPLICATION_DATA, 3, ..])
+/// Most bytes of a record behind its header (RFC 5246 §6.2.3: TLS 1.3 allows fewer).
+const RECORD_MAX: u16 = 16 * 1024 + 2_048;
+
+/// Whether the bytes begin with a record and the header of another; `None` where more have to come to tell.
+pub(super) fn begins_with_record(stream: &[u8]) -> Option<bool> {
+    let mut rest = stream;
+    for _ in 0..2 {
+        let may_be = rest
+            .first()
+            .is_none_or(|kind| matches!(*kind, CHANGE_CIPHER_SPEC..=HEARTBEAT))
+            && rest.get(1).is_none_or(|major| *major == 3)
+            && rest.get(2).is_none_or(|minor| *minor <= 4);
+        let len = rest
+            .get(3..5)
+            .and_then(|len| len.try_into().ok())
+            .map(u16::from_be_bytes);
+        if !may_be || len.is_some_and(|len| len > RECORD_MAX) {
+            return Some(false);
+        }
+        rest = rest.get(5 + usize::from(len?)..).unwrap_or_default();
+    }
+    Some(true)
 }
 
 /// Where the records end that carry a whole hello.

@@ -13,7 +13,7 @@ use super::super::readings::{
     hosts_of_value,
 };
 use super::found::FoundHosts;
-use super::hello::{Hello, is_record};
+use super::hello::{Hello, begins_with_record};
 use super::stray::Stray;
 use super::{Wanted, certain};
 
@@ -160,22 +160,27 @@ impl Reader {
                 return Step::More;
             }
             // What began as a hello, too: servers of TLS give it up sooner or later, and nothing may hang on when.
-            Http::Request(_) if is_hello => {
+            Http::Request(_) | Http::TooLong if is_hello => {
                 self.is_refused = true;
                 return Step::More;
             }
-            _ if is_hello => Phase::Done,
             Http::Request(request) => {
                 self.request(rest, &request, asked);
                 return Step::Read(request.head_len);
             }
             Http::Http2 => Phase::Done,
             // Records of a connection that was picked up under way.
-            Http::NotHttp if self.is_picked_up && is_record(rest) => Phase::Done,
+            Http::NotHttp if self.is_picked_up && begins_with_record(rest) != Some(false) => {
+                if begins_with_record(rest).is_none() {
+                    return Step::More;
+                }
+                Phase::Done
+            }
             // It may be the middle of a body.
             Http::NotHttp if self.is_picked_up && self.wanted.http => {
                 Phase::Lines(Continues::default())
             }
+            Http::NotHttp if is_hello => Phase::Stray(Stray::of_hello()),
             Http::NotHttp => Phase::Stray(Stray::default()),
             Http::TooLong => Phase::Lines(Continues::default()),
         };

@@ -6,7 +6,7 @@
 use wire::http::{after_blanks, is_space};
 
 use super::super::readings::{
-    Continues, begins_field, connects, hosts_of_lines, hosts_of_stray_line,
+    Continues, begins_field, connects, hosts_of_lines, hosts_of_stray_line, names_host,
 };
 use super::found::FoundHosts;
 use super::reader::{LINE, Phase, Reader, Step};
@@ -23,6 +23,8 @@ pub(super) struct Stray {
     in_fields: bool,
     /// The first line is longer than any is kept.
     is_long: bool,
+    /// It began as a hello, too: if it names a host, it is nobody's.
+    is_hello: bool,
     /// It asks for a connection.
     connects: bool,
     /// A field named a host.
@@ -41,7 +43,11 @@ impl Reader {
         };
         let line = rest.get(..end).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        self.phase = if !stray.in_fields {
+        self.phase = if stray.is_hello && !stray.is_long {
+            let next = stray.behind_line(line);
+            self.is_refused |= next.is_some_and(Stray::names_host);
+            next.map_or(Phase::Done, Phase::Stray)
+        } else if !stray.in_fields {
             self.stray_first(line, stray, asked)
         } else if line.is_empty() {
             stray.end()
@@ -109,8 +115,7 @@ impl Reader {
         if !may_go_on(line) {
             return stray.end();
         }
-        let is_folded = line.first().is_some_and(|byte| is_space(*byte));
-        if !is_folded && (!begins_field(line) || !line.contains(&b':')) {
+        if is_junk(line) {
             stray.junk += 1;
             return if stray.junk < JUNK {
                 Phase::Stray(stray)
@@ -130,6 +135,32 @@ impl Reader {
 }
 
 impl Stray {
+    /// Of what began as a hello.
+    pub(super) fn of_hello() -> Self {
+        Self {
+            is_hello: true,
+            ..Self::default()
+        }
+    }
+
+    /// Behind a line of what began as a hello; `None` where nothing more of it counts. Only whether it names a host does.
+    pub(super) fn behind_line(mut self, line: &[u8]) -> Option<Self> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if self.in_fields {
+            if line.is_empty() || !may_go_on(line) {
+                return None;
+            }
+            self.junk += u8::from(is_junk(line));
+        }
+        self.in_fields |= !after_blanks(line).is_empty();
+        self.has_host |= names_host(line);
+        (self.junk < JUNK).then_some(self)
+    }
+
+    pub(super) fn names_host(self) -> bool {
+        self.has_host
+    }
+
     /// What comes behind it.
     fn end(self) -> Phase {
         if self.connects {
@@ -140,6 +171,12 @@ impl Stray {
             Phase::Done
         }
     }
+}
+
+/// Whether a line behind the first one is no field, nor goes on with one.
+fn is_junk(line: &[u8]) -> bool {
+    let is_folded = line.first().is_some_and(|byte| is_space(*byte));
+    !is_folded && (!begins_field(line) || !line.contains(&b':'))
 }
 
 /// Whether a line, perhaps without its end, may be one of a head: by its first bytes, so that another protocol is told by them.
