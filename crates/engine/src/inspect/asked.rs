@@ -4,6 +4,7 @@
 //! follows on the other, as each may ask a proxy to connect, and TLS follow. Where servers may disagree about where a request begins or which host it
 //! is for, every reading is given. What is neither is let be.
 
+mod found;
 mod hello;
 mod reader;
 mod stray;
@@ -13,6 +14,7 @@ use std::ops::Range;
 use policy::HostField;
 use wire::{Host, HostKind, Tcp};
 
+use found::FoundHosts;
 use reader::Reader;
 
 use super::stream::{Reach, Stream};
@@ -80,13 +82,13 @@ impl Wanted {
 
 /// What a packet asks for whose payload is taken for the begin of its stream.
 pub(crate) fn asked_in(payload: &[u8]) -> Vec<Asked> {
-    let mut asked = Vec::new();
+    let mut asked = FoundHosts::default();
     let wanted = Wanted {
         sni: true,
         http: true,
     };
     Reader::new(wanted).read(payload, &mut asked);
-    asked
+    asked.into_all()
 }
 
 /// One side of a stream.
@@ -160,9 +162,8 @@ impl Requests {
     ///
     /// `is_asked` says that the segment waits for its verdict: none is missing then that its receiver has.
     pub(crate) fn take(&mut self, segment: &Tcp<'_>, is_asked: bool) -> Result<Vec<Asked>, Unread> {
-        let mut asked = Vec::new();
         if self.is_done() {
-            return Ok(asked);
+            return Ok(Vec::new());
         }
         if self.reader.is_refused && !segment.payload().is_empty() {
             return Err(Unread::Waiting);
@@ -170,7 +171,7 @@ impl Requests {
         if self.stream.held() > HELD {
             if !is_asked {
                 self.give_up();
-                return Ok(asked);
+                return Ok(Vec::new());
             }
             // It comes again when what is missing has come.
             let in_order = self.stream.contiguous(u32::MAX).len() as u32;
@@ -183,6 +184,7 @@ impl Requests {
         self.reader.is_picked_up |= is_first && !segment.flags().syn();
         let taken = self.stream.take(segment, u32::MAX / 2);
         let grown = taken.ok_or(Unread::Ambiguous)?;
+        let mut asked = FoundHosts::default();
         let mut has_news = !grown.is_empty();
         while has_news {
             let bytes = self.stream.contiguous(u32::MAX);
@@ -203,7 +205,7 @@ impl Requests {
         if self.reader.is_refused && asked.is_empty() {
             return Err(Unread::Waiting);
         }
-        Ok(asked)
+        Ok(asked.into_all())
     }
 
     /// Whether nothing more passes: a rule can only say why.
@@ -261,5 +263,78 @@ fn doubtful(host: &[u8]) -> Asked {
         host: host.into(),
         is_doubtful: true,
         is_path: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each takes a look at the rules, and the known ones are compared with each that comes.
+    #[test]
+    fn so_many_readings_has_a_segment() {
+        let many = b"a]".repeat(15_000);
+        let numbers: Vec<u8> = (0..5_000)
+            .flat_map(|at| format!("{at:x}g]").into_bytes())
+            .collect();
+        let two = b"GET //a:x@b HTTP/1.1\r\nHost: c\r\n\r\n".repeat(500);
+        let raw: Vec<u8> = (0..500)
+            .flat_map(|at| format!("GET / HTTP/1.1\r\nHost: a{at}_\x01\r\n\r\n").into_bytes())
+            .collect();
+        for (stream, most) in [
+            (
+                [b"GET //", &many[..], b" HTTP/1.1\r\nHost: b\r\n\r\n"].concat(),
+                8,
+            ),
+            (
+                [b"GET //", &numbers[..], b" HTTP/1.1\r\nHost: b\r\n\r\n"].concat(),
+                65,
+            ),
+            (
+                [b"GET / HTTP/1.1\r\nHost : ", &many[..], b"\r\n\r\n"].concat(),
+                8,
+            ),
+            (
+                [
+                    b"GET / HTTP/1.1\r\nHost : ",
+                    &b"b,".repeat(15_000)[..],
+                    b"\r\n\r\n",
+                ]
+                .concat(),
+                4,
+            ),
+            (
+                [b"GET / HTTP/1.1\r\nHost : ", &numbers[..], b"\r\n\r\n"].concat(),
+                65,
+            ),
+            // Beside the certain host of each request.
+            (two, 500 + 8),
+            (raw, 64),
+        ] {
+            let asked = asked_in(&stream);
+            let start = stream[..64].escape_ascii();
+            assert!(
+                (1..=most).contains(&asked.len()),
+                "{start}: {}",
+                asked.len()
+            );
+        }
+    }
+
+    #[test]
+    fn what_stands_as_a_host_and_in_a_path_is_a_host() {
+        for (stream, expected) in [
+            ("GET //a HTTP/1.1\r\n\r\n", true),
+            ("GET //a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", false),
+            (
+                "GET //a HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\nHost : a\r\n\r\n",
+                false,
+            ),
+        ] {
+            let asked = asked_in(stream.as_bytes());
+            let of_a = asked.iter().filter(|asked| *asked.host == *b"a");
+            let is_path: Vec<bool> = of_a.map(|asked| asked.is_path).collect();
+            assert_eq!(is_path, [expected], "{stream:?}");
+        }
     }
 }

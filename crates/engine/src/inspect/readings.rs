@@ -4,34 +4,39 @@
 
 mod host;
 
-use wire::http::{is_space, is_token};
+use std::ops::ControlFlow;
+
+use wire::http::{after_blanks, is_space, is_token};
 
 pub(super) use host::{hosts_of_place, hosts_of_value};
 use host::{hosts_of_url, without_controls};
+
+/// Takes a host; on a break, nothing more is looked for.
+pub(super) type Found<'a> = dyn FnMut(&[u8]) -> ControlFlow<()> + 'a;
 
 /// Whether the line before is a Host field, which the next one may continue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Continues(bool);
 
 /// Of a head whose first line that is not blank is the request line.
-pub(super) fn hosts_of_head(head: &[u8], found: &mut dyn FnMut(&[u8])) {
+pub(super) fn hosts_of_head(head: &[u8], found: &mut Found<'_>) -> ControlFlow<()> {
     let (mut line, mut rest) = (&head[..0], head);
-    while trim(line).is_empty() && !rest.is_empty() {
+    while after_blanks(line).is_empty() && !rest.is_empty() {
         let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
         (line, rest) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
         line = line.strip_suffix(b"\n").unwrap_or(line);
         line = line.strip_suffix(b"\r").unwrap_or(line);
     }
-    hosts_of_words(line.split(|&byte| is_space(byte)), &|_| true, found);
+    hosts_of_words(line.split(|&byte| is_space(byte)), &|_| true, found)?;
     if let Some(line) = without_controls(line) {
-        hosts_of_words(line.split(|&byte| byte == b' '), &|_| true, found);
+        hosts_of_words(line.split(|&byte| byte == b' '), &|_| true, found)?;
     }
-    hosts_of_lines(rest, &mut Continues::default(), found);
+    hosts_of_lines(rest, &mut Continues::default(), found)
 }
 
 /// Of a first line that is none of HTTP/1, as lenient servers take it: only what is a URL of HTTP there.
-pub(super) fn hosts_of_stray_line(line: &[u8], found: &mut dyn FnMut(&[u8])) {
-    hosts_of_words(line.split(|&byte| is_space(byte)), &is_web_url, found);
+pub(super) fn hosts_of_stray_line(line: &[u8], found: &mut Found<'_>) -> ControlFlow<()> {
+    hosts_of_words(line.split(|&byte| is_space(byte)), &is_web_url, found)
 }
 
 /// Of the words of a request line, which may be targets. The method is the first, and what begins with a slash is only a place on
@@ -39,15 +44,16 @@ pub(super) fn hosts_of_stray_line(line: &[u8], found: &mut dyn FnMut(&[u8])) {
 fn hosts_of_words<'a>(
     words: impl Iterator<Item = &'a [u8]>,
     is_target: &dyn Fn(&[u8]) -> bool,
-    found: &mut dyn FnMut(&[u8]),
-) {
+    found: &mut Found<'_>,
+) -> ControlFlow<()> {
     let words = words.filter(|word| !word.is_empty());
     for (place, word) in words.enumerate().skip(1) {
         let is_version = names_version(word, b"HTTP") || place > 1 && is_version(word);
         if !is_version && !word.starts_with(b"/") && is_target(word) {
-            hosts_of_url(word, true, found);
+            hosts_of_url(word, true, found)?;
         }
     }
+    ControlFlow::Continue(())
 }
 
 fn names_version(word: &[u8], protocol: &[u8]) -> bool {
@@ -71,8 +77,8 @@ fn is_version(word: &[u8]) -> bool {
 pub(super) fn hosts_of_lines(
     lines: &[u8],
     Continues(continues): &mut Continues,
-    found: &mut dyn FnMut(&[u8]),
-) {
+    found: &mut Found<'_>,
+) -> ControlFlow<()> {
     for line in lines.split(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
         // Between CR and LF.
         if line.is_empty() {
@@ -81,10 +87,10 @@ pub(super) fn hosts_of_lines(
         let is_folded = is_space(line[0]);
         let text = trim(line);
         if let Some(value) = host_value(text) {
-            hosts_of_value(value, found);
+            hosts_of_value(value, found)?;
             *continues = true;
         } else if is_folded && *continues {
-            hosts_of_value(text, found);
+            hosts_of_value(text, found)?;
         } else {
             *continues = false;
             // A request line, where nobody knows whether one is here.
@@ -97,9 +103,19 @@ pub(super) fn hosts_of_lines(
                 words().take(if claims_http { usize::MAX } else { 2 }),
                 &is_target,
                 found,
-            );
+            )?;
         }
     }
+    ControlFlow::Continue(())
+}
+
+/// Whether one of these lines names a host, as no bytes do by chance.
+pub(super) fn names_host(lines: &[u8]) -> bool {
+    let mut lines = lines.split(|byte| matches!(byte, b'\n' | b'\r' | 0));
+    lines.any(|line| {
+        let mut words = line.split(|&byte| is_space(byte)).skip(1);
+        host_value(trim(line)).is_some() || words.any(is_web_url)
+    })
 }
 
 /// The method by which a proxy is asked for a connection.
@@ -109,7 +125,7 @@ pub(super) const CONNECT: &[u8] = b"CONNECT";
 pub(super) fn connects(lines: &[u8]) -> bool {
     let mut lines = lines.split(|byte| matches!(byte, b'\n' | b'\r' | 0));
     lines.any(|line| {
-        let method = trim(line).split(|&byte| is_space(byte)).next();
+        let method = after_blanks(line).split(|&byte| is_space(byte)).next();
         method.is_some_and(|method| method.eq_ignore_ascii_case(CONNECT))
     })
 }
@@ -157,19 +173,54 @@ mod tests {
     use super::*;
 
     /// Each host that `read` finds, once.
-    pub(super) fn all(read: impl FnOnce(&mut dyn FnMut(&[u8]))) -> String {
+    pub(super) fn all(read: impl FnOnce(&mut Found<'_>) -> ControlFlow<()>) -> String {
         let mut all = Vec::new();
-        read(&mut |host| {
+        let _ = read(&mut |host| {
             let host = host.escape_ascii().to_string();
             if !all.contains(&host) {
                 all.push(host);
             }
+            ControlFlow::Continue(())
         });
         all.join(" ")
     }
 
     fn hosts(head: &str) -> String {
         all(|found| hosts_of_head(head.as_bytes(), found))
+    }
+
+    /// Whoever has enough is told no more, wherever the reading stands.
+    #[test]
+    fn nothing_is_looked_for_behind_a_break() {
+        let many = b"a]%61,a:b,".repeat(3_000);
+        let field = [b"GET / HTTP/1.1\r\nHost: ", &many[..], b"\r\n\r\n"].concat();
+        let target = [b"GET http://", &many[..], b" HTTP/1.1\r\n\r\n"].concat();
+        let lines = b"Host: a,b,c,d\r\n".repeat(2_000);
+        let place = [b"//", &many[..]].concat();
+        for most in [1, 2, 3, 10, 64] {
+            let told = |read: &dyn Fn(&mut Found<'_>) -> ControlFlow<()>| {
+                let mut told = 0;
+                let end = read(&mut |_| {
+                    told += 1;
+                    if told < most {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    }
+                });
+                assert!(end.is_break());
+                told
+            };
+            for told in [
+                told(&|found| hosts_of_head(&field, found)),
+                told(&|found| hosts_of_head(&target, found)),
+                told(&|found| hosts_of_lines(&lines, &mut Continues::default(), found)),
+                told(&|found| hosts_of_value(&many, found)),
+                told(&|found| hosts_of_place(&place, found)),
+            ] {
+                assert_eq!(told, most);
+            }
+        }
     }
 
     #[test]

@@ -349,6 +349,13 @@ fn a_host_with_too_many_readings_does_not_pass() {
         for again in [head.as_bytes(), &head.as_bytes()[..10]] {
             assert_eq!(client.at(100, again).verdict, verdict, "{readings}");
         }
+        let parts: String = (0..readings / 2)
+            .map(|number| format!("a{number}]"))
+            .collect();
+        let head = format!("GET //{parts} HTTP/1.1\r\nHost: b\r\n\r\n");
+        let mut client = Client::new(policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]));
+        let sent = head.as_bytes().chunks(16_000).map(|part| client.send(part));
+        assert_eq!(sent.last(), Some(verdict), "{readings}");
     }
 }
 
@@ -365,4 +372,38 @@ fn a_connection_that_is_picked_up_in_a_body_is_read_from_there() {
     assert_eq!(asked(117, &get("good.example")), Allow);
     let next = 117 + get("good.example").len() as u32;
     assert_eq!(asked(next, &get("ads.example")), Drop);
+}
+
+/// What is a record by its first bytes may be the middle of a body.
+#[test]
+fn a_connection_that_is_picked_up_in_a_record_is_let_be() {
+    let record = |len: usize| {
+        let [high, low] = (len as u16).to_be_bytes();
+        [&[0x17, 3, 3, high, low][..], &vec![b'\n'; len]].concat()
+    };
+    let (one, two) = (record(100), [record(100), record(16_400)].concat());
+    for (parts, expected) in [
+        (vec![&two[..]], Allow),
+        (vec![&one[..], &record(1)[..]], Allow),
+        (vec![&two[..1], &two[1..103], &two[103..]], Allow),
+        (vec![&b"\x17\x03\n"[..]], Drop),
+        (vec![&b"\x17\x03\x09\0\x01\n"[..], &two[..]], Drop),
+        (vec![&record(18_500)[..], &one[..]], Drop),
+        (vec![&one[..], b"\r\n"], Drop),
+        (vec![&one[..]], Drop),
+    ] {
+        let mut bench = Bench::new(policy(vec![hosts(Action::Deny, HTTP, &["ads.example"])]));
+        let mut next = 100;
+        let mut asked = |payload: &[u8]| {
+            let packet = tcp(CLIENT, 5_000, HOST, 443, ACK, next, payload);
+            next += payload.len() as u32;
+            let known = Known::again(Tracked::Established);
+            bench.asked(known, &packet).verdict
+        };
+        for part in &parts {
+            assert_eq!(asked(part), Allow);
+        }
+        let lens: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+        assert_eq!(asked(&get("ads.example")), expected, "{lens:?}");
+    }
 }

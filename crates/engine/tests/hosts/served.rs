@@ -78,19 +78,66 @@ fn no_first_line_hides_the_host_behind_it() {
     }
 }
 
+/// Netty passes over control characters and space, in lines of their own and before a method, before each request.
+#[test]
+fn no_control_characters_hide_a_request() {
+    let get = [b"GET / HTTP/1.1", FIELD].concat();
+    let first = [b"GET / HTTP/1.1", OTHER].concat();
+    let post = b"POST / HTTP/1.1\r\nHost: good.example\r\nContent-Length: 3\r\n\r\nabc";
+    for blank in [
+        &b"\0\r\n"[..],
+        b"\x01\n",
+        b"\0 \0\r\n",
+        b"\x7f\r\n",
+        b"\x85\x9f\r\n",
+        b"\0\r\n\0\r\n",
+        b"\x16\x03\x01\n\x14\x03",
+        b"\0",
+    ] {
+        for before in [&b""[..], &first, post] {
+            assert_stopped(&[before, blank, &get].concat());
+        }
+    }
+}
+
 /// The records of a hello are a method to servers that take any.
 #[test]
 fn no_begin_of_a_hello_hides_a_request() {
-    let begin = b"\x16\x03\x01GE\x01\0\x01\0\x03\x03 / HTTP/1.1";
-    let stream = [&begin[..], FIELD].concat();
-    for size in [1, 7, 60_000] {
-        let rules = [crate::SNI, HTTP].map(|field| hosts(Action::Deny, field, &["ads.example"]));
-        let mut client = Client::new(policy(rules.into()));
-        let mut parts = stream.chunks(size);
-        assert!(
-            parts.any(|part| client.send(part) != Verdict::Allow),
-            "{size}"
-        );
+    // As long as the length says or longer, with its random bytes as the rest of the first line.
+    let hello = b"\x16\x03\x01GE\x01\0\x01\0\x03\x03";
+    let short = b"\x16\x03\x01\0\x30\x01\0\0\x2c\x03\x03";
+    let whole = [&short[..], &[b'x'; 32], b"\0\0\x02\x13\x01\x01\0\0\0"].concat();
+    let long = |start: &str| format!("{start}\r\nX: {}", "a".repeat(33_000)).into_bytes();
+    let many = "X: aaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(1_200);
+    for begin in [
+        [&hello[..], b" / HTTP/1.1"].concat(),
+        [&hello[..], b" / FOO"].concat(),
+        [&hello[..], b"\xb7 / FOO\r\nX: y"].concat(),
+        [&hello[..], &long(" / HTTP/1.1")].concat(),
+        [&short[..], b" / FOO"].concat(),
+        [&whole[..], b" / HTTP/1.1"].concat(),
+        [&whole[..], b" / FOO"].concat(),
+        b"\x16\x03\x01 / FOO".to_vec(),
+        b"\x16\x03\x01GET / FOO".to_vec(),
+        b"\x16\x03\x01\xb7 / FOO".to_vec(),
+        b"\x15\x03\xb7 / FOO".to_vec(),
+        long("\x16\x03\x01GET / HTTP/1.1"),
+        long("\x16\x03\x01\x7f\x7fGET / HTTP/1.1"),
+        long("\x16\x03\x01GET / FOO"),
+        format!("\x16\x03\x01GET / HTTP/1.1\r\n{many}X: y").into_bytes(),
+    ] {
+        let stream = [&begin[..], FIELD].concat();
+        for size in [1, 7, 1_400, 60_000] {
+            let rules = [crate::SNI, HTTP];
+            let rules = rules.map(|field| hosts(Action::Deny, field, &["ads.example"]));
+            let mut client = Client::new(policy(rules.into()));
+            let mut parts = stream.chunks(size);
+            let start = begin[..begin.len().min(64)].escape_ascii();
+            assert!(
+                parts.any(|part| client.send(part) != Verdict::Allow),
+                "{size} {start}"
+            );
+        }
     }
 }
 
@@ -150,8 +197,13 @@ fn other_protocols_are_let_be() {
             Inspect::More,
         ),
         (
-            b"\x16\x03\x01\0\x08\x01\0\0\x04\x03\x03\n\x20\0",
+            b"\x16\x03\x01\0\x08\x01\0\0\x04\x03\x03\xb7\n\x20\0",
             Inspect::Settled,
+        ),
+        // Servers may pass over the first line.
+        (
+            b"\x16\x03\x01\0\x08\x01\0\0\x04\x03\x03\n\x20\0",
+            Inspect::More,
         ),
         (b"\0\0\0\x08\x04\xd2\x16\x2f", Inspect::More),
         (b"\0\0\0\x08\x04\xd2\x16\x2f\n", Inspect::Settled),

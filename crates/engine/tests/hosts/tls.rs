@@ -14,13 +14,13 @@ fn a_flow_is_settled_when_its_hello_was_read_and_the_next_record_is_none() {
     let next = 100 + hello.len() as u32;
     let finished = client.at(next, b"\x14\x03\x03\0\x01\x01\x17\x03\x03\0\x01\x01");
     assert_eq!(finished.inspect, Inspect::Settled);
-    for other in [&b"SSH-2.0-x\r\n"[..], b"\0\x01\x02"] {
+    for other in [&b"SSH-2.0-x\r\n"[..], b"\0\x01\xd2"] {
         let mut client = Client::new(plan());
         assert_eq!(client.at(100, other).inspect, Inspect::Settled, "{other:?}");
     }
     // HTTP is read as long as it is HTTP, and of what else comes a line, as servers take anything for a method.
     for (field, next) in [
-        (HTTP, &b"\x16\x03\x01\0\x06\x01\n\0\0\x02"[..]),
+        (HTTP, &b"\x16\x03\x01\0\xb6\x01\n\0\0\x02"[..]),
         (SNI, b"SSH-2.0-x\r\n"),
     ] {
         let mut client = Client::new(policy(vec![hosts(Action::Deny, field, &["ads.example"])]));

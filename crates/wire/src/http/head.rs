@@ -1,7 +1,7 @@
 //! The head as a whole, from the bytes of a stream.
 
 use super::field::{Fields, is_token};
-use super::request_line::{RequestLine, Version, is_space};
+use super::request_line::{RequestLine, Version, after_blanks, is_space};
 use super::{Ambiguity, Anomalies, Body};
 use crate::Host;
 
@@ -181,9 +181,10 @@ fn without_end(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Whether servers pass over the line before a request: nginx and Node over line ends of any kind, waitress over any space.
+/// Whether servers pass over the line before a request: nginx and Node over line ends of any kind, waitress over any space, Netty
+/// over control characters, too.
 fn is_blank(line: &[u8]) -> bool {
-    line.iter().all(|byte| is_space(*byte))
+    after_blanks(line).is_empty()
 }
 
 fn host<'a>(line: &RequestLine<'a>, fields: &mut Fields<'a>) -> RequestHost<'a> {
@@ -205,8 +206,7 @@ fn host<'a>(line: &RequestLine<'a>, fields: &mut Fields<'a>) -> RequestHost<'a> 
 /// Whether a long request line can begin so: a method and a space, or a method that goes on. Space before the method is ambiguous, not
 /// impossible: some servers pass over it.
 fn may_be_request(start: &[u8]) -> bool {
-    let blank = start.iter().take_while(|byte| is_space(**byte)).count();
-    let text = start.get(blank..).unwrap_or_default();
+    let text = after_blanks(start);
     let method = text.iter().take_while(|byte| is_token(**byte)).count();
     match text.get(method) {
         None => true,
@@ -272,7 +272,16 @@ mod tests {
             ("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "http-request-line 18"),
             ("PRI * HTTP/2.0\r\nX: y\r\n\r\n", "http-request-line 24"),
             ("\x16\x03\x01", "incomplete"),
-            ("\x16\x03\x01\n", "not http"),
+            ("\x16\x03\x01\n", "incomplete"),
+            ("\x16\x03\x01(\n", "not http"),
+            // Netty passes over control characters.
+            ("\0\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "a 30"),
+            (
+                "\x01\n\x7f \0\n\x0eGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+                "http-request-line 34",
+            ),
+            ("\0GET / FOO\r\nHost: a\r\n\r\n", "http-request-line 12"),
+            ("\0GET /\r\n", "http-request-line 8"),
             ("GET\r\n", "not http"),
             // tinyproxy, cheroot, Werkzeug and the JDK's server take any method.
             (

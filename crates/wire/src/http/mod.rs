@@ -13,4 +13,4 @@ mod request_line;
 pub use ambiguity::Ambiguity;
 pub use field::{Anomalies, Body, is_token};
 pub use head::{HEAD_MAX, HeadReader, Http, Request, RequestHost, request_head};
-pub use request_line::is_space;
+pub use request_line::{after_blanks, is_space};

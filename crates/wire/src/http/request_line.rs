@@ -27,7 +27,8 @@ pub(super) enum Version {
 impl<'a> RequestLine<'a> {
     /// Reads a line without its end; `None` where it is no HTTP request.
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
-        let mut words = line
+        let text = after_blanks(line);
+        let mut words = text
             .split(|byte| is_space(*byte))
             .filter(|word| !word.is_empty());
         let (method, target) = (words.next()?, words.next().unwrap_or_default());
@@ -82,7 +83,7 @@ impl<'a> RequestLine<'a> {
         let is_request = match last {
             None => method == b"GET" && has_place,
             // HAProxy (`accept-invalid-http-request`) and the JDK's server take anything for a version.
-            Some(_) => is_text(line) && (target.starts_with(b"/") || is_web(target)),
+            Some(_) => is_text(text) && (target.starts_with(b"/") || is_web(target)),
         };
         is_request.then_some(Self {
             method,
@@ -123,6 +124,18 @@ pub fn is_space(byte: u8) -> bool {
         byte,
         b' ' | b'\t' | b'\r' | 0x0b | 0x0c | 0x1c..=0x1f | 0x85 | 0xa0
     )
+}
+
+/// Without what servers pass over before a request line: control characters, those of Latin-1 too, and space (Netty). A line of nothing
+/// else is a blank one.
+#[must_use]
+pub fn after_blanks(line: &[u8]) -> &[u8] {
+    let is_blank =
+        |byte: u8| byte.is_ascii_control() || is_space(byte) || (0x80..0xa0).contains(&byte);
+    let start = line.iter().position(|byte| !is_blank(*byte));
+    start
+        .and_then(|start| line.get(start..))
+        .unwrap_or_default()
 }
 
 /// Whether a line holds no control characters but space.

@@ -4,8 +4,10 @@ use policy::HostField;
 use wire::http::{HeadReader, Http};
 use wire::tls::{HELLO_MAX, HelloReader, ServerName, Sni};
 
+use super::found::FoundHosts;
 use super::reader::{Phase, Reader, Step};
-use super::{Asked, Wanted, certain};
+use super::stray::Stray;
+use super::{Wanted, certain};
 
 /// Bytes of stream in which a ClientHello has to end: the longest that there is, in records of 6 bytes and more. What goes on behind
 /// them passes no more.
@@ -21,6 +23,11 @@ pub(super) struct Hello {
     is_second: bool,
     /// It may be a request, too, where somebody wants to know: what begins a record is a method to servers that take any.
     head: Option<HeadReader>,
+    /// It is no head, and one to lenient servers if it names a host: what its lines until here say, as long as they count. So many bytes
+    /// hold no end of another.
+    stray: Option<Stray>,
+    lines: usize,
+    searched: usize,
 }
 
 impl Hello {
@@ -29,6 +36,9 @@ impl Hello {
             reader: HelloReader::default(),
             is_second: false,
             head: wanted.http.then(HeadReader::default),
+            stray: wanted.http.then(Stray::of_hello),
+            lines: 0,
+            searched: 0,
         }
     }
 
@@ -41,7 +51,7 @@ impl Hello {
 }
 
 impl Reader {
-    pub(super) fn hello(&mut self, rest: &[u8], mut hello: Hello, asked: &mut Vec<Asked>) -> Step {
+    pub(super) fn hello(&mut self, rest: &[u8], mut hello: Hello, asked: &mut FoundHosts) -> Step {
         let within = rest.get(..HELLO_STREAM).unwrap_or(rest);
         let mut room = ServerName::new();
         let (name, has_early_data) = match hello.reader.read(within, &mut room) {
@@ -65,7 +75,9 @@ impl Reader {
         if self.is_refused {
             return Step::More;
         }
-        asked.extend(name);
+        if let Some(name) = name {
+            self.is_refused |= asked.add(name).is_break();
+        }
         if hello.reader.behind() > 0 {
             // No client has anything to say before the server answers: what a record holds behind the hello may be another one, or a
             // request.
@@ -85,11 +97,27 @@ impl Reader {
     /// What is both a request and a hello, as far as it goes, is nobody's.
     fn refuse_request(&mut self, rest: &[u8], hello: &mut Hello) {
         if let Some(head) = &mut hello.head {
-            let read = head.read(rest);
-            if read != Http::Incomplete {
-                self.is_refused |= self.wanted.http && matches!(read, Http::Request(_));
-                hello.head = None;
+            match head.read(rest) {
+                Http::Incomplete => {}
+                Http::Request(_) | Http::TooLong => {
+                    self.is_refused = true;
+                    return;
+                }
+                _ => hello.head = None,
             }
+        }
+        if hello.head.is_none() && self.wanted.http {
+            while let Some(stray) = hello.stray {
+                let fresh = rest.get(hello.searched..).unwrap_or_default();
+                let Some(end) = fresh.iter().position(|&byte| byte == b'\n') else {
+                    break;
+                };
+                let end = hello.searched + end;
+                hello.stray = stray.behind_line(rest.get(hello.lines..end).unwrap_or_default());
+                self.is_refused |= hello.stray.is_some_and(Stray::names_host);
+                (hello.lines, hello.searched) = (end + 1, end + 1);
+            }
+            hello.searched = rest.len();
         }
     }
 
@@ -116,6 +144,12 @@ impl Reader {
                 self.phase = Phase::Hello(Hello::second(self.wanted));
             }
             [HANDSHAKE, ..] if rest.len() < 6 => return Step::More,
+            [CHANGE_CIPHER_SPEC..=HEARTBEAT, ..] => self.phase = Phase::Done,
+            // Clients of TLS send records: to who takes the hello for a method this is the rest of a request.
+            _ if self.wanted.http => {
+                self.is_refused = true;
+                return Step::More;
+            }
             _ => self.phase = Phase::Done,
         }
         Step::Read(0)
@@ -127,9 +161,29 @@ const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
+const HEARTBEAT: u8 = 24;
 const CLIENT_HELLO: u8 = 1;
 
-/// Whether the bytes begin with a record.
-pub(super) fn is_record(stream: &[u8]) -> bool {
-    matches!(stream, [CHANGE_CIPHER_SPEC..=APPLICATION_DATA, 3, ..])
+/// Most bytes of a record behind its header (RFC 5246 §6.2.3: TLS 1.3 allows fewer).
+const RECORD_MAX: u16 = 16 * 1024 + 2_048;
+
+/// Whether the bytes begin with a record and the header of another; `None` where more have to come to tell.
+pub(super) fn begins_with_record(stream: &[u8]) -> Option<bool> {
+    let mut rest = stream;
+    for _ in 0..2 {
+        let may_be = rest
+            .first()
+            .is_none_or(|kind| matches!(*kind, CHANGE_CIPHER_SPEC..=HEARTBEAT))
+            && rest.get(1).is_none_or(|major| *major == 3)
+            && rest.get(2).is_none_or(|minor| *minor <= 4);
+        let len = rest
+            .get(3..5)
+            .and_then(|len| len.try_into().ok())
+            .map(u16::from_be_bytes);
+        if !may_be || len.is_some_and(|len| len > RECORD_MAX) {
+            return Some(false);
+        }
+        rest = rest.get(5 + usize::from(len?)..).unwrap_or_default();
+    }
+    Some(true)
 }

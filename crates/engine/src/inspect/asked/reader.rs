@@ -1,22 +1,22 @@
 //! Reads what one side of a stream says, byte after byte as they come: where a hello, a head, a body or a chunk begins and ends, and which
 //! hosts they ask for. However the bytes are cut, it comes to the same.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use policy::HostField;
 use wire::HostKind;
-use wire::http::{Body, HeadReader, Http, Request, RequestHost, is_space, is_token};
+use wire::http::{Body, HeadReader, Http, Request, RequestHost, after_blanks, is_space, is_token};
 use wire::tls::may_be_tls;
 
 use super::super::readings::{
-    CONNECT, Continues, connects, hosts_of_head, hosts_of_lines, hosts_of_place, hosts_of_value,
+    CONNECT, Continues, Found, connects, hosts_of_head, hosts_of_lines, hosts_of_place,
+    hosts_of_value,
 };
-use super::hello::{Hello, is_record};
+use super::found::FoundHosts;
+use super::hello::{Hello, begins_with_record};
 use super::stray::Stray;
-use super::{Asked, Wanted, certain, doubtful};
+use super::{Wanted, certain};
 
-/// Most readings that the hosts of one segment may have: each takes a look at the rules, and a client has one.
-const READINGS: usize = 64;
 /// Bytes of a line that hold a host with all that says so.
 const TORN: usize = 512;
 /// The longest line between chunks or where requests cannot be told apart.
@@ -101,7 +101,7 @@ impl Reader {
     }
 
     /// Reads what there is behind what was read before; gives how many bytes of it were.
-    pub(super) fn read(&mut self, bytes: &[u8], asked: &mut Vec<Asked>) -> usize {
+    pub(super) fn read(&mut self, bytes: &[u8], asked: &mut FoundHosts) -> usize {
         let mut read = 0;
         while self.phase != Phase::Done {
             let rest = bytes.get(read..).unwrap_or_default();
@@ -124,7 +124,7 @@ impl Reader {
     }
 
     /// `rest` is not empty.
-    fn step(&mut self, rest: &[u8], asked: &mut Vec<Asked>) -> Step {
+    fn step(&mut self, rest: &[u8], asked: &mut FoundHosts) -> Step {
         match self.phase {
             Phase::Begin => {
                 self.phase = match may_be_tls(rest) {
@@ -146,7 +146,7 @@ impl Reader {
         }
     }
 
-    fn head(&mut self, rest: &[u8], mut reader: HeadReader, asked: &mut Vec<Asked>) -> Step {
+    fn head(&mut self, rest: &[u8], mut reader: HeadReader, asked: &mut FoundHosts) -> Step {
         // Nobody connects by it.
         if !self.wanted.http && !begins_request(rest) {
             self.phase = Phase::Done;
@@ -160,22 +160,27 @@ impl Reader {
                 return Step::More;
             }
             // What began as a hello, too: servers of TLS give it up sooner or later, and nothing may hang on when.
-            Http::Request(_) if is_hello => {
+            Http::Request(_) | Http::TooLong if is_hello => {
                 self.is_refused = true;
                 return Step::More;
             }
-            _ if is_hello => Phase::Done,
             Http::Request(request) => {
                 self.request(rest, &request, asked);
                 return Step::Read(request.head_len);
             }
             Http::Http2 => Phase::Done,
             // Records of a connection that was picked up under way.
-            Http::NotHttp if self.is_picked_up && is_record(rest) => Phase::Done,
+            Http::NotHttp if self.is_picked_up && begins_with_record(rest) != Some(false) => {
+                if begins_with_record(rest).is_none() {
+                    return Step::More;
+                }
+                Phase::Done
+            }
             // It may be the middle of a body.
             Http::NotHttp if self.is_picked_up && self.wanted.http => {
                 Phase::Lines(Continues::default())
             }
+            Http::NotHttp if is_hello => Phase::Stray(Stray::of_hello()),
             Http::NotHttp => Phase::Stray(Stray::default()),
             Http::TooLong => Phase::Lines(Continues::default()),
         };
@@ -194,15 +199,15 @@ impl Reader {
         end
     }
 
-    fn request(&mut self, rest: &[u8], request: &Request<'_>, asked: &mut Vec<Asked>) {
+    fn request(&mut self, rest: &[u8], request: &Request<'_>, asked: &mut FoundHosts) {
         self.is_picked_up = false;
         // Some proxies do not mind the case.
         let connects = request.method.eq_ignore_ascii_case(CONNECT);
         match request.host {
             RequestHost::Host(host) if self.wanted.http => {
-                asked.push(certain(HostField::HttpHost, &host));
+                self.is_refused |= (asked.add(certain(HostField::HttpHost, &host))).is_break();
                 if host.kind() == HostKind::Raw {
-                    hosts_of_value(host.as_bytes(), &mut |host| self.doubt(host, asked));
+                    self.doubts(asked, false, |found| hosts_of_value(host.as_bytes(), found));
                 }
             }
             RequestHost::Host(_) | RequestHost::Ambiguous(_) | RequestHost::Absent => {}
@@ -211,15 +216,10 @@ impl Reader {
         // The target goes before the field (RFC 9112 section 3.2.2), and half of the servers take the field.
         if self.wanted.http && (is_ambiguous || request.anomalies.host_differs) {
             let head = rest.get(..request.head_len).unwrap_or(rest);
-            hosts_of_head(head, &mut |host| self.doubt(host, asked));
+            self.doubts(asked, false, |found| hosts_of_head(head, found));
         }
         if self.wanted.http {
-            hosts_of_place(request.target, &mut |host| {
-                asked.push(Asked {
-                    is_path: true,
-                    ..doubtful(host)
-                });
-            });
+            self.doubts(asked, true, |found| hosts_of_place(request.target, found));
         }
         self.phase = match request.body {
             Body::Length(0) => Phase::Begin,
@@ -235,22 +235,23 @@ impl Reader {
         };
     }
 
-    pub(super) fn doubt(&mut self, host: &[u8], asked: &mut Vec<Asked>) {
+    /// Takes the hosts that servers may read, as `read` finds them; gives whether there are any. Too many are refused.
+    pub(super) fn doubts(
+        &mut self,
+        asked: &mut FoundHosts,
+        is_path: bool,
+        read: impl FnOnce(&mut Found<'_>) -> ControlFlow<()>,
+    ) -> bool {
         if self.is_refused {
-            return;
+            return false;
         }
-        let mut readings = 0;
-        for known in (asked.iter()).filter(|asked| asked.is_doubtful && !asked.is_path) {
-            if *known.host == *host {
-                return;
-            }
-            readings += 1;
-        }
-        if readings < READINGS {
-            asked.push(doubtful(host));
-        } else {
-            self.is_refused = true;
-        }
+        let mut has_any = false;
+        let end = read(&mut |host| {
+            has_any = true;
+            asked.doubt(host, is_path)
+        });
+        self.is_refused |= end.is_break();
+        has_any
     }
 
     fn body(&mut self, rest: &[u8], left: u64, more: fn(u64) -> Phase, end: Phase) -> Step {
@@ -289,7 +290,7 @@ impl Reader {
     }
 
     /// A line. Of one that is too long a part, and the next part begins with the end of it, so that nothing is torn.
-    fn lines(&mut self, rest: &[u8], mut continues: Continues, asked: &mut Vec<Asked>) -> Step {
+    fn lines(&mut self, rest: &[u8], mut continues: Continues, asked: &mut FoundHosts) -> Step {
         let (line, read) = match self.line_end(rest, LINE) {
             Some(end) => (rest.get(..end + 1), end + 1),
             None if rest.len() < LINE => return Step::More,
@@ -297,8 +298,8 @@ impl Reader {
         };
         let line = line.unwrap_or(rest);
         if self.wanted.http {
-            hosts_of_lines(line, &mut continues, &mut |host| {
-                self.doubt(host, asked);
+            self.doubts(asked, false, |found| {
+                hosts_of_lines(line, &mut continues, found)
             });
         }
         // TLS may follow, if a request is here and if it is no part of a body.
@@ -308,12 +309,10 @@ impl Reader {
     }
 }
 
-/// Whether the bytes begin as a request of an ordinary client does, or with space.
+/// Whether the bytes begin as a request of an ordinary client does, or with what servers pass over.
 fn begins_request(stream: &[u8]) -> bool {
     let stream = stream.get(..64).unwrap_or(stream);
-    let mut bytes = stream
-        .iter()
-        .skip_while(|byte| is_space(**byte) || **byte == b'\n');
+    let mut bytes = after_blanks(stream).iter();
     let other = bytes.find(|byte| !is_token(**byte));
     other.is_none_or(|byte| is_space(*byte))
 }

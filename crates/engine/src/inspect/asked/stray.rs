@@ -3,12 +3,12 @@
 //!
 //! What other protocols say is over after a line or a few: nothing of it is kept but the line under way.
 
-use wire::http::is_space;
+use wire::http::{after_blanks, is_space};
 
 use super::super::readings::{
-    Continues, begins_field, connects, hosts_of_lines, hosts_of_stray_line,
+    Continues, begins_field, connects, hosts_of_lines, hosts_of_stray_line, names_host,
 };
-use super::Asked;
+use super::found::FoundHosts;
 use super::reader::{LINE, Phase, Reader, Step};
 
 /// Bytes at the end of a request line that hold its version.
@@ -23,6 +23,8 @@ pub(super) struct Stray {
     in_fields: bool,
     /// The first line is longer than any is kept.
     is_long: bool,
+    /// It began as a hello, too: if it names a host, it is nobody's.
+    is_hello: bool,
     /// It asks for a connection.
     connects: bool,
     /// A field named a host.
@@ -34,14 +36,18 @@ pub(super) struct Stray {
 
 impl Reader {
     /// `rest` is not empty.
-    pub(super) fn stray(&mut self, rest: &[u8], stray: Stray, asked: &mut Vec<Asked>) -> Step {
+    pub(super) fn stray(&mut self, rest: &[u8], stray: Stray, asked: &mut FoundHosts) -> Step {
         let longest = if stray.is_long { usize::MAX } else { LINE };
         let Some(end) = self.line_end(rest, longest) else {
             return self.stray_part(rest, stray);
         };
         let line = rest.get(..end).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        self.phase = if !stray.in_fields {
+        self.phase = if stray.is_hello && !stray.is_long {
+            let next = stray.behind_line(line);
+            self.is_refused |= next.is_some_and(Stray::names_host);
+            next.map_or(Phase::Done, Phase::Stray)
+        } else if !stray.in_fields {
             self.stray_first(line, stray, asked)
         } else if line.is_empty() {
             stray.end()
@@ -78,7 +84,7 @@ impl Reader {
         Step::Read(LINE - VERSION)
     }
 
-    fn stray_first(&mut self, line: &[u8], mut stray: Stray, asked: &mut Vec<Asked>) -> Phase {
+    fn stray_first(&mut self, line: &[u8], mut stray: Stray, asked: &mut FoundHosts) -> Phase {
         if stray.is_long {
             // A line so long that says so is nobody's, and its target is gone.
             let end = line.get(line.len().saturating_sub(VERSION - 1)..);
@@ -86,7 +92,7 @@ impl Reader {
             self.is_refused |=
                 self.wanted.http && parts.any(|part| part.eq_ignore_ascii_case(b"HTTP/"));
         } else {
-            let words = line.split(|byte| is_space(*byte));
+            let words = after_blanks(line).split(|byte| is_space(*byte));
             match words.filter(|word| !word.is_empty()).take(2).count() {
                 // Servers pass over it.
                 0 => return Phase::Stray(stray),
@@ -94,7 +100,7 @@ impl Reader {
                 _ => {}
             }
             if self.wanted.http {
-                hosts_of_stray_line(line, &mut |host| self.doubt(host, asked));
+                self.doubts(asked, false, |found| hosts_of_stray_line(line, found));
             }
             stray.connects = connects(line);
         }
@@ -105,12 +111,11 @@ impl Reader {
         Phase::Stray(stray)
     }
 
-    fn stray_field(&mut self, line: &[u8], mut stray: Stray, asked: &mut Vec<Asked>) -> Phase {
+    fn stray_field(&mut self, line: &[u8], mut stray: Stray, asked: &mut FoundHosts) -> Phase {
         if !may_go_on(line) {
             return stray.end();
         }
-        let is_folded = line.first().is_some_and(|byte| is_space(*byte));
-        if !is_folded && (!begins_field(line) || !line.contains(&b':')) {
+        if is_junk(line) {
             stray.junk += 1;
             return if stray.junk < JUNK {
                 Phase::Stray(stray)
@@ -118,17 +123,44 @@ impl Reader {
                 stray.end()
             };
         }
-        hosts_of_lines(line, &mut stray.continues, &mut |host| {
-            stray.has_host = true;
-            if self.wanted.http {
-                self.doubt(host, asked);
-            }
-        });
+        let mut continues = stray.continues;
+        if self.wanted.http {
+            stray.has_host |= self.doubts(asked, false, |found| {
+                hosts_of_lines(line, &mut continues, found)
+            });
+        }
+        stray.continues = continues;
         Phase::Stray(stray)
     }
 }
 
 impl Stray {
+    /// Of what began as a hello.
+    pub(super) fn of_hello() -> Self {
+        Self {
+            is_hello: true,
+            ..Self::default()
+        }
+    }
+
+    /// Behind a line of what began as a hello; `None` where nothing more of it counts. Only whether it names a host does.
+    pub(super) fn behind_line(mut self, line: &[u8]) -> Option<Self> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if self.in_fields {
+            if line.is_empty() || !may_go_on(line) {
+                return None;
+            }
+            self.junk += u8::from(is_junk(line));
+        }
+        self.in_fields |= !after_blanks(line).is_empty();
+        self.has_host |= names_host(line);
+        (self.junk < JUNK).then_some(self)
+    }
+
+    pub(super) fn names_host(self) -> bool {
+        self.has_host
+    }
+
     /// What comes behind it.
     fn end(self) -> Phase {
         if self.connects {
@@ -139,6 +171,12 @@ impl Stray {
             Phase::Done
         }
     }
+}
+
+/// Whether a line behind the first one is no field, nor goes on with one.
+fn is_junk(line: &[u8]) -> bool {
+    let is_folded = line.first().is_some_and(|byte| is_space(*byte));
+    !is_folded && (!begins_field(line) || !line.contains(&b':'))
 }
 
 /// Whether a line, perhaps without its end, may be one of a head: by its first bytes, so that another protocol is told by them.

@@ -1,21 +1,24 @@
 //! What a target, the value of a Host field or a part of them may name, as servers and the URL parsers of browsers and of languages read it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::ControlFlow;
 
 use policy::names::Pattern;
 
+use super::Found;
+
 /// Of the value of a Host field, however much more than a host it holds.
-pub(in super::super) fn hosts_of_value(value: &[u8], found: &mut dyn FnMut(&[u8])) {
-    hosts_of_url(value, false, found);
+pub(in super::super) fn hosts_of_value(value: &[u8], found: &mut Found<'_>) -> ControlFlow<()> {
+    hosts_of_url(value, false, found)
 }
 
 /// What URL libraries take for a host in a target that begins with two slashes (or backslashes, as browsers read them), which is a path on
 /// the host (RFC 9112 section 3.2.1), and which ordinary clients send by mistake.
-pub(in super::super) fn hosts_of_place(target: &[u8], found: &mut dyn FnMut(&[u8])) {
+pub(in super::super) fn hosts_of_place(target: &[u8], found: &mut Found<'_>) -> ControlFlow<()> {
     let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
     let slashes = target.iter().take_while(|byte| is_slash(byte)).count();
     if slashes < 2 {
-        return;
+        return ControlFlow::Continue(());
     }
     let authority = target[slashes..].split(|byte| is_slash(byte) || matches!(byte, b'?' | b'#'));
     for part in authority
@@ -23,14 +26,15 @@ pub(in super::super) fn hosts_of_place(target: &[u8], found: &mut dyn FnMut(&[u8
         .flat_map(|text| text.rsplit(|&byte| byte == b'@'))
         .take(2)
     {
-        hosts_of_part(part, found);
+        hosts_of_part(part, found)?;
     }
+    ControlFlow::Continue(())
 }
 
 /// Every run of bytes that may be a host, in a URL before its path or in all of what should have been a host: whatever stands between
 /// them, some server ends or begins the host there. Schemes and slashes in front may be missing, wrong or too many. Control characters
 /// are ends, and once more nothing, as browsers leave them out.
-pub(super) fn hosts_of_url(text: &[u8], has_path: bool, found: &mut dyn FnMut(&[u8])) {
+pub(super) fn hosts_of_url(text: &[u8], has_path: bool, found: &mut Found<'_>) -> ControlFlow<()> {
     let cleaned = without_controls(text);
     for text in [Some(text), cleaned.as_deref()].into_iter().flatten() {
         let begin = scheme_end(text);
@@ -39,14 +43,15 @@ pub(super) fn hosts_of_url(text: &[u8], has_path: bool, found: &mut dyn FnMut(&[
             .position(|&byte| has_path && byte == b'/');
         let text = path.map_or(text, |path| &text[..begin + path]);
         for part in text[begin..].split(|byte| !is_of_host(*byte)) {
-            hosts_of_part(part, found);
+            hosts_of_part(part, found)?;
         }
         // What was taken for a scheme may be the host.
         let parts = text.split(|byte| begin > 0 && !is_of_host(*byte));
         for part in parts.filter(|part| begin > 0 && !matches!(*part, b"http:" | b"https:")) {
-            hosts_of_part(part, found);
+            hosts_of_part(part, found)?;
         }
     }
+    ControlFlow::Continue(())
 }
 
 /// Where schemes and the slashes and backslashes behind them end, in whatever number.
@@ -96,51 +101,53 @@ pub(super) fn without_controls(text: &[u8]) -> Option<Vec<u8>> {
 /// What a host that DNS could not hold may be taken for, besides what is written: percent-decoded (RFC 3986 section 3.2.2), and then as if
 /// it had been written so; a name in the letters of DNS (RFC 5891); an address as `inet_aton` reads it; an IPv6 address without its zone
 /// (RFC 6874); what stands in brackets.
-fn hosts_of_host(host: &[u8], found: &mut dyn FnMut(&[u8])) {
-    bare_host(host, found);
+fn hosts_of_host(host: &[u8], found: &mut Found<'_>) -> ControlFlow<()> {
+    bare_host(host, found)?;
     if let Some(decoded) = percent_decoded(host) {
-        found(&decoded);
-        bare_host(&decoded, found);
+        found(&decoded)?;
+        bare_host(&decoded, found)?;
         for part in decoded.split(|byte| !is_of_host(*byte)) {
             parts_of_authority(part, &mut |host| {
-                found(host);
-                bare_host(host, found);
-            });
+                found(host)?;
+                bare_host(host, found)
+            })?;
         }
     }
+    ControlFlow::Continue(())
 }
 
-fn bare_host(host: &[u8], found: &mut dyn FnMut(&[u8])) {
+fn bare_host(host: &[u8], found: &mut Found<'_>) -> ControlFlow<()> {
     if !host.is_ascii() {
         // Node and WSGI read fields as Latin-1.
         let latin: String = host.iter().map(|&byte| char::from(byte)).collect();
         for text in [std::str::from_utf8(host).ok(), Some(&*latin)] {
             if let Some(name) = text.and_then(|text| Pattern::parse(text).ok()) {
-                found(name.name().as_bytes());
+                found(name.name().as_bytes())?;
             }
         }
     }
     // Squid leaves out all of them.
     let dots = host.iter().rev().take_while(|&&byte| byte == b'.').count();
     if dots > 1 {
-        found(&host[..host.len() - dots]);
+        found(&host[..host.len() - dots])?;
     }
     let bracketed = (host.strip_prefix(b"[")).and_then(|host| host.strip_suffix(b"]"));
     if let Some(inner) = bracketed
         && !is_ipv6(inner)
     {
-        found(inner);
+        found(inner)?;
     }
     let bare = bracketed.unwrap_or(host);
     let zone = bare.iter().position(|&byte| byte == b'%');
     if let Some(address) = zone.and_then(|at| bare.get(..at))
         && is_ipv6(address)
     {
-        found(address);
+        found(address)?;
     }
     if let Some(address) = inet_aton(bare) {
-        found(address.to_string().as_bytes());
+        found(address.to_string().as_bytes())?;
     }
+    ControlFlow::Continue(())
 }
 
 fn is_ipv6(text: &[u8]) -> bool {
@@ -194,16 +201,16 @@ fn inet_aton(host: &[u8]) -> Option<Ipv4Addr> {
 }
 
 /// What a run of bytes of hosts may name, also as servers may read each of them otherwise.
-fn hosts_of_part(part: &[u8], found: &mut dyn FnMut(&[u8])) {
+fn hosts_of_part(part: &[u8], found: &mut Found<'_>) -> ControlFlow<()> {
     parts_of_authority(part, &mut |host| {
-        found(host);
-        hosts_of_host(host, found);
-    });
+        found(host)?;
+        hosts_of_host(host, found)
+    })
 }
 
 /// Without port, also where what stands in its place is none (nginx and Go cut at the colon whatever follows); and what stands
 /// between colons and brackets that no address has.
-fn parts_of_authority(part: &[u8], found: &mut dyn FnMut(&[u8])) {
+fn parts_of_authority(part: &[u8], found: &mut Found<'_>) -> ControlFlow<()> {
     let digits = part.iter().rev().take_while(|byte| byte.is_ascii_digit());
     let before = &part[..part.len() - digits.count()];
     let host = match before.strip_suffix(b":") {
@@ -219,18 +226,19 @@ fn parts_of_authority(part: &[u8], found: &mut dyn FnMut(&[u8])) {
     let cut = end.and_then(|end| part.get(..end + more));
     for host in [Some(host), cut.filter(|cut| *cut != host)] {
         if let Some(host) = host.filter(|host| !host.is_empty()) {
-            found(host);
+            found(host)?;
         }
     }
     if is_address_with_zone(host) || cut.is_some_and(is_address_with_zone) {
-        return;
+        return ControlFlow::Continue(());
     }
     let is_torn = |byte: &u8| b":[]".contains(byte);
     if host.iter().any(is_torn) {
         let is_port = |text: &[u8]| text.len() <= 5 && text.iter().all(u8::is_ascii_digit);
         let names = host.split(is_torn);
-        (names.filter(|name| !is_port(name) && Some(*name) != cut)).for_each(found);
+        (names.filter(|name| !is_port(name) && Some(*name) != cut)).try_for_each(found)?;
     }
+    ControlFlow::Continue(())
 }
 
 fn is_address_with_zone(host: &[u8]) -> bool {
