@@ -10,6 +10,7 @@
 
 mod borders;
 mod build;
+mod ranks;
 
 use policy::address::{IPV4_FIRST, IPV4_LAST};
 use policy::{AddressMatch, Plan, Rule, RuleId};
