@@ -115,7 +115,9 @@ pub fn replay<S: Source + ?Sized>(
     }
     let_time_pass(&mut engine, &mut last_tick, None, sink);
     let last = span.map_or(Timestamp::default(), |(_, last)| last);
-    engine.finish(last.max(last_tick));
+    while engine.finish(last.max(last_tick)) {
+        hand_over(&mut engine, sink);
+    }
     hand_over(&mut engine, sink);
     let mut bans: Vec<Ban> = engine.bans().cloned().collect();
     bans.sort_by_key(|ban| ban.prefix);

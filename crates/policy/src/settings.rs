@@ -154,7 +154,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            flows: 262_144,
+            flows: 100_000,
             sources: 65_536,
             stream_bytes: 16 << 20,
             fragment_bytes: 4 << 20,

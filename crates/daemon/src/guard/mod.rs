@@ -407,7 +407,9 @@ impl Guard {
     fn end(&mut self) {
         let now = self.clock.now();
         self.pump.stop();
-        self.engine.finish(now);
+        while self.engine.finish(now) {
+            self.settle(now);
+        }
         self.settle(now);
         self.count(now);
         if self.enforcing {

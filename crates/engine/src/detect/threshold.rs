@@ -31,8 +31,8 @@ struct Count {
     current: u64,
     last: Timestamp,
     first: Mark,
-    /// The first one of the window's later half: the first once that has left the window.
-    next: Option<Mark>,
+    /// The first one of the window's later half: the first once that has left the window. Boxed, as most sources come once.
+    next: Option<Box<Mark>>,
     /// The part of the last one that a third party could have sent.
     forgeable: Option<u64>,
 }
@@ -133,11 +133,12 @@ impl Count {
             self.first = self
                 .next
                 .take()
+                .map(|next| *next)
                 .filter(|&next| since(next) < PARTS as u64)
                 .unwrap_or(mark);
         }
         if self.next.is_none() && since(self.first) >= PARTS as u64 / 2 {
-            self.next = Some(mark);
+            self.next = Some(Box::new(mark));
         }
     }
 

@@ -232,8 +232,8 @@ impl Engine {
             self.detectors = Detectors::new(&self.plan, self.seed);
             self.detectors.set_protected(&self.protected);
         }
-        let ceiling = is_on.then_some(self.plan.limits.flows);
-        self.denied_flows.remember(ceiling, self.seed);
+        self.denied_flows
+            .remember(is_on.then_some(&self.plan.limits), self.seed);
     }
 
     /// Decides a frame, counts it and feeds the detectors with it.
@@ -287,17 +287,18 @@ impl Engine {
         self.flows.awaits_answers()
     }
 
-    /// The packets are over: what is held is given up, and every flow ends.
-    pub fn finish(&mut self, now: Timestamp) {
+    /// The packets are over: what is held is given up, and some thousand flows end. Whether there were any: to be called until there are
+    /// none, and the events drained each time, as all flows, their ends and the events of them at once would be three times the memory.
+    pub fn finish(&mut self, now: Timestamp) -> bool {
         let mut given_up = std::mem::take(&mut self.given_up);
         self.fragments.finish(&mut given_up);
         self.settle_given_up(&mut given_up, now);
         let mut silent = std::mem::take(&mut self.silent);
         self.flows.silent(now, &mut silent);
         self.watch_silence(&mut silent, now);
-        self.flows.finish(&mut self.ended);
-        // As many as there may be flows, and no more will come.
+        let any = self.flows.finish(&mut self.ended);
         self.record_ended(None);
+        any
     }
 
     /// The next event, oldest first. To be drained after each call that may make some.
@@ -347,7 +348,7 @@ impl Engine {
     pub fn reload(&mut self, plan: Arc<Plan>) {
         self.rules = Rules::new(&plan, self.seed);
         self.inspector = Inspector::new(&plan);
-        self.denied_flows.forget(plan.limits.flows, self.seed);
+        self.denied_flows.forget(&plan.limits, self.seed);
         let before = std::mem::replace(&mut self.detectors, Detectors::new(&plan, self.seed));
         if plan.mode == self.plan.mode {
             self.detectors.carry_on(before, &self.plan, &plan);

@@ -20,6 +20,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const SWEEP: usize = 2;
 /// Slots looked at for one that may go when the table is full (the kernel looks at 8 hash buckets).
 const EVICTION_SWEEP: usize = 64;
+/// Slots whose flows are ended together when all are.
+const TOGETHER: usize = 4_096;
 
 impl Flow {
     /// Whether nobody answers: asked at least so long ago, and not told before.
@@ -170,9 +172,11 @@ impl FlowTable {
         self.expire_at_hand(now, ended);
     }
 
-    /// Ends every flow, in the order of their slots.
-    pub(crate) fn finish(&mut self, ended: &mut Ended) {
-        for place in 0..self.slab.len() {
+    /// Ends flows, in the order of their slots, some thousand at a time; whether there were any.
+    pub(crate) fn finish(&mut self, ended: &mut Ended) -> bool {
+        let first = self.slab.iter().position(Option::is_some);
+        let Some(first) = first else { return false };
+        for place in (first..self.slab.len()).take(TOGETHER) {
             let closed = self.slab[place].as_ref().is_some_and(Flow::is_closed);
             let end = if closed {
                 FlowEnd::Closed
@@ -181,5 +185,6 @@ impl FlowTable {
             };
             self.remove(FlowSlot(place as u32), end, ended);
         }
+        true
     }
 }

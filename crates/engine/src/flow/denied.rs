@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use policy::{Direction, Timestamp, protocol};
+use policy::{Direction, Limits, Timestamp, protocol};
 
 use super::{FlowKey, Located, opposite};
 use crate::bounded::Bounded;
@@ -151,14 +151,14 @@ impl Denied {
 }
 
 impl DeniedFlows {
-    /// From now on at most so many are remembered, or none. What was is forgotten.
-    pub(crate) fn remember(&mut self, ceiling: Option<u32>, seed: u64) {
-        self.by_key = ceiling.map(|ceiling| Bounded::new(ceiling, seed));
+    /// From now on half as many are remembered as there may be flows, or none. What was is forgotten.
+    pub(crate) fn remember(&mut self, limits: Option<&Limits>, seed: u64) {
+        self.by_key = limits.map(|limits| Bounded::new(limits.flows / 2, seed));
     }
 
-    /// Forgets all, as other rules hold, and remembers at most so many, if any.
-    pub(crate) fn forget(&mut self, ceiling: u32, seed: u64) {
-        self.remember(self.by_key.is_some().then_some(ceiling), seed);
+    /// Forgets all, as other rules hold, and remembers as many as these limits let, if any.
+    pub(crate) fn forget(&mut self, limits: &Limits, seed: u64) {
+        self.remember(self.by_key.is_some().then_some(limits), seed);
     }
 
     /// The verdict on the flow that a packet comes of, where it would not have been sent had that verdict been done.
