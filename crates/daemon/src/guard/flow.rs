@@ -15,6 +15,8 @@ use crate::record::{decided, proto};
 
 /// How far the end of a flow may be ahead of its begin: the log is read by another thread, which may have to wait for a processor.
 const HEADSTART: Duration = Duration::from_millis(500);
+/// How often is looked whether begins have come: each look goes through all that wait, and packets come in thousands of batches a second.
+const AGAIN: Duration = Duration::from_millis(10);
 /// Ends that wait for their begins at most.
 const EARLY: usize = 4_096;
 
@@ -123,13 +125,15 @@ impl Guard {
 
     /// Looks again at ends of flows that came before their begins.
     pub(super) fn catch_up(&mut self) {
-        if self.early.is_empty() {
+        let looked = Instant::now();
+        if self.early.is_empty() || looked.duration_since(self.caught_up) < AGAIN {
             return;
         }
+        self.caught_up = looked;
         for (change, at, came) in std::mem::take(&mut self.early) {
             let begin = self.seen.get(&change.tracked().tuple);
             let is_early = begin.is_none_or(|begin| !begin.is_of(at));
-            if is_early && came.elapsed() < HEADSTART {
+            if is_early && looked.duration_since(came) < HEADSTART {
                 self.early.push((change, at, came));
             } else {
                 self.change(change, at);

@@ -109,6 +109,8 @@ pub struct Guard {
     seen: seen::Seen,
     /// Ends of flows whose begins were not seen yet, with when they ended and when they came.
     early: Vec<(Change, Timestamp, Instant)>,
+    /// When it was last looked whether their begins have come.
+    caught_up: Instant,
     /// The kernel may lack bans that the engine holds, or hold some that are due to be lifted.
     bans_behind: bool,
     /// What the kernel banned by itself, until packets have had the time to tell more of it. At most as many as bans are possible.
@@ -318,6 +320,7 @@ impl Guard {
             unsaved: record::Unsaved::default(),
             seen: seen::Seen::default(),
             early: Vec::new(),
+            caught_up: Instant::now(),
             bans_behind: false,
             own_bans: Vec::new(),
             to_lift: BTreeSet::new(),
