@@ -93,17 +93,16 @@ impl Flow {
         let Some((first_byte, end)) = self.opening else {
             return Ok(());
         };
-        if first_byte != end && self.is_followed() {
-            return Err(Invalid::StreamAmbiguous);
-        }
-        self.by_syn = true;
         let begin = first_byte.wrapping_sub(1);
-        if self.syn.replace(begin) == Some(begin) {
-            // The same SYN again.
-            return Ok(());
+        // Else it is the same SYN again.
+        if self.syn != Some(begin) {
+            if first_byte != end && self.is_followed() {
+                return Err(Invalid::StreamAmbiguous);
+            }
+            self.is_proven = false;
+            (self.begins_at, self.asks_from) = (Some(first_byte), Some(first_byte));
         }
-        self.is_proven = false;
-        (self.begins_at, self.asks_from) = (Some(first_byte), Some(first_byte));
+        (self.by_syn, self.syn) = (true, Some(begin));
         Ok(())
     }
 
