@@ -190,9 +190,9 @@ impl Inspection {
         self.condemned[usize::from(reply)] = Some(rule);
     }
 
-    /// It does now: what was over its rate came again.
-    pub(crate) fn absolve(&mut self, reply: bool) {
-        self.condemned[usize::from(reply)] = None;
+    /// It does now: what was over its rate came again. Whether there was a rule that did not.
+    pub(crate) fn absolve(&mut self, reply: bool) -> bool {
+        self.condemned[usize::from(reply)].take().is_some()
     }
 
     /// Keeps nothing more of its streams.
