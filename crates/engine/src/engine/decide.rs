@@ -121,6 +121,10 @@ impl Engine {
                 }
             }
             State::Related { flow } => Decided::allow(Reason::Related, Some(flow)),
+            State::PickedUp { flow } => {
+                let decided = self.decide_picked_up(case, flow);
+                self.judge_segment(case, decided, false, true)
+            }
             State::Established { flow, reply } => {
                 let decided = self.decide_established(case, flow, reply);
                 if decided.verdict == Verdict::Allow
@@ -214,6 +218,25 @@ impl Engine {
             };
         }
         self.look_into(case, flow, reply)
+    }
+
+    /// As the policy decides new flows, by who is heard first; what is looked for in it stays what it was.
+    fn decide_picked_up(&mut self, case: &Case<'_>, flow: FlowSlot) -> Decided {
+        let decided = self.decide_untracked(case.facts, case.arrival.now);
+        if decided.verdict != Verdict::Allow {
+            return Decided {
+                flow: Some(flow),
+                ..decided
+            };
+        }
+        let looked = self.look_into(case, flow, true);
+        match looked.verdict {
+            Verdict::Allow => Decided {
+                reason: decided.reason,
+                ..looked
+            },
+            Verdict::Drop | Verdict::Reject => looked,
+        }
     }
 
     /// Looks into a packet of a flow that the policy lets pass, as far as content rules want.
