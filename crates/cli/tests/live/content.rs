@@ -1,6 +1,7 @@
 //! Rules that look into the payload: the game server that a bad login packet brings down.
 
-use std::io::Write;
+use std::io::{Read as _, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use crate::firewall::{Firewall, eventually};
@@ -192,6 +193,58 @@ payload = { contains = "EVILSIGNATURE", stream = true, depth = 4096 }
     }
     let alerts = firewall.ask("events --kind alert").stdout;
     assert!(alerts.contains("evil answers"), "{alerts}");
+}
+
+/// Connection tracking has lost it, and takes the server for who began it, as that is heard first. What the client had said before, and
+/// where, is still known.
+#[test]
+fn a_connection_that_the_kernel_has_lost_goes_on_when_its_server_speaks_first() {
+    const ANSWERS: &str = r#"
+[[rule]]
+name = "evil answers"
+action = "deny"
+direction = "out"
+protocol = "tcp"
+source_port = 4001
+payload = { contains = "EVILSIGNATURE", stream = true, depth = 4096 }
+"#;
+    if !tools(&["conntrack"]) {
+        return;
+    }
+    let Some(lab) = topology() else { return };
+    for more in ["", ANSWERS] {
+        let firewall = Firewall::start(&lab.server, &(game("open") + more));
+        let listener = lab.server.enter(|| TcpListener::bind("[::]:4001"));
+        let listener = listener.unwrap().unwrap();
+        for to in [SERVER, SERVER6] {
+            let Attempt::Open(mut client) = connect(&lab.client, to, 4001) else {
+                panic!("{to}")
+            };
+            let (mut server, _) = listener.accept().unwrap();
+            server.set_nodelay(true).unwrap();
+            let patience = Some(Duration::from_millis(700));
+            server.set_read_timeout(patience).unwrap();
+            for said in ["harmless", " EVIL", " and good", "EVIL"] {
+                assert!(arrives(&mut client, &mut server, said), "{to} {said}");
+                // Acknowledged, so that the server is heard first.
+                std::thread::sleep(Duration::from_millis(150));
+                lab.server.run("conntrack", &["-F"]).unwrap();
+                for said in ["hello", "and more"] {
+                    assert!(arrives(&mut server, &mut client, said), "{to} {said}");
+                }
+            }
+            assert!(!arrives(&mut client, &mut server, "SIGNATURE"), "{to}");
+        }
+        let alerts = firewall.ask("events --kind alert").stdout;
+        assert!(alerts.contains("evil, however it is cut"), "{alerts}");
+    }
+}
+
+/// Whether what one side says comes to the other.
+fn arrives(from: &mut TcpStream, to: &mut TcpStream, said: &str) -> bool {
+    from.write_all(said.as_bytes()).unwrap();
+    let mut heard = vec![0; said.len()];
+    to.read_exact(&mut heard).is_ok() && heard == said.as_bytes()
 }
 
 #[test]

@@ -92,10 +92,7 @@ impl Guard {
     pub(super) fn changes(&mut self, changes: Vec<Change>) {
         let now = self.clock.now();
         for change in changes {
-            // The kernel tells of its log and of its connections in two ways, and one may be ahead of the other.
-            let is_early = !matches!(change, Change::Completed(_))
-                && self.seen.get(&change.tracked().tuple).is_none();
-            if is_early && self.early.len() < EARLY {
+            if self.is_early(&change, now) && self.early.len() < EARLY {
                 self.early.push((change, now, Instant::now()));
             } else {
                 self.change(change, now);
@@ -123,6 +120,13 @@ impl Guard {
         }
     }
 
+    /// Whether this end, told at a time, is of a flow whose begin was not seen yet: the kernel tells of its log and of its connections in
+    /// two ways, and one may be ahead of the other.
+    fn is_early(&self, change: &Change, told: Timestamp) -> bool {
+        let begin = self.seen.get(&change.tracked().tuple);
+        !matches!(change, Change::Completed(_)) && begin.is_none_or(|begin| !begin.is_of(told))
+    }
+
     /// Looks again at ends of flows that came before their begins.
     pub(super) fn catch_up(&mut self) {
         let looked = Instant::now();
@@ -131,9 +135,7 @@ impl Guard {
         }
         self.caught_up = looked;
         for (change, at, came) in std::mem::take(&mut self.early) {
-            let begin = self.seen.get(&change.tracked().tuple);
-            let is_early = begin.is_none_or(|begin| !begin.is_of(at));
-            if is_early && looked.duration_since(came) < HEADSTART {
+            if self.is_early(&change, at) && looked.duration_since(came) < HEADSTART {
                 self.early.push((change, at, came));
             } else {
                 self.change(change, at);

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Arrival, BanOrigin, Decision, Engine, EventBody, Reason, Setup, Verdict};
+use engine::{Arrival, BanOrigin, Decision, Engine, EventBody, Invalid, Reason, Setup, Verdict};
 use ipnet::IpNet;
 use kernel::datapath::{Counters, Datapath as _, Queues, mark};
 use kernel::nfqueue::{Batch, QueuedPacket};
@@ -227,6 +227,7 @@ impl Round<'_> {
             } else if is_asked_backwards {
                 Some(&mut tally.backwards)
             } else if handed_up.is_unopened
+                || handed_up.is_unanswered && is_ambiguous(worker.decided.as_ref())
                 || doubtful[number].is_begin_dropped
                 || handed_up.is_answer_first && doubtful[number].may_be_picked_up()
             {
@@ -324,6 +325,11 @@ impl Doubtful {
     }
 }
 
+/// Whether the daemon let a segment not pass as it may be of another connection.
+fn is_ambiguous(decided: Option<&Decision>) -> bool {
+    decided.is_some_and(|decided| decided.reason == Reason::Invalid(Invalid::StreamAmbiguous))
+}
+
 /// What was handed up of a conversation.
 #[derive(Clone, Copy, Debug, Default)]
 struct HandedUp {
@@ -332,6 +338,8 @@ struct HandedUp {
     /// Of a connection that is new to the kernel came something else than a SYN before its SYN was handed up, if there was one; and of
     /// one before it something had been: nobody can tell it from more of that. `docs/decisions/0019` says so.
     is_unopened: bool,
+    /// A SYN behind what had passed was not answered yet: what comes without SYN may be more of that, and `docs/decisions/0019` says so.
+    is_unanswered: bool,
     /// First came a SYN+ACK: as of any connection of which answers alone are handed up.
     is_answer_first: bool,
 }
@@ -345,6 +353,10 @@ impl HandedUp {
             let is_first = packet.mark & mark::FIRST != 0;
             let flags = segment.flags();
             self.is_unopened |= is_first && !flags.syn() && self.begun;
+            let answers = flags.ack() && verdict == Verdict::Allow;
+            if flags.syn() && (answers || !flags.ack()) {
+                self.is_unanswered = self.begun && !flags.ack();
+            }
             self.is_answer_first |= is_first && flags.syn() && flags.ack();
             self.begun |= flags.syn() || verdict == Verdict::Allow;
         }

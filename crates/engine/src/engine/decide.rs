@@ -13,7 +13,7 @@ use crate::detect::Over;
 use crate::essential::essential;
 use crate::event::{Alert, AskedHost, EventBody};
 use crate::facts::Facts;
-use crate::flow::{FlowSlot, Located, State};
+use crate::flow::{Flow, FlowSlot, Located, State};
 use crate::impossible::impossible;
 use crate::inspect::{Finding, Places, Standing};
 use crate::verdict::{Invalid, Reason, Verdict};
@@ -121,6 +121,10 @@ impl Engine {
                 }
             }
             State::Related { flow } => Decided::allow(Reason::Related, Some(flow)),
+            State::PickedUp { flow } => {
+                let decided = self.decide_picked_up(case, flow);
+                self.judge_segment(case, decided, false, true)
+            }
             State::Established { flow, reply } => {
                 let decided = self.decide_established(case, flow, reply);
                 if decided.verdict == Verdict::Allow
@@ -195,12 +199,7 @@ impl Engine {
         flow: FlowSlot,
         reply: bool,
     ) -> Decided {
-        let Case {
-            arrival,
-            packet,
-            facts,
-            ..
-        } = case;
+        let Case { arrival, facts, .. } = case;
         let now = arrival.now;
         let Some(state) = self.flows.get_mut(flow) else {
             return Decided::allow(Reason::Established, None);
@@ -218,6 +217,32 @@ impl Engine {
                 ..Decided::drop(Reason::Limited(rule))
             };
         }
+        self.look_into(case, flow, reply)
+    }
+
+    /// As the policy decides new flows, by who is heard first; what is looked for in it stays what it was.
+    fn decide_picked_up(&mut self, case: &Case<'_>, flow: FlowSlot) -> Decided {
+        let decided = self.decide_untracked(case.facts, case.arrival.now);
+        if decided.verdict != Verdict::Allow {
+            return Decided {
+                flow: Some(flow),
+                ..decided
+            };
+        }
+        let looked = self.look_into(case, flow, true);
+        match looked.verdict {
+            Verdict::Allow => Decided {
+                reason: decided.reason,
+                ..looked
+            },
+            Verdict::Drop | Verdict::Reject => looked,
+        }
+    }
+
+    /// Looks into a packet of a flow that the policy lets pass, as far as content rules want.
+    fn look_into(&mut self, case: &Case<'_>, flow: FlowSlot, reply: bool) -> Decided {
+        let Case { arrival, facts, .. } = case;
+        let now = arrival.now;
         let Some(state) = self.flows.get_mut(flow) else {
             return Decided::allow(Reason::Established, None);
         };
@@ -253,33 +278,61 @@ impl Engine {
             is_proven: handshake,
             is_asked,
         };
-        let finding =
-            (self.inspector).inspect((flow, state), packet, facts, standing, &self.plan, now);
-        let is_again = matches!(finding, Finding::Again(_));
-        match self.act_on_finding(finding, (flow, reply), facts, sender, now) {
+        match self.inspect(case, flow, standing, sender) {
             Ok(inspect) => Decided {
                 inspect,
                 ..Decided::allow(Reason::Established, Some(flow))
             },
-            Err(decided) => {
-                if is_again
-                    && decided.verdict == Verdict::Allow
-                    && let Some(state) = self.flows.get_mut(flow)
-                    && let Some(inspection) = &mut state.inspection
-                {
-                    inspection.absolve(reply);
-                }
-                decided
-            }
+            Err(decided) => decided,
         }
+    }
+
+    /// Has a packet looked at that stands so in its flow: how that is looked at from now on, or the decision.
+    fn inspect(
+        &mut self,
+        case: &Case<'_>,
+        flow: FlowSlot,
+        standing: Standing,
+        sender: Sender,
+    ) -> Result<Inspect, Decided> {
+        let (facts, now) = (case.facts, case.arrival.now);
+        let at = (flow, standing.reply);
+        let finding = self.find(case, flow, standing);
+        let is_again = matches!(finding, Finding::Again(_));
+        let found = self.act_on_finding(finding, at, facts, sender, now);
+        let Err(decided) = found else {
+            return found;
+        };
+        let absolves = |state: &mut Flow| {
+            let inspection = state.inspection.as_mut();
+            inspection.is_some_and(|inspection| inspection.absolve(standing.reply))
+        };
+        let is_within_rate = is_again && decided.verdict == Verdict::Allow;
+        if !is_within_rate || !self.flows.get_mut(flow).is_some_and(absolves) {
+            return Err(decided);
+        }
+        // It may carry more than what came before, and that was not looked at while nothing passed.
+        let inspect = match self.find(case, flow, standing) {
+            Finding::Again(_) => decided.inspect,
+            finding => self.act_on_finding(finding, at, facts, sender, now)?,
+        };
+        Err(Decided { inspect, ..decided })
+    }
+
+    fn find(&mut self, case: &Case<'_>, flow: FlowSlot, standing: Standing) -> Finding {
+        let Some(state) = self.flows.get_mut(flow) else {
+            return Finding::Nothing;
+        };
+        let (packet, facts, now) = (case.packet, case.facts, case.arrival.now);
+        (self.inspector).inspect((flow, state), packet, facts, standing, &self.plan, now)
     }
 
     pub(super) fn decide_new(&mut self, case: &Case<'_>, flow: Option<FlowSlot>) -> Decided {
         let Case {
             arrival,
-            packet,
             facts,
             located,
+            ..
         } = case;
         let now = arrival.now;
         let decided = self.decide_untracked(facts, now);
@@ -325,16 +378,7 @@ impl Engine {
                     is_proven: facts.tcp_flags.is_none(),
                     is_asked: arrival.known.is_some(),
                 };
-                let finding = (self.inspector).inspect(
-                    (slot, state),
-                    packet,
-                    facts,
-                    standing,
-                    &self.plan,
-                    now,
-                );
-                let sender = Sender::Doubtful;
-                match self.act_on_finding(finding, (slot, false), facts, sender, now) {
+                match self.inspect(case, slot, standing, Sender::Doubtful) {
                     Ok(found) => inspect = found,
                     Err(decided) => return decided,
                 }

@@ -283,6 +283,7 @@ impl Engine {
         let (flow, is_new, is_reply) = match state {
             State::Invalid(invalid) => return Decided::drop(Reason::Invalid(invalid)),
             State::New { flow } => (flow, true, false),
+            State::PickedUp { flow } => (Some(flow), false, true),
             State::Established { flow, reply } => (Some(flow), false, reply),
             State::Related { .. } | State::Untracked => return pass,
             // What the kernel tells of is never called so.

@@ -16,20 +16,55 @@ use crate::verdict::{Invalid, Reason};
 /// How long packets of one flow wait for user space together, at most: thousands wait no longer than milliseconds.
 const TOGETHER: Duration = Duration::from_secs(2);
 
+/// Whose a packet is that comes under the ports of a known flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// The flow's.
+    Its,
+    /// Another flow's.
+    Anothers,
+    /// A begin that is none to connection tracking, or answers one that was not handed up: from the side that began the connection here,
+    /// and answers nothing there, or from the one that began none.
+    Unclear,
+}
+
 impl Flow {
-    /// Whether a packet that the kernel hands up is of another flow under the same ports. Packets that wait together may each be called
-    /// the first; once one was not, none of the same flow is any more. But the kernel may have forgotten the flow in a pause, which its
-    /// sender chooses, and so may the mark be lost: what follows on a stream that is put together here is more of it, also behind an end:
-    /// that the receiver has taken that is not to be seen from here.
-    fn is_another(&self, facts: &Facts<'_>, known: Known, is_turned: bool, now: Timestamp) -> bool {
-        if self.is_gone || is_turned {
-            return true;
+    /// Whose a packet is that the kernel hands up. `is_turned`: what goes to the side that began this flow goes, to the kernel, the other
+    /// way.
+    ///
+    /// The kernel may have forgotten the flow in a pause, which its sender chooses, or at a reset that its receiver does not believe, and
+    /// picks it up with whoever is heard first then. So what is put together of a connection is of one connection until a SYN begins the
+    /// next, whatever the kernel says, also behind an end: that the receiver has taken that is not to be seen from here. The bytes of each
+    /// side go on where they were, and nothing is turned round with the kernel: each side keeps its stream and its rules, and whoever
+    /// turns the kernel, by a forged segment as well, has gained nothing.
+    fn whose(
+        &self,
+        facts: &Facts<'_>,
+        segment: Option<Segment>,
+        known: Known,
+        is_turned: bool,
+        now: Timestamp,
+    ) -> Whose {
+        let is_followed = self.follows(false) || self.follows(true);
+        let is_begun = self.answered || self.said().contains(&true);
+        let is_another = match segment.filter(|_| is_followed && is_begun) {
+            Some(segment) if !segment.is_syn() => false,
+            Some(_) if is_turned && self.by_syn && known.flow != Tracked::New => {
+                return Whose::Unclear;
+            }
+            _ => self.is_gone || is_turned || self.is_another(facts, known, now),
+        };
+        if is_another {
+            Whose::Anothers
+        } else {
+            Whose::Its
         }
+    }
+
+    /// Whether a packet is of another flow than this one, of which nothing is put together, or which it begins anew. Packets that wait
+    /// together may each be called the first; once one was not, none of the same flow is any more.
+    fn is_another(&self, facts: &Facts<'_>, known: Known, now: Timestamp) -> bool {
         let opens = facts.tcp_flags.is_some_and(|flags| flags.syn());
-        let reply = matches!(known.flow, Tracked::Reply { .. });
-        if !opens && facts.sequence.is_some_and(|at| self.goes_on(at, reply)) {
-            return false;
-        }
         let is_kept = self.is_kept || now.since(self.last) > TOGETHER;
         if known.is_first && is_kept {
             return true;
@@ -53,12 +88,6 @@ impl Flow {
             .chain(questions.flat_map(move |questions| questions.reaches(reply)))
     }
 
-    /// Whether what a side sends with this number follows on what is put together of it.
-    fn goes_on(&self, sequence: u32, reply: bool) -> bool {
-        let mut reaches = self.reaches(reply).flatten();
-        reaches.any(|reach| reach.is_near(sequence))
-    }
-
     /// Whether what a side sends is put together.
     fn follows(&self, reply: bool) -> bool {
         let inspection = self.inspection.as_ref();
@@ -79,9 +108,11 @@ impl Flow {
         (self.by_kernel, self.answered) = (true, true);
     }
 
-    /// Of whom something is put together.
+    /// Of whom something is put together, or was until there was no memory for it.
     fn said(&self) -> [bool; 2] {
-        [false, true].map(|reply| self.reaches(reply).flatten().any(Reach::is_begun))
+        let inspection = self.inspection.as_ref();
+        let is_starved = inspection.is_some_and(|inspection| inspection.is_starved());
+        [false, true].map(|reply| is_starved || self.reaches(reply).flatten().any(Reach::is_begun))
     }
 
     /// Whether a FIN or RST ends what its sender says. Connection tracking believes some that the receiver does not, or not yet: those
@@ -131,7 +162,6 @@ impl FlowTable {
         if self.departed.contradict(located, now) {
             return State::Invalid(Invalid::StreamAmbiguous);
         }
-        let opens = located.segment.is_some_and(|segment| segment.is_syn());
         let told = match known.flow {
             Tracked::New => None,
             Tracked::Established => Some(false),
@@ -146,24 +176,35 @@ impl FlowTable {
             }
             // What is new comes from the side that begins it.
             let is_turned = reply != told.unwrap_or(false);
-            if flow.is_another(facts, known, is_turned, now) {
-                // Where the kernel has lost it, the side that is heard first then need not be the one that began it.
-                let may_go_on = is_turned && !opens;
-                self.give_up(slot, may_go_on, ended);
-                found = None;
-            } else if let Some(flow) = self.get_mut(slot) {
-                flow.is_kept |= !known.is_first;
+            match flow.whose(facts, located.segment, known, is_turned, now) {
+                Whose::Its => {
+                    if let Some(flow) = self.get_mut(slot) {
+                        flow.is_kept |= !known.is_first;
+                    }
+                }
+                Whose::Anothers => {
+                    self.give_up(slot, (!is_turned).then_some(reply), ended);
+                    found = None;
+                }
+                Whose::Unclear => return State::Invalid(Invalid::StreamAmbiguous),
             }
         }
         match (told, found) {
             (None, None) => State::New { flow: None },
-            (None, Some((slot, _))) => {
+            (None, Some((slot, true))) => {
+                if let Some(flow) = self.get_mut(slot) {
+                    count(flow, facts, true, now);
+                }
+                State::PickedUp { flow: slot }
+            }
+            (None, Some((slot, false))) => {
                 if let Some(flow) = self.get_mut(slot) {
                     flow.is_gone = facts.tcp_flags.is_some_and(|flags| flags.rst());
                 }
                 State::New { flow: Some(slot) }
             }
-            (Some(reply), Some((slot, _))) => {
+            // Who began it is known here, whatever the kernel says.
+            (Some(_), Some((slot, reply))) => {
                 if let Some(flow) = self.get(slot)
                     && let Some(segment) = located.segment
                     && reply
@@ -206,10 +247,14 @@ impl FlowTable {
         }
     }
 
-    /// What comes is of another flow. `may_go_on`: or of the same, all the same.
-    fn give_up(&mut self, slot: FlowSlot, may_go_on: bool, ended: &mut Ended) {
-        if may_go_on && let Some(flow) = self.slab.get(slot.0 as usize).and_then(Option::as_ref) {
-            self.departed.note(flow, flow.said());
+    /// What comes begins another flow, if it is answered: until then the `sender` may go on with this one, or, where it is not sure who
+    /// that is, either side.
+    fn give_up(&mut self, slot: FlowSlot, sender: Option<bool>, ended: &mut Ended) {
+        if let Some(flow) = self.slab.get(slot.0 as usize).and_then(Option::as_ref) {
+            let [first, other] = flow.said();
+            let may_be = |reply| sender.is_none_or(|sender| sender == reply);
+            let silent = [first && may_be(false), other && may_be(true)];
+            self.departed.note(flow, silent);
         }
         self.remove(slot, FlowEnd::Closed, ended);
     }
@@ -232,10 +277,17 @@ impl FlowTable {
         let is_opening = known.flow == Tracked::Reply { is_open: false };
         let begins_anew =
             flow.is_begun_by(segment, reply) || is_opening && flow.answers_opening(segment);
-        // Where nothing is seen of the side that began it, the kernel alone has seen the SYN.
-        let is_begin_told = reply && known.is_first && segment.is_syn_ack() && flow.packets[0] == 0;
-        if begins_anew || is_begin_told {
+        // Where nothing is seen of the side that began it, the kernel alone has seen the SYN: without one it lets no other answer it.
+        let is_begin_told = reply && known.is_first && segment.is_syn() && flow.packets[0] == 0;
+        // What it acknowledges beyond the SYN may be more than its receiver takes, and whoever sends it knows nothing of what was before.
+        let is_answered = reply
+            && is_opening
+            && segment.is_syn_ack()
+            && flow.syn.is_some_and(|syn| segment.answers(syn));
+        if begins_anew || is_answered {
             self.departed.forget(located);
+        } else if is_begin_told {
+            self.departed.forget_answered(located);
         }
         let Some(flow) = self.get_mut(slot) else {
             return Ok(());

@@ -1,5 +1,5 @@
 //! Flows of which what was put together is given up, while a receiver may wait for the rest: as their sender said that it has sent all,
-//! or as connection tracking lost them and the other side was heard first then.
+//! or as a SYN came that would begin another connection under their ports, and that perhaps nobody takes.
 //!
 //! Whether the receiver has taken a FIN or reset is not to be seen from here: it discards those that acknowledge what is too old or was
 //! never sent (RFC 5961 section 5), and of those that a router behind this one lets die it hears nothing. So it is remembered of whom
@@ -22,6 +22,8 @@ const KEPT: Duration = TcpState::Established.timeout();
 struct Departed {
     /// Who says no more: the higher endpoint, the lower one.
     silent: [bool; 2],
+    /// Whether the lower endpoint began it, where its SYN was seen.
+    begun_by_low: Option<bool>,
     /// When its last packet came.
     last: Timestamp,
 }
@@ -46,15 +48,35 @@ impl DepartedFlows {
         } else {
             [first, other]
         };
-        let last = flow.last;
-        let now = Departed { silent, last };
-        *self.0.entry(flow.key, || now, |held| held.last.as_nanos()) = now;
+        let now = Departed {
+            silent,
+            begun_by_low: flow.by_syn.then_some(flow.from_low),
+            last: flow.last,
+        };
+        let held = (self.0).entry(flow.key, || now, |held| held.last.as_nanos());
+        if clock::is_within(held.last, now.last, KEPT) {
+            // What was given up before may still go on as well.
+            held.silent = [0, 1].map(|side| held.silent[side] || silent[side]);
+            held.last = now.last;
+        } else {
+            *held = now;
+        }
     }
 
     /// Another connection has begun under the same ports.
     pub(super) fn forget(&mut self, located: &Located) {
         if let Some(oriented) = located.oriented.filter(|_| !self.0.is_empty()) {
             self.0.remove(oriented.key);
+        }
+    }
+
+    /// The same, as this SYN+ACK says, whose SYN was not seen. Who began what was given up answers nobody: a SYN+ACK of his is nothing
+    /// to its receiver, and passes connection tracking where that has picked up the connection with the other side.
+    pub(super) fn forget_answered(&mut self, located: &Located) {
+        let held = (located.oriented)
+            .and_then(|oriented| Some((self.0.get(oriented.key)?, oriented.from_low)));
+        if held.is_some_and(|(held, from_low)| held.begun_by_low != Some(from_low)) {
+            self.forget(located);
         }
     }
 

@@ -187,6 +187,9 @@ pub(crate) enum State {
     /// It begins anew, with another number, what nobody has answered yet and what is put together ([`Invalid::StreamAmbiguous`]): the
     /// kernel's rules count it and user space refuses it.
     BegunOtherwise,
+    /// The kernel has lost its flow, and heard the side first that had not begun it: that begins what the kernel tracks now, and what is
+    /// known of the flow here stays as it was.
+    PickedUp { flow: FlowSlot },
     /// It belongs to a flow that was answered, or answers one.
     Established { flow: FlowSlot, reply: bool },
     /// An ICMP error about a flow.

@@ -160,8 +160,14 @@ impl Requests {
 
     /// Takes a segment, and gives the hosts that are asked for in what it completes.
     ///
-    /// `is_asked` says that the segment waits for its verdict: none is missing then that its receiver has.
-    pub(crate) fn take(&mut self, segment: &Tcp<'_>, is_asked: bool) -> Result<Vec<Asked>, Unread> {
+    /// `is_asked` says that the segment waits for its verdict: none is missing then that its receiver has. `begins`: if it is a SYN, the
+    /// stream begins with it.
+    pub(crate) fn take(
+        &mut self,
+        segment: &Tcp<'_>,
+        is_asked: bool,
+        begins: bool,
+    ) -> Result<Vec<Asked>, Unread> {
         if self.is_done() {
             return Ok(Vec::new());
         }
@@ -184,6 +190,9 @@ impl Requests {
         self.reader.is_picked_up |= is_first && !segment.flags().syn();
         let taken = self.stream.take(segment, u32::MAX / 2);
         let grown = taken.ok_or(Unread::Ambiguous)?;
+        if begins {
+            self.stream.begin_by(segment);
+        }
         let mut asked = FoundHosts::default();
         let mut has_news = !grown.is_empty();
         while has_news {

@@ -205,6 +205,7 @@ impl Messages {
         if self.stream.take(segment, u32::MAX / 2).is_none() {
             return Err(DnsRefusal::Ambiguous);
         }
+        self.stream.begin_by(segment);
         Ok(())
     }
 

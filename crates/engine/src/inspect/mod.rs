@@ -83,10 +83,15 @@ impl Inspection {
         }
     }
 
-    /// Whether the stream of a side is put together.
+    /// Whether the stream of a side is put together, or would be if there had been memory for it.
     pub(crate) fn follows(&self, reply: bool) -> bool {
         let side = usize::from(reply);
-        self.depth[side] > 0 || self.requests[side].is_some()
+        self.starved || self.depth[side] > 0 || self.requests[side].is_some()
+    }
+
+    /// Whether there was no memory for its streams.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved
     }
 
     /// How far the streams of a side are put together, as far as they are still looked at.
@@ -172,6 +177,7 @@ impl Inspection {
         packet: &Packet<'_>,
         facts: &Facts<'_>,
         is_asked: bool,
+        begins: bool,
     ) -> Result<Vec<Asked>, Unread> {
         let (Some(requests), Transport::Tcp(segment)) =
             (&mut self.requests[side], packet.transport())
@@ -182,7 +188,7 @@ impl Inspection {
         if facts.payload.len() < facts.payload_len as usize {
             requests.give_up();
         }
-        requests.take(&segment, is_asked)
+        requests.take(&segment, is_asked, begins)
     }
 
     /// The rule did not let pass what this side sent.
@@ -190,9 +196,9 @@ impl Inspection {
         self.condemned[usize::from(reply)] = Some(rule);
     }
 
-    /// It does now: what was over its rate came again.
-    pub(crate) fn absolve(&mut self, reply: bool) {
-        self.condemned[usize::from(reply)] = None;
+    /// It does now: what was over its rate came again. Whether there was a rule that did not.
+    pub(crate) fn absolve(&mut self, reply: bool) -> bool {
+        self.condemned[usize::from(reply)].take().is_some()
     }
 
     /// Keeps nothing more of its streams.
@@ -373,6 +379,8 @@ impl Inspector {
         plan: &Plan,
         now: Timestamp,
     ) -> Finding {
+        // A SYN under way is no begin: its receiver does not take it (RFC 5961 section 4). Where that answers it, another connection begins.
+        let begins = reply || flow.syn.is_some() && flow.syn == facts.sequence;
         let Some(inspection) = flow.inspection.as_mut() else {
             return Finding::Settled;
         };
@@ -390,14 +398,18 @@ impl Inspector {
         let grown = match packet.transport() {
             Transport::Tcp(segment) if inspection.depth[side] > 0 => {
                 let stream = inspection.streams[side].get_or_insert_default();
-                stream.take(&segment, rest(inspection.depth[side], stream))
+                let grown = stream.take(&segment, rest(inspection.depth[side], stream));
+                if begins && grown.is_some() {
+                    stream.begin_by(&segment);
+                }
+                grown
             }
             _ => Some(0..0),
         };
         let Some(grown) = grown else {
             return Finding::Ambiguous;
         };
-        let asked = match inspection.asked(side, packet, facts, is_asked) {
+        let asked = match inspection.asked(side, packet, facts, is_asked, begins) {
             Ok(asked) => asked,
             Err(Unread::Ambiguous) => return Finding::Ambiguous,
             Err(Unread::Waiting) => return Finding::NoMemory,

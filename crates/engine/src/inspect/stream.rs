@@ -45,9 +45,6 @@ pub(crate) struct Reach {
     waits: bool,
 }
 
-/// How far from the end of the bytes in order a segment may lie that goes on with them: more than ends have under way.
-const NEAR: u32 = 1 << 20;
-
 impl Reach {
     /// Whether this is the number that the receiver of the stream expects, if it has received all of it.
     pub(crate) fn is_at(self, sequence: u32) -> bool {
@@ -57,12 +54,6 @@ impl Reach {
     /// Whether anything was sent.
     pub(crate) fn is_begun(self) -> bool {
         !self.is_empty
-    }
-
-    /// Whether a segment with this number may be more of the stream, or a part of it again.
-    pub(crate) fn is_near(self, sequence: u32) -> bool {
-        let distance = sequence.wrapping_sub(self.end).cast_signed();
-        !self.is_empty && distance.unsigned_abs() <= NEAR
     }
 }
 
@@ -97,10 +88,6 @@ impl Stream {
         if segment.flags().syn() && !segment.payload().is_empty() {
             return None;
         }
-        if segment.flags().syn() && self.base.is_none() {
-            self.base = Some(segment.sequence().wrapping_add(1));
-            self.is_whole = true;
-        }
         if segment.payload().is_empty() && !segment.flags().fin() {
             return Some(self.bytes.len()..self.bytes.len());
         }
@@ -122,6 +109,14 @@ impl Stream {
             self.clock = clock;
         }
         Some(grown)
+    }
+
+    /// Takes the number of the first byte from a SYN that was taken in, where it is not known yet.
+    pub(crate) fn begin_by(&mut self, syn: &Tcp<'_>) {
+        if syn.flags().syn() && self.base.is_none() {
+            self.base = Some(syn.sequence().wrapping_add(1));
+            self.is_whole = true;
+        }
     }
 
     /// How far behind the first byte held a segment begins, modulo 2³²: from 2³¹ on it begins before it. Nothing where the first

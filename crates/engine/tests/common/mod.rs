@@ -235,9 +235,19 @@ impl Bench {
 
     /// Hands in an inbound packet that the kernel asks about.
     pub fn asked(&mut self, known: Known, bytes: &[u8]) -> Decision {
+        self.asked_on_its_way(Direction::In, known, bytes)
+    }
+
+    /// Hands in a packet going this way that the kernel asks about.
+    pub fn asked_on_its_way(
+        &mut self,
+        direction: Direction,
+        known: Known,
+        bytes: &[u8],
+    ) -> Decision {
         let arrival = Arrival {
             now: self.now,
-            direction: Some(Direction::In),
+            direction: Some(direction),
             interface: Some("eth0"),
             wire_len: bytes.len() as u32,
             known: Some(known),

@@ -54,17 +54,22 @@ fn answers_under_ports_that_were_used_before_begin_anew() {
         ..policy.rules[0].clone()
     };
     let evil = Reason::Rule(RuleId(0));
-    for (is_told, expected) in [(true, evil), (false, Reason::Established)] {
+    // The second where both begin at once.
+    for (opening, is_told, expected) in [
+        (SYN_ACK, true, evil),
+        (SYN, true, evil),
+        (SYN_ACK, false, Reason::Established),
+    ] {
         let mut bench = Bench::new(policy.clone());
         let mut reasons = Vec::new();
         for (begin, rest) in [(1_000, b"xx"), (9_000_000, b"IL")] {
             for (flags, offset, payload) in [
-                (SYN_ACK, 0, &b""[..]),
+                (opening, 0, &b""[..]),
                 (ACK, 1, b"....EV"),
                 (ACK, 7, &rest[..]),
             ] {
                 let known = Known {
-                    is_first: is_told && flags == SYN_ACK,
+                    is_first: is_told && flags == opening,
                     ..Known::again(Tracked::Reply { is_open: true })
                 };
                 let packet = tcp(HOST, PORT, CLIENT, 5, flags, begin + offset, payload);
@@ -228,6 +233,7 @@ fn another_connection_from_the_same_port_is_looked_at_too() {
             connection.send(at, &vec![b'.'; length as usize]);
         }
         connection.syn(70_000, b"");
+        connection.answer(9_000, 70_001);
         let bad = tcp(CLIENT, connection.port, HOST, PORT, ACK, 70_001, b"EVIL");
         let decision = connection
             .bench

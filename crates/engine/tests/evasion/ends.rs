@@ -222,47 +222,6 @@ fn a_begin_that_is_not_answered_ends_nothing() {
     }
 }
 
-/// Connection tracking has lost it, by a reset that the server did not believe, and the server is heard first.
-#[test]
-fn who_is_heard_first_after_a_pause_does_not_have_the_other_begin_anew() {
-    for (flags, offset) in [(RST, 1_000), (FIN_ACK, 2)] {
-        let mut policy = no_evil();
-        policy.rules[0].directions = policy::Directions::ALL;
-        policy.rules.insert(
-            0,
-            Rule {
-                source_port: policy::PortSet::from_ranges([(PORT, PORT)]),
-                port: policy::PortSet::default(),
-                ..policy.rules[0].clone()
-            },
-        );
-        let mut connection = Connection::open();
-        connection.bench = Bench::new(plan(policy.rules.clone()));
-        connection.syn(99, b"");
-        connection.answer(499, 100);
-        connection.send(0, b"EV");
-        connection.flags(flags, offset, b"");
-        connection.bench.pass(30_000);
-        let port = connection.port;
-        let answer = acknowledging(102, tcp(HOST, PORT, CLIENT, port, ACK, 500, b"hello"));
-        let first = Known {
-            is_first: true,
-            ..Known::again(Tracked::New)
-        };
-        connection.bench.asked(first, &answer);
-        let rest = acknowledging(505, tcp(CLIENT, port, HOST, PORT, ACK, 102, b"IL"));
-        let reply = Known::again(Tracked::Reply { is_open: true });
-        let reason = connection.bench.asked(reply, &rest).reason;
-        assert_eq!(reason, AMBIGUOUS, "{flags:#x}");
-        // The server has nothing to do with it.
-        let more = acknowledging(102, tcp(HOST, PORT, CLIENT, port, ACK, 505, b"more"));
-        let decision = connection
-            .bench
-            .asked(Known::again(Tracked::Established), &more);
-        assert_eq!(decision.verdict, Allow, "{flags:#x}");
-    }
-}
-
 /// Of a connection of which both sides are looked at, the one that has not ended goes on.
 #[test]
 fn the_end_of_one_side_does_not_have_the_other_forgotten() {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use engine::{Alert, EventBody, Verdict};
+use engine::{Alert, EventBody, Known, Reason, Tracked, Verdict};
 use policy::Direction::{In, Out};
-use policy::{Action, Content, PayloadHits, Plan, Rate, RateUnit, Rule, Scope};
+use policy::{Action, Content, PayloadHits, Plan, Rate, RateUnit, Rule, RuleId, Scope};
 
 use super::*;
 
@@ -115,6 +115,53 @@ fn a_rate_holds_for_requests_that_come_again_with_more_behind_them() {
                 passed += u32::from(verdicts.any(|verdict| verdict == Verdict::Allow));
             }
             assert_eq!(passed, 1, "{overlaps} {scope:?}");
+        }
+    }
+}
+
+/// What a `limit` rule stopped may come again with more, and that is looked at once the rule lets it pass; also of a connection that the
+/// kernel has picked up, and that nobody has answered yet.
+#[test]
+fn what_comes_again_within_a_rate_hides_nothing() {
+    let once = Rate {
+        amount: 1.try_into().unwrap(),
+        unit: RateUnit::Connections,
+        per: Duration::from_secs(60),
+        burst: 1.try_into().unwrap(),
+    };
+    let scope = Scope::Stream { depth: DEPTH };
+    let limited = Rule {
+        content: content("xy", scope),
+        rate: Some(once),
+        ..tcp_port(Action::Limit, PORT)
+    };
+    let forbidden = Rule {
+        content: content("EVIL", scope),
+        ..tcp_port(Action::Deny, PORT)
+    };
+    for called in [Tracked::New, Tracked::Established] {
+        let mut bench = Bench::new(plan(vec![
+            limited.clone(),
+            forbidden.clone(),
+            tcp_port(Action::Allow, PORT),
+        ]));
+        for (pause, at, text, expected) in [
+            (0, 0, "x", None),
+            (0, 1, "y", None),
+            (0, 2, "x", None),
+            (0, 3, "y", Some(Reason::Limited(RuleId(0)))),
+            (61_000, 3, "yE", None),
+            (61_000, 5, "VI", None),
+            (61_000, 7, "L", Some(Reason::Rule(RuleId(1)))),
+        ] {
+            bench.pass(pause);
+            let packet = tcp(CLIENT, 5, HOST, PORT, ACK, 100 + at, text.as_bytes());
+            let decision = bench.asked(Known::again(called), &packet);
+            let what = format!("{called:?} {at} {text}: {:?}", decision.reason);
+            match expected {
+                None => assert_eq!(decision.verdict, Verdict::Allow, "{what}"),
+                Some(expected) => assert_eq!(decision.reason, expected, "{what}"),
+            }
         }
     }
 }

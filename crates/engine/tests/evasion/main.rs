@@ -8,6 +8,7 @@ mod begins;
 mod common;
 mod ends;
 mod hits;
+mod lost;
 mod memory;
 mod proof;
 mod segments;
