@@ -142,9 +142,9 @@ fn left(expires: Timestamp, now: Timestamp) -> Option<Duration> {
 /// An address or a prefix; host bits are cut off.
 pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, BanError> {
     let text = text.trim();
-    let prefix = text
-        .parse::<IpNet>()
-        .or_else(|_| text.parse().map(policy::address::host_prefix));
+    let prefix = policy::address::parse_prefix(text)
+        .ok_or(())
+        .or_else(|()| text.parse().map(policy::address::host_prefix));
     // An IPv4-mapped prefix is the IPv4 prefix.
     let prefix = match prefix {
         Ok(IpNet::V6(v6)) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
@@ -540,4 +540,7 @@ mod tests {
             assert_eq!(parsed.as_deref(), expected, "{text:?}");
         }
     }
+            ("10.0.0.0/08", None),
+            ("10.0.0.0/0", Some("0.0.0.0/0")),
+            ("2001:db8::/032", None),
 }
