@@ -217,7 +217,14 @@ impl Guard {
 
     /// Makes the kernel follow. What it refuses is tried again with the next check.
     pub(super) fn carry_out(&mut self, changes: &[Change], now: Timestamp) {
-        if let Err(error) = self.try_carry_out(changes, UNBANS_AT_ONCE, now) {
+        let carry_out = |guard: &mut Self| guard.try_carry_out(changes, UNBANS_AT_ONCE, now);
+        // Where the last check could not put our table back, packets do not wait for another try with each ban.
+        let outcome = if self.drift.in_sync {
+            self.insist(now, carry_out)
+        } else {
+            carry_out(self)
+        };
+        if let Err(error) = outcome {
             self.bans_behind = true;
             tracing::warn!("the kernel's bans are behind: {error}");
         }
@@ -533,6 +540,9 @@ mod tests {
             ("::ffff:203.0.113.7", Some("203.0.113.7/32")),
             ("::ffff:203.0.113.0/120", Some("203.0.113.0/24")),
             ("203.0.113.7/33", None),
+            ("10.0.0.0/08", None),
+            ("10.0.0.0/0", Some("0.0.0.0/0")),
+            ("2001:db8::/032", None),
             ("host.example", None),
             ("", None),
         ] {
@@ -540,7 +550,4 @@ mod tests {
             assert_eq!(parsed.as_deref(), expected, "{text:?}");
         }
     }
-            ("10.0.0.0/08", None),
-            ("10.0.0.0/0", Some("0.0.0.0/0")),
-            ("2001:db8::/032", None),
 }
