@@ -174,6 +174,9 @@ pub struct Counters {
     pub handed_up: HashMap<RuleId, Count>,
     /// Questions to name servers that were dropped, as their source asks more than is looked at.
     pub questions_over: Count,
+    /// Packets that passed and that the log did not tell, as it tells 5,000 a second: the first ones of flows, and those of rules that
+    /// log each.
+    pub flows_untold: Count,
 }
 
 impl Counters {
