@@ -53,6 +53,11 @@ pub(super) mod attribute {
     pub(in super::super) const ELEMENT_FLAGS: u16 = 3;
     pub(in super::super) const ELEMENT_TIMEOUT: u16 = 4;
     pub(in super::super) const ELEMENT_EXPIRATION: u16 = 5;
+    pub(in super::super) const ELEMENT_EXPRESSION: u16 = 7;
+    pub(in super::super) const EXPRESSION_NAME: u16 = 1;
+    pub(in super::super) const EXPRESSION_DATA: u16 = 2;
+    pub(in super::super) const DYNSET_SET_NAME: u16 = 1;
+    pub(in super::super) const DYNSET_EXPRESSION: u16 = 7;
     pub(in super::super) const DATA_VALUE: u16 = 1;
     pub(in super::super) const GENERATION_ID: u16 = 1;
     pub(in super::super) const TABLE_NAME: u16 = 1;

@@ -23,6 +23,7 @@ mod header;
 mod inspect;
 mod list;
 mod message;
+mod meter;
 mod own_ban;
 mod question;
 mod rate;
