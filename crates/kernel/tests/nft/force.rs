@@ -491,7 +491,9 @@ fn what_others_put_into_a_meter_is_seen() {
     let name = "inet portcullis limit_0_v4";
     lab.net
         .server
-        .sh(&format!("nft add element {name} '{{ 10.77.9.9 }}'"))
+        .sh(&format!(
+            "nft add element {name} '{{ 10.77.9.9 timeout 1h }}'"
+        ))
         .unwrap();
     let protected = AddressSet::default();
     let goes_on = Apply {
