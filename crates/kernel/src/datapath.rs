@@ -259,6 +259,15 @@ pub enum DatapathError {
         /// Its words.
         message: String,
     },
+    /// Another program made our table its own.
+    #[error(
+        "another program holds the table inet portcullis for itself (`flags owner`; {by}): the kernel lets nobody else change it, and nothing of \
+         ours is in force; end that program"
+    )]
+    Held {
+        /// Who: the process, or what is known of it.
+        by: String,
+    },
     /// No plan is in force.
     #[error("no ruleset of portcullis is in force; apply one first")]
     NotApplied,

@@ -245,7 +245,12 @@ fn drift(status: &Status) -> String {
     let mut text = match (drift.checked, drift.in_sync) {
         (None, _) => return "nothing is installed there".into(),
         (Some(_), true) => "holds what was applied".to_owned(),
-        (Some(_), false) => "does not hold what was applied".to_owned(),
+        // A warning says why.
+        (Some(_), false) => {
+            let since = drift.last_at.map(|at| format!(" since {}", moment(at)));
+            let since = since.unwrap_or_default();
+            return format!("does not hold what was applied{since}, and it cannot be put back");
+        }
     };
     if let (Some(what), Some(at)) = (&drift.last, drift.last_at) {
         text.push_str(&format!(

@@ -361,6 +361,12 @@ impl Guard {
         };
         let mut backends = vec![match (&self.no_datapath, self.enforcing) {
             (Some(why), _) => backend("nftables", "unavailable", why.clone()),
+            (None, true) if !self.drift.in_sync => backend(
+                "nftables",
+                "failed",
+                "the kernel does not hold what was applied; it is tried again each second"
+                    .to_owned(),
+            ),
             (None, true) => backend(
                 "nftables",
                 "running",

@@ -17,8 +17,8 @@ use super::state::{Detail, SetState, State, read};
 use super::table::comment_text;
 use super::xtables::{MARKER, Made, Wanted, Xtables};
 use super::{
-    Context, HandUp, LOG_GROUP, Script, Slot, TABLE, command, compile, counter, element, meter,
-    own_ban, stand_in,
+    Context, HandUp, LOG_GROUP, Script, Slot, TABLE, command, compile, counter, element, holder,
+    meter, own_ban, stand_in,
 };
 
 /// What this kernel can do, as far as it matters here.
@@ -257,6 +257,16 @@ impl Nft {
         }
     }
 
+    /// Why the kernel did not let us change a set: where somebody else holds the table, that says more.
+    fn denied<T>(&mut self, why: DatapathError) -> Result<T, DatapathError> {
+        if let DatapathError::Netlink(error) = &why
+            && error.errno() == Some(libc::EPERM)
+        {
+            holder::none(self.socket()?)?;
+        }
+        Err(why)
+    }
+
     /// Takes note that the generation moved on by our own doing.
     fn own_transactions(&mut self, made: u32) {
         if let Some(known) = &mut self.in_force {
@@ -273,6 +283,7 @@ fn hands_up(plan: &Plan) -> bool {
 impl Datapath for Nft {
     fn apply(&mut self, request: &Apply<'_>) -> Result<Applied, DatapathError> {
         let begun = Instant::now();
+        holder::none(self.socket()?)?;
         let present = read(self.socket()?, Detail::Outline)?;
         let behind = present.as_ref().and_then(|present| present.slot?.next());
         let slot = behind.unwrap_or_default();
@@ -369,19 +380,22 @@ impl Datapath for Nft {
     }
 
     fn ban(&mut self, prefix: IpNet, remaining: Option<Duration>) -> Result<(), DatapathError> {
-        let made = element::ban(self.socket()?, prefix, remaining)?;
+        let made = element::ban(self.socket()?, prefix, remaining);
+        let made = made.or_else(|why| self.denied(why))?;
         self.own_transactions(made);
         Ok(())
     }
 
     fn bans_many(&mut self, bans: &[(IpNet, Option<Duration>)]) -> Result<(), DatapathError> {
-        let made = element::ban_many(self.socket()?, bans)?;
+        let made = element::ban_many(self.socket()?, bans);
+        let made = made.or_else(|why| self.denied(why))?;
         self.own_transactions(made);
         Ok(())
     }
 
     fn unban(&mut self, prefix: IpNet) -> Result<bool, DatapathError> {
-        let made = element::unban(self.socket()?, prefix)?;
+        let made = element::unban(self.socket()?, prefix);
+        let made = made.or_else(|why| self.denied(why))?;
         self.own_transactions(made);
         Ok(made > 0)
     }
@@ -414,6 +428,7 @@ impl Datapath for Nft {
             });
         }
         self.meters.ask();
+        holder::none(self.socket()?)?;
         let Some(state) = read(self.socket()?, Detail::Whole)? else {
             return Ok(Drift::Gone);
         };
@@ -445,6 +460,7 @@ impl Datapath for Nft {
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, DatapathError> {
+        holder::none(self.socket()?)?;
         let slot = read(self.socket()?, Detail::Outline)?.map(|present| present.slot);
         let shift = slot.flatten().map_or(0, Slot::way_back);
         let there = slot.is_some();
@@ -479,6 +495,7 @@ impl Datapath for Nft {
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<(), DatapathError> {
+        holder::none(self.socket()?)?;
         let made = self.made()?;
         for words in &snapshot.before {
             run_words(words)?;
@@ -510,7 +527,9 @@ impl Datapath for Nft {
     fn remove(&mut self) -> Result<(), DatapathError> {
         let made = self.made()?;
         let socket = self.socket()?;
-        if table_exists(socket)? {
+        // Nothing in a table that another program has made its own is ours.
+        let is_held = matches!(holder::none(socket), Err(DatapathError::Held { .. }));
+        if !is_held && table_exists(socket)? {
             command::load(&format!("delete table inet {TABLE}\n"))?;
         }
         stand_in::remove(socket)?;

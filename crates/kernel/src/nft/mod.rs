@@ -20,6 +20,7 @@ mod flood;
 mod flow;
 mod forged;
 mod header;
+mod holder;
 mod inspect;
 mod list;
 mod message;

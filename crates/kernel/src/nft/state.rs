@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::netlink::{Attributes, Builder, NetlinkError, Socket};
 
-use super::message::{DORMANT, INET, attribute, generation, list, set_flag, table_flags};
+use super::message::{DORMANT, INET, attribute, generation, list, set_flag, table};
 use super::table::Expected;
 use super::{Slot, TABLE, meter, shield};
 
@@ -81,13 +81,13 @@ pub(super) enum Detail {
 pub(super) fn read(socket: &mut Socket, detail: Detail) -> Result<Option<State>, NetlinkError> {
     for _ in 0..ATTEMPTS {
         let before = generation(socket)?;
-        let Some(flags) = table_flags(socket, TABLE)? else {
+        let Some(found) = table(socket, TABLE)? else {
             return Ok(None);
         };
         match read_once(socket, detail) {
             Ok(mut state) if generation(socket)? == before => {
                 state.generation = before;
-                state.flags = flags;
+                state.flags = found.flags;
                 return Ok(Some(state));
             }
             Ok(_) | Err(NetlinkError::Changed) => {}

@@ -510,3 +510,46 @@ fn what_others_put_into_a_meter_is_seen() {
     });
     assert!(is_seen);
 }
+
+/// While a program keeps a table of our name for itself, the kernel lets nobody else change it.
+#[test]
+fn who_holds_our_table_is_named() {
+    let Some(mut lab) = Lab::new() else { return };
+    for is_applied in [false, true] {
+        if is_applied {
+            lab.apply(&plans::server());
+        }
+        let hold = "{ echo 'add table inet portcullis'; echo 'delete table inet portcullis'; echo 'add table inet portcullis { flags owner; }'; exec sleep 60; } | nft -i";
+        let holder = lab.net.server.spawn("sh", &["-c", hold]).unwrap();
+        let is_held = || {
+            let tables = lab.net.server.run("nft", &["list", "ruleset"]).unwrap();
+            tables.contains("flags owner")
+        };
+        assert!((0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            is_held()
+        }));
+        let named = |outcome: Result<(), DatapathError>| {
+            let error = outcome.unwrap_err();
+            assert!(matches!(error, DatapathError::Held { .. }), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("\"nft\""), "{text}");
+        };
+        named(lab.try_apply(&plans::server(), None).map(drop));
+        named(lab.with(Nft::snapshot).map(drop));
+        if is_applied {
+            named(lab.with(Nft::check).map(drop));
+            let prefix = "192.0.2.7/32".parse().unwrap();
+            named(lab.with(|nft| nft.ban(prefix, None)));
+        }
+        // What is there is not ours.
+        lab.with(Nft::remove).unwrap();
+        drop(holder);
+        assert!((0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            lab.try_apply(&plans::server(), None).is_ok()
+        }));
+        lab.with(Nft::remove).unwrap();
+        assert!(!lab.ruleset().contains("portcullis"));
+    }
+}
