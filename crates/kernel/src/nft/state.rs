@@ -19,7 +19,7 @@ pub(super) struct State {
     pub(super) generation: u32,
     /// Of the table (`NFT_TABLE_F_*`). We set none.
     pub(super) flags: u32,
-    pub(super) chains: BTreeMap<String, ChainState>,
+    pub(super) chains: Chains,
     pub(super) sets: BTreeMap<String, SetState>,
     pub(super) objects: BTreeSet<String>,
     /// Of each set that rules fill with buckets, digests of the buckets that they make.
@@ -28,6 +28,7 @@ pub(super) struct State {
     pub(super) slot: Option<Slot>,
 }
 
+type Chains = BTreeMap<String, ChainState>;
 type Buckets = BTreeMap<String, BTreeSet<u64>>;
 
 /// A chain: how many rules, and a digest of hook and rules. Handles are part of it, which the kernel gives once each: a rule that
@@ -149,7 +150,7 @@ fn ours(
 fn read_chains(
     socket: &mut Socket,
     detail: Detail,
-) -> Result<(BTreeMap<String, ChainState>, Option<Slot>, Buckets), NetlinkError> {
+) -> Result<(Chains, Option<Slot>, Buckets), NetlinkError> {
     let mut chains: BTreeMap<String, (usize, DefaultHasher)> = BTreeMap::new();
     let mut buckets = Buckets::new();
     let mut slot = None;
