@@ -14,7 +14,7 @@ use clap_complete::Shell;
 
 use crate::ban_file::Form;
 use crate::prefix::{IpNetOrAddress, Typed};
-use crate::screen::parse_duration;
+use crate::screen::{parse_ban_length, parse_duration};
 
 /// The policy file when nobody names one.
 pub(crate) const DEFAULT_POLICY: &str = "/etc/portcullis/policy.toml";
@@ -402,7 +402,7 @@ pub(crate) struct Ban {
     /// An address or a prefix.
     pub(crate) address: Typed,
     /// How long, such as 10m; without it as `[ban]` says, and a longer ban in force stays.
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_ban_length)]
     pub(crate) duration: Option<Duration>,
     /// Until it is lifted.
     #[arg(long, conflicts_with = "duration")]
@@ -462,7 +462,7 @@ pub(crate) struct Import {
     #[arg(default_value = "-")]
     pub(crate) file: PathBuf,
     /// How long bans hold that name no end, from their begin on, such as 10m; without it as `[ban]` says.
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_ban_length)]
     pub(crate) duration: Option<Duration>,
     /// Bans that name no end hold until they are lifted.
     #[arg(long, conflicts_with = "duration")]

@@ -51,9 +51,10 @@ impl std::str::FromStr for IpNetOrAddress {
     fn from_str(text: &str) -> Result<Self, String> {
         text.parse::<IpAddr>()
             .map(IpNet::from)
-            .or_else(|_| text.parse::<IpNet>())
+            .ok()
+            .or_else(|| policy::address::parse_prefix(text))
             .map(|prefix| Self(prefix.trunc()))
-            .map_err(|_| {
+            .ok_or_else(|| {
                 "write an address like 203.0.113.7 or 2001:db8::7, or a prefix like 203.0.113.0/24"
                     .into()
             })
@@ -83,6 +84,7 @@ mod tests {
             ("2001:db8::7", Some("2001:db8::7")),
             ("2001:db8::7/64", Some("2001:db8::/64")),
             ("203.0.113", None),
+            ("10.0.0.0/08", None),
             ("host.example", None),
         ] {
             let prefix = text.parse::<IpNetOrAddress>().ok();

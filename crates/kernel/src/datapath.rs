@@ -174,6 +174,9 @@ pub struct Counters {
     pub handed_up: HashMap<RuleId, Count>,
     /// Questions to name servers that were dropped, as their source asks more than is looked at.
     pub questions_over: Count,
+    /// Packets that passed and that the log did not tell, as it tells 5,000 a second: the first ones of flows, and those of rules that
+    /// log each.
+    pub flows_untold: Count,
 }
 
 impl Counters {
@@ -255,6 +258,15 @@ pub enum DatapathError {
         command: String,
         /// Its words.
         message: String,
+    },
+    /// Another program made our table its own.
+    #[error(
+        "another program holds the table inet portcullis for itself (`flags owner`; {by}): the kernel lets nobody else change it, and nothing of \
+         ours is in force; end that program"
+    )]
+    Held {
+        /// Who: the process, or what is known of it.
+        by: String,
     },
     /// No plan is in force.
     #[error("no ruleset of portcullis is in force; apply one first")]

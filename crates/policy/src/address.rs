@@ -32,6 +32,16 @@ pub fn key_address(key: u128) -> IpAddr {
     }
 }
 
+/// The prefix that a text like `203.0.113.0/24` names, host bits and all. A length with a leading zero is refused, as an octet with one
+/// is: readers differ on whether it is octal.
+pub fn parse_prefix(text: &str) -> Option<IpNet> {
+    let (_, length) = text.split_once('/')?;
+    if length.len() > 1 && length.starts_with('0') {
+        return None;
+    }
+    text.parse().ok()
+}
+
 /// First and last key of a prefix.
 pub fn prefix_range(prefix: IpNet) -> (u128, u128) {
     (

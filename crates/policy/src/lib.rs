@@ -64,6 +64,6 @@ pub use settings::{
     BanSettings, Blocked, Brute, Detect, Limits, LogSettings, Measure, PacketFlood, PayloadHits,
     Protect, RateLimit, Reach, Response, Scan, SynFlood,
 };
-pub use time::Timestamp;
+pub use time::{BadTime, Timestamp};
 pub use time_unit::TimeUnit;
 pub use witness::Witness;

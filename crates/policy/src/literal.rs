@@ -44,6 +44,7 @@ pub(crate) enum Why {
     LeadingZero,
     TooFewOctets,
     Wildcard,
+    PrefixLeadingZero,
     PrefixLength { most: u8 },
     Netmask,
     Zone,
@@ -62,6 +63,7 @@ impl fmt::Display for Why {
             Self::LeadingZero => "has a number with a leading zero",
             Self::TooFewOctets => "is only a part of an address",
             Self::Wildcard => "has a * in it",
+            Self::PrefixLeadingZero => "has a prefix length with a leading zero",
             Self::PrefixLength { most } => {
                 return write!(f, "has a prefix length that is no number from 0 to {most}");
             }
@@ -135,6 +137,12 @@ fn prefix(text: &str, address: &str, length: &str) -> Result<Literal, BadAddress
         .filter(|_| is_number)
         .and_then(|length| IpNet::new(parsed, length).ok());
     if let Some(net) = net {
+        if length.len() > 1 && length.starts_with('0') {
+            return Err(BadAddress {
+                why: Why::PrefixLeadingZero,
+                meant: Some(net.to_string()),
+            });
+        }
         let (first, last) = prefix_range(net);
         let masked = (net.trunc() != net).then(|| net.trunc());
         return Ok(Literal {
@@ -292,6 +300,7 @@ mod tests {
             ("192.168.*", Why::Wildcard, Some("192.168.0.0/16")),
             ("192.168.1.*", Why::Wildcard, Some("192.168.1.0/24")),
             ("10.0.0.0/33", Why::PrefixLength { most: 32 }, None),
+            ("10.0.0.0/08", Why::PrefixLeadingZero, Some("10.0.0.0/8")),
             ("10.0.0.0/+8", Why::PrefixLength { most: 32 }, None),
             ("10.0.0.0/", Why::PrefixLength { most: 32 }, None),
             ("2001:db8::/129", Why::PrefixLength { most: 128 }, None),

@@ -3,6 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
+/// Why a text is no [`Timestamp`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadTime {
+    /// Not as in RFC 3339.
+    #[error("is no time; write it like 2027-01-01T00:00:00Z")]
+    Form,
+    /// A moment that cannot be held.
+    #[error("is no moment from 1970-01-01 to 2554-07-21, which is as far as times go here")]
+    Range,
+}
+
 /// Nanoseconds since the Unix epoch, UTC. Holds until the year 2554.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
@@ -54,10 +65,27 @@ impl Timestamp {
         Self(self.0.saturating_add(nanos))
     }
 
-    /// Parses RFC 3339, with any offset and any number of decimals.
+    /// Reads RFC 3339, with any offset and any number of decimals.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, to stand behind the text.
+    pub fn read_rfc3339(text: &str) -> Result<Self, BadTime> {
+        let instant: jiff::Timestamp = text.parse().map_err(|_| {
+            // The library counts until a day before the last moment of RFC 3339, in which some say "never".
+            let pieces = jiff::fmt::temporal::Pieces::parse(text);
+            match pieces.is_ok_and(|pieces| pieces.time().and(pieces.offset()).is_some()) {
+                true => BadTime::Range,
+                false => BadTime::Form,
+            }
+        })?;
+        let nanos = u64::try_from(instant.as_nanosecond());
+        nanos.map(Self).map_err(|_| BadTime::Range)
+    }
+
+    /// The same where it does not matter what is wrong.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        let instant: jiff::Timestamp = text.parse().ok()?;
-        u64::try_from(instant.as_nanosecond()).ok().map(Self)
+        Self::read_rfc3339(text).ok()
     }
 }
 
@@ -121,6 +149,16 @@ mod tests {
             Timestamp::parse_rfc3339("2027-01-01T02:00:00+02:00"),
             Timestamp::parse_rfc3339("2027-01-01T00:00:00Z")
         );
-        assert_eq!(Timestamp::parse_rfc3339("1969-12-31T23:59:59Z"), None);
+        for (text, wrong) in [
+            ("1969-12-31T23:59:59Z", BadTime::Range),
+            ("2554-07-22T00:00:00Z", BadTime::Range),
+            ("9999-12-31T23:59:59Z", BadTime::Range),
+            ("9999-12-30T00:00:00Z", BadTime::Range),
+            ("tomorrow", BadTime::Form),
+            ("2027-13-01T00:00:00Z", BadTime::Form),
+        ] {
+            assert_eq!(Timestamp::read_rfc3339(text), Err(wrong), "{text}");
+        }
+        assert!(Timestamp::parse_rfc3339("2554-07-21T00:00:00Z").is_some());
     }
 }

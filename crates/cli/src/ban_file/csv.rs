@@ -4,7 +4,7 @@
 //! what a stranger sent (OWASP, "CSV Injection"). So such a cell begins with an apostrophe, which reading takes away again.
 
 use daemon::api::{Ban, ImportedBan, Time};
-use policy::Timestamp;
+use policy::{BadTime, Timestamp};
 
 use super::{Bad, Found, Wish, open_ended};
 use crate::prefix::IpNetOrAddress;
@@ -153,10 +153,13 @@ fn ban(record: &[String], header: &Header, wish: Wish) -> Result<ImportedBan, St
 fn time(text: &str) -> Result<Time, String> {
     let text = text.trim();
     let seconds = || text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
-    Timestamp::parse_rfc3339(text)
-        .or_else(|| seconds().map(|seconds| Timestamp::from_nanos((seconds * 1e9) as u64)))
+    Timestamp::read_rfc3339(text)
+        .or_else(|why| {
+            let seconds = seconds().ok_or(why)?;
+            Ok(Timestamp::from_nanos((seconds * 1e9) as u64))
+        })
         .map(Into::into)
-        .ok_or_else(|| format!("{text:?} is no time; write it like 2027-01-01T00:00:00Z"))
+        .map_err(|why: BadTime| format!("{text:?} {why}"))
 }
 
 /// The records of a text with the number of the line that each begins on; empty lines and comments are none.

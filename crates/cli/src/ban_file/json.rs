@@ -24,11 +24,23 @@ fn array(entries: Vec<Value>, wish: Wish) -> Found {
     let mut bad = Bad::default();
     let mut bans = Vec::new();
     for (at, entry) in entries.into_iter().enumerate() {
-        if let Value::String(prefix) = entry {
-            bans.push(open_ended(prefix, None, wish));
-            continue;
-        }
-        match serde_json::from_value::<ImportedBan>(entry) {
+        let entry = match entry {
+            Value::String(prefix) => {
+                bans.push(open_ended(prefix, None, wish));
+                continue;
+            }
+            Value::Object(entry) if entry.get("prefix").is_some_and(Value::is_string) => entry,
+            Value::Object(_) => {
+                bad.add(|| format!("entry {}: it names no address in \"prefix\"", at + 1));
+                continue;
+            }
+            other => {
+                let what = "is neither an address nor an object with a \"prefix\"";
+                bad.add(|| format!("entry {}: {} {what}", at + 1, kind(&other)));
+                continue;
+            }
+        };
+        match serde_json::from_value::<ImportedBan>(entry.into()) {
             Ok(ban) if ban.since.is_none() && ban.expires.is_none() => {
                 bans.push(ImportedBan {
                     reason: ban.reason,
@@ -41,6 +53,15 @@ fn array(entries: Vec<Value>, wish: Wish) -> Found {
         }
     }
     Found::full("JSON", bans, bad)
+}
+
+/// What a value is, in a word or as it stands.
+fn kind(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// Address → the second in which the ban began, as a number or as a text of one.

@@ -120,6 +120,44 @@ fn each_form_is_told_by_its_content() {
 }
 
 #[test]
+fn what_cannot_be_read_is_told_in_words() {
+    for (text, told) in [
+        (
+            r#"[5, ["192.0.2.1"], {}, {"prefix": 7}, null]"#,
+            vec![
+                r#"entry 1: 5 is neither an address nor an object with a "prefix""#,
+                r#"entry 2: an array is neither an address nor an object with a "prefix""#,
+                r#"entry 3: it names no address in "prefix""#,
+                r#"entry 4: it names no address in "prefix""#,
+                r#"entry 5: null is neither an address nor an object with a "prefix""#,
+            ],
+        ),
+        (
+            r#"[{"prefix": "192.0.2.1", "expires": "9999-12-31T23:59:59Z"}, {"prefix": "192.0.2.1", "since": "soon"}]"#,
+            vec![
+                r#"entry 1: "9999-12-31T23:59:59Z" is no moment from 1970-01-01 to 2554-07-21, which is as far as times go here"#,
+                r#"entry 2: "soon" is no time; write it like 2027-01-01T00:00:00Z"#,
+            ],
+        ),
+        (
+            "ip,expires\n192.0.2.1,9999-12-31T23:59:59Z\n192.0.2.2,soon\n",
+            vec![
+                r#"line 2: "9999-12-31T23:59:59Z" is no moment from 1970-01-01 to 2554-07-21, which is as far as times go here"#,
+                r#"line 3: "soon" is no time; write it like 2027-01-01T00:00:00Z"#,
+            ],
+        ),
+        (
+            "10.0.0.0/08\n",
+            vec!["line 1: \"10.0.0.0/08\" has a prefix length with a leading zero"],
+        ),
+    ] {
+        let found = read_text(text, wish(Lasts::Policy)).unwrap();
+        assert_eq!(found.bad.first, told, "{text}");
+        assert!(shown(&found).is_empty(), "{text}");
+    }
+}
+
+#[test]
 fn what_is_too_wide_to_be_banned_is_not_banned_in_pieces() {
     let text = "::/0\n2000::1-3fff::\n0.0.0.0/0\n198.51.100.7\n";
     let found = read_text(text, wish(Lasts::ForGood)).unwrap();

@@ -45,6 +45,18 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
+/// The same for how long somebody is banned.
+///
+/// # Errors
+/// Also where nobody would be banned by it.
+pub(crate) fn parse_ban_length(text: &str) -> Result<Duration, String> {
+    let length = parse_duration(text)?;
+    if length.is_zero() {
+        return Err("this would ban nobody; name a time from 1s on, or take --forever".to_owned());
+    }
+    Ok(length)
+}
+
 /// The two largest units that count: `3d 4h`, `1m 5s`, `12s`, `1.5ms`.
 pub(crate) fn humane(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
@@ -110,6 +122,10 @@ mod tests {
             );
         }
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        for text in ["0s", "0ms", "0h0m", "", "x"] {
+            assert!(parse_ban_length(text).is_err(), "{text:?}");
+        }
+        assert_eq!(parse_ban_length("1m"), Ok(Duration::from_secs(60)));
     }
 
     #[test]

@@ -245,7 +245,12 @@ fn drift(status: &Status) -> String {
     let mut text = match (drift.checked, drift.in_sync) {
         (None, _) => return "nothing is installed there".into(),
         (Some(_), true) => "holds what was applied".to_owned(),
-        (Some(_), false) => "does not hold what was applied".to_owned(),
+        // A warning says why.
+        (Some(_), false) => {
+            let since = drift.last_at.map(|at| format!(" since {}", moment(at)));
+            let since = since.unwrap_or_default();
+            return format!("does not hold what was applied{since}, and it cannot be put back");
+        }
     };
     if let (Some(what), Some(at)) = (&drift.last, drift.last_at) {
         text.push_str(&format!(
@@ -265,12 +270,19 @@ fn losses(losses: &Losses) -> String {
         answers,
         drop_events,
         flow_events,
+        flows_untold,
+        flows_untold_since,
         refusals,
         store,
         files,
         followers,
         record,
     } = *losses;
+    let first = flows_untold_since.map(|at| format!(", first at {}", moment(at)));
+    let untold = format!(
+        "whose begin is not on record (more than 5000 a second{})",
+        first.unwrap_or_default()
+    );
     let named = [
         (capture, "packet", "not captured"),
         (nflog, "packet", "of which no copy came"),
@@ -278,6 +290,7 @@ fn losses(losses: &Losses) -> String {
         (answers, "reply", "in the place of others not sent"),
         (drop_events, "drop event", "over the rate"),
         (flow_events, "flow event", "over the rate"),
+        (flows_untold, "flow", &untold),
         (refusals, "refusal", "of bans not told one by one"),
         (store, "event", "the store had no time for"),
         (files, "line", "of the files"),
@@ -318,6 +331,8 @@ fn sink_text(sink: &Sink) -> String {
 
 #[cfg(test)]
 mod tests {
+    use policy::Timestamp;
+
     use super::*;
 
     #[test]
@@ -332,6 +347,14 @@ mod tests {
                     ..Losses::default()
                 },
                 "1 packet not captured, 1 refusal of bans not told one by one, 2 lines of the files",
+            ),
+            (
+                Losses {
+                    flows_untold: 4_000,
+                    flows_untold_since: Some(Timestamp::from_secs(1_700_000_000).into()),
+                    ..Losses::default()
+                },
+                "4000 flows whose begin is not on record (more than 5000 a second, first at 2023-11-14 22:13:20)",
             ),
             (
                 Losses {

@@ -237,7 +237,8 @@ fn observing_no_verb_claims_that_anything_is_blocked() {
     }
     let story = firewall.ask(&format!("why {CLIENT}")).stdout;
     assert!(
-        story.contains("1 packet would have been dropped") && !story.contains("was dropped"),
+        story.contains("1 packet on record would have been dropped")
+            && !story.contains("was dropped"),
         "{story}"
     );
     let story = firewall.ask("why 192.0.2.7").stdout;

@@ -183,7 +183,7 @@ pub struct Why {
     /// The feeds that hold it, or a part of it.
     #[serde(default)]
     pub feeds: Vec<WhyFeed>,
-    /// Each reason its packets were dropped or rejected for, most first.
+    /// Each reason its packets were dropped or rejected for, most first. Counted are those on record: of a flood most are not.
     pub denied: Vec<WhyCount>,
     /// First and last event on record.
     pub first_seen: Option<Time>,
@@ -229,7 +229,7 @@ pub struct WhyFeed {
 pub struct WhyCount {
     /// The reason.
     pub decided: Decided,
-    /// Events on record.
+    /// Packets on record, one event each. Of a flood most are left out (`[log] drops_per_second`).
     pub count: u64,
     /// The first of them.
     pub first: Time,

@@ -200,6 +200,13 @@ pub struct Losses {
     /// Flow events over `flows_per_second`, those first that came to nothing: counted, not recorded.
     #[serde(default)]
     pub flow_events: u64,
+    /// Flows that the kernel let in without telling of their begin, as it tells 5,000 a second: the record does not say which rule let
+    /// them in, nor, unless it is TCP from outside, when they began. With `log = true`, also packets that are not on record.
+    #[serde(default)]
+    pub flows_untold: u64,
+    /// When the first of these was noticed, at most 5 s late; `null` where there are none.
+    #[serde(default)]
+    pub flows_untold_since: Option<Time>,
     /// Refusals of bans that were not recorded, since as many or the same were told within the minute.
     #[serde(default)]
     pub refusals: u64,

@@ -30,10 +30,8 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Timestamp::parse_rfc3339(&text).map(Self).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "{text:?} is no time; write it like 2027-01-01T00:00:00Z"
-            ))
-        })
+        let time = Timestamp::read_rfc3339(&text);
+        let wrong = |why| serde::de::Error::custom(format!("{text:?} {why}"));
+        time.map(Self).map_err(wrong)
     }
 }

@@ -33,6 +33,7 @@ impl Guard {
             return;
         }
         let now = self.clock.now();
+        self.check(now);
         let set = discovered.protected_set();
         let changed = set != self.discovered.protected_set();
         self.engine.set_addresses(discovered.own.clone(), set, now);
@@ -111,6 +112,8 @@ impl Guard {
     /// The plan, the engine, the kernel and the disk follow the list; returns the bans that it lifted.
     fn follow_allowed(&mut self) -> Vec<api::Ban> {
         let now = self.clock.now();
+        // What somebody else did is told before it is covered.
+        self.check(now);
         let kept = self.allowed.values().filter(|entry| entry.persist);
         let kept: Vec<api::Allowed> = kept.cloned().collect();
         self.save(ALLOWED, &kept);

@@ -116,6 +116,8 @@ impl Guard {
         let wanted = self.mode_override.unwrap_or(candidate.plan.mode);
         let mode = if stays_flushed { Mode::Observe } else { wanted };
         self.is_welcome(&candidate, mode, asked)?;
+        // What somebody else did is told before it is covered, and going back leads to our rules and not to what he left of them.
+        self.check(now);
         let plan = effective(&candidate.plan, mode, &self.allowed);
         let mut warnings = candidate.warnings.clone();
         if stays_flushed && wanted == Mode::Enforce {

@@ -142,9 +142,9 @@ fn left(expires: Timestamp, now: Timestamp) -> Option<Duration> {
 /// An address or a prefix; host bits are cut off.
 pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, BanError> {
     let text = text.trim();
-    let prefix = text
-        .parse::<IpNet>()
-        .or_else(|_| text.parse().map(policy::address::host_prefix));
+    let prefix = policy::address::parse_prefix(text)
+        .ok_or(())
+        .or_else(|()| text.parse().map(policy::address::host_prefix));
     // An IPv4-mapped prefix is the IPv4 prefix.
     let prefix = match prefix {
         Ok(IpNet::V6(v6)) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
@@ -217,7 +217,14 @@ impl Guard {
 
     /// Makes the kernel follow. What it refuses is tried again with the next check.
     pub(super) fn carry_out(&mut self, changes: &[Change], now: Timestamp) {
-        if let Err(error) = self.try_carry_out(changes, UNBANS_AT_ONCE, now) {
+        let carry_out = |guard: &mut Self| guard.try_carry_out(changes, UNBANS_AT_ONCE, now);
+        // Where the last check could not put our table back, packets do not wait for another try with each ban.
+        let outcome = if self.drift.in_sync {
+            self.insist(now, carry_out)
+        } else {
+            carry_out(self)
+        };
+        if let Err(error) = outcome {
             self.bans_behind = true;
             tracing::warn!("the kernel's bans are behind: {error}");
         }
@@ -533,6 +540,9 @@ mod tests {
             ("::ffff:203.0.113.7", Some("203.0.113.7/32")),
             ("::ffff:203.0.113.0/120", Some("203.0.113.0/24")),
             ("203.0.113.7/33", None),
+            ("10.0.0.0/08", None),
+            ("10.0.0.0/0", Some("0.0.0.0/0")),
+            ("2001:db8::/032", None),
             ("host.example", None),
             ("", None),
         ] {

@@ -24,12 +24,33 @@ pub(super) struct Counts {
     rules: HashMap<RuleId, u64>,
     /// What the store knows already.
     stored: Totals,
+    untold: Untold,
     /// Copies of packets that could not be read.
     pub(super) unread_log: u64,
     /// Alerts of inspecting workers.
     pub(super) worker_alerts: u64,
     /// Bans that were imported, as the engine counts those that it makes.
     pub(super) imported: u64,
+}
+
+/// Flows that the kernel let in without a word in its log, as too many began at once.
+#[derive(Debug, Default)]
+struct Untold {
+    count: u64,
+    /// Those of earlier transactions.
+    before: u64,
+    /// When the first of them was noticed.
+    since: Option<Timestamp>,
+}
+
+impl Untold {
+    /// The kernel has counted so many since the last transaction.
+    fn notice(&mut self, packets: u64, now: Timestamp) {
+        self.count = self.before + packets;
+        if self.count > 0 {
+            self.since.get_or_insert(now);
+        }
+    }
 }
 
 impl Counts {
@@ -41,6 +62,7 @@ impl Counts {
         // An error says that somebody took the counters away: then they are lost.
         if let Ok(counters) = datapath.counters() {
             self.kernel += totals_of(&counters, plan);
+            self.untold.before += counters.flows_untold.packets;
             for rule in &plan.rules {
                 *self.rules.entry(rule.id).or_default() +=
                     counters.of(Cause::Rule(rule.id)).packets;
@@ -134,6 +156,8 @@ impl Guard {
             // An error shows as drift; the sums then stand still until it is put back.
             if let Ok(counters) = datapath.counters() {
                 totals += totals_of(&counters, &self.in_force.plan);
+                let untold = counters.flows_untold.packets;
+                self.counts.untold.notice(untold, self.clock.now());
             }
         }
         let inspected = self.pump.inspected();
@@ -268,6 +292,8 @@ impl Guard {
             answers: source_losses.unsent,
             drop_events: self.engine.unrecorded_packets(),
             flow_events: self.unrecorded_flows(),
+            flows_untold: self.counts.untold.count,
+            flows_untold_since: self.counts.untold.since.map(api::Time::from),
             refusals: self.engine.untold_refusals(),
             store: store.lost,
             files: eve.lost + text.lost,
@@ -335,6 +361,12 @@ impl Guard {
         };
         let mut backends = vec![match (&self.no_datapath, self.enforcing) {
             (Some(why), _) => backend("nftables", "unavailable", why.clone()),
+            (None, true) if !self.drift.in_sync => backend(
+                "nftables",
+                "failed",
+                "the kernel does not hold what was applied; it is tried again each second"
+                    .to_owned(),
+            ),
             (None, true) => backend(
                 "nftables",
                 "running",

@@ -19,7 +19,7 @@ mod kernel_bans;
 mod lists;
 
 use super::*;
-use crate::api::{BanImport, BanRequest, Format, UnbanQuery};
+use crate::api::{AllowRequest, BanImport, BanRequest, Format, UnbanQuery};
 use crate::candidate::Source;
 use crate::clock::{self, Step};
 use crate::record::recorder;
@@ -171,8 +171,8 @@ const DENIED: LogTag = LogTag::new(Outcome::Drop, Cause::Default(policy::Directi
 fn a_policy_that_the_kernel_refuses_changes_nothing() {
     let mut stage = started(ENFORCE);
     let (before, digest) = (stage.kernel.dump(), stage.guard.status().policy.digest);
-    // Counters are read before the transaction.
-    stage.kernel.fail(2);
+    // Behind the check and the counters.
+    stage.kernel.fail(3);
     let error = stage
         .guard
         .apply(candidate(OTHER), asked(None))
@@ -422,6 +422,27 @@ fn a_request_that_finds_the_table_gone_has_it_put_back() {
     ));
     assert_eq!(stage.guard.status().drift.repaired, 3);
 
+    // A list of bans, and what a detector finds.
+    stage.kernel.flush();
+    let list = BanImport::Plain([("203.0.113.9".to_owned(), clock::now().as_secs() as f64)].into());
+    assert_eq!(stage.guard.import_bans(&list).added, 1);
+    assert!(stage.kernel.dump().contains("ban 203.0.113.9/32"));
+    assert_eq!(stage.guard.status().drift.repaired, 4);
+    stage.kernel.flush();
+    let prefix = "203.0.113.10/32".parse().unwrap();
+    let found = BanOrigin::Detector(Detector::Scan);
+    let made = stage
+        .guard
+        .engine
+        .ban(clock::now(), prefix, None, found, "scan".to_owned());
+    made.unwrap();
+    stage.guard.settle(clock::now());
+    assert!(stage.kernel.dump().contains("ban 203.0.113.10/32"));
+    assert_eq!(stage.guard.status().drift.repaired, 5);
+    for prefix in ["203.0.113.9", "203.0.113.10"] {
+        stage.guard.unban(&lift(prefix)).unwrap();
+    }
+
     // It cannot be put back: nothing is banned, and an event says why.
     stage.kernel.flush();
     for operation in 1..=12 {
@@ -430,6 +451,48 @@ fn a_request_that_finds_the_table_gone_has_it_put_back() {
     stage.kernel.flush();
     assert!(stage.guard.ban(&by_hand("203.0.113.8", 600)).is_err());
     assert!(stage.guard.bans().is_empty());
+}
+
+#[test]
+fn what_covers_a_flush_tells_it() {
+    type Covers = fn(&mut Stage);
+    let covers: [(&str, Covers); 4] = [
+        ("apply", |stage| {
+            stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
+        }),
+        ("reload", |stage| {
+            let asked = Asked {
+                by: By::Reload,
+                ..asked(None)
+            };
+            stage.guard.apply(candidate(ENFORCE), asked).unwrap();
+        }),
+        ("allow", |stage| {
+            let request = AllowRequest {
+                prefix: "203.0.113.9".to_owned(),
+                persist: false,
+            };
+            stage.guard.allow(&request).unwrap();
+        }),
+        ("addresses", |stage| {
+            let mut found = stage.guard.discovered.clone();
+            let session = ("203.0.113.9/32".parse().unwrap(), "session");
+            found.protected.push(session);
+            stage.guard.set_discovered(found);
+        }),
+    ];
+    for (name, cover) in covers {
+        let mut stage = started(ENFORCE);
+        stage.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();
+        stage.kernel.flush();
+        cover(&mut stage);
+        let drift = stage.guard.status().drift;
+        assert_eq!(drift.repaired, 1, "{name}");
+        let last = drift.last.unwrap();
+        assert!(last.contains("took our rules out"), "{name}: {last}");
+        assert!(stage.kernel.dump().contains("chain inbound"), "{name}");
+        assert!(stage.kernel.dump().contains("ban 203.0.113.7/32"), "{name}");
+    }
 }
 
 #[test]

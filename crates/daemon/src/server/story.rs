@@ -4,12 +4,14 @@ use ipnet::IpNet;
 use policy::Mode;
 use serde_json::Value;
 
-use crate::api::{Ban, BanHistory, Evidence, Time, Why, WhyFeed};
+use crate::api::{Ban, BanHistory, Evidence, Time, Why, WhyCount, WhyFeed};
 use crate::guard::{Standing, feed_text};
 use crate::record::explain::short;
 
 /// The mode in which nothing is blocked.
 const OBSERVE: &str = Mode::Observe.name();
+/// So many packets on record for one reason may well be of a flood, of which most are left out.
+const FLOOD: u64 = 1_000;
 
 /// What holds now, then what happened.
 pub(super) fn of_prefix(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<String> {
@@ -36,24 +38,12 @@ pub(super) fn of_prefix(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<St
         story.push(format!("{part}{name} is in {feed} too{however}."));
     }
     story.extend(why.history.as_ref().map(history_sentence));
-    for denied in &why.denied {
-        let when = when(denied.first, denied.last);
-        story.push(format!(
-            "{} {} {}, {when}: {}.",
-            denied.count,
-            match (denied.enforced, denied.count) {
-                (true, 1) => "packet was",
-                (true, _) => "packets were",
-                (false, 1) => "packet would have been",
-                (false, _) => "packets would have been",
-            },
-            if denied.decided.verdict == "reject" {
-                "rejected"
-            } else {
-                "dropped"
-            },
-            denied.decided.text,
-        ));
+    story.extend(why.denied.iter().map(denied_sentence));
+    if why.denied.iter().any(|denied| denied.count >= FLOOD) {
+        story.push(
+            "Of a flood at most some thousand packets a second are on record, of all sources together: it may have sent more than these."
+                .to_owned(),
+        );
     }
     for ban in &why.past_bans {
         let by = ban.detector.as_ref().unwrap_or(&ban.origin);
@@ -79,6 +69,29 @@ pub(super) fn of_prefix(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<St
         _ => story.push("Nothing of it is on record.".to_owned()),
     }
     story
+}
+
+/// Packets on record, of which one counts for itself alone: of a flood most are not there.
+fn denied_sentence(denied: &WhyCount) -> String {
+    format!(
+        "{} on record {} {}, {}: {}.",
+        match denied.count {
+            1 => "1 packet".to_owned(),
+            count => format!("{count} packets"),
+        },
+        match (denied.enforced, denied.count) {
+            (true, 1) => "was",
+            (true, _) => "were",
+            (false, _) => "would have been",
+        },
+        if denied.decided.verdict == "reject" {
+            "rejected"
+        } else {
+            "dropped"
+        },
+        when(denied.first, denied.last),
+        denied.decided.text,
+    )
 }
 
 /// From when to when, for people, who read times by the second.
@@ -376,6 +389,38 @@ mod tests {
             ),
         ] {
             assert_eq!(of_event(&event), [told]);
+        }
+    }
+
+    #[test]
+    fn what_is_counted_is_what_is_on_record() {
+        let denied = |count, enforced, verdict: &str| WhyCount {
+            decided: crate::api::Decided {
+                verdict: verdict.to_owned(),
+                text: "no rule matches".to_owned(),
+                ..crate::api::Decided::default()
+            },
+            count,
+            first: Time::default(),
+            last: Time::default(),
+            enforced,
+        };
+        for (denied, begin) in [
+            (
+                denied(1, true, "drop"),
+                "1 packet on record was dropped, at ",
+            ),
+            (
+                denied(7, true, "reject"),
+                "7 packets on record were rejected, at ",
+            ),
+            (
+                denied(1, false, "drop"),
+                "1 packet on record would have been dropped, at ",
+            ),
+        ] {
+            let told = denied_sentence(&denied);
+            assert!(told.starts_with(begin), "{told}");
         }
     }
 

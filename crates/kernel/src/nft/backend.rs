@@ -17,8 +17,8 @@ use super::state::{Detail, SetState, State, read};
 use super::table::comment_text;
 use super::xtables::{MARKER, Made, Wanted, Xtables};
 use super::{
-    Context, HandUp, LOG_GROUP, Script, Slot, TABLE, command, compile, counter, element, own_ban,
-    stand_in,
+    Context, HandUp, LOG_GROUP, Script, Slot, TABLE, command, compile, counter, element, holder,
+    meter, own_ban, stand_in,
 };
 
 /// What this kernel can do, as far as it matters here.
@@ -52,6 +52,7 @@ pub struct Nft {
     in_force: Option<InForce>,
     /// A copy of a ruleset may stand beside ours, with bans that nobody lifts there: it could not be taken out yet.
     copy_may_stand: bool,
+    meters: meter::Look,
 }
 
 /// What was applied, as read back, at the generation after our own last change.
@@ -81,6 +82,7 @@ impl Nft {
             in_force: None,
             // A process that was killed may have left one.
             copy_may_stand: true,
+            meters: meter::Look::new(),
         }
     }
 
@@ -245,6 +247,26 @@ impl Nft {
         Ok(())
     }
 
+    /// Meters with what somebody else put there, where it is time to look.
+    fn strangers(&mut self) -> Result<Vec<String>, DatapathError> {
+        match (&self.in_force, &mut self.socket) {
+            (Some(known), Some(socket)) if self.meters.is_due(Instant::now()) => {
+                Ok(meter::strangers(socket, &known.state, &mut self.meters)?)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Why the kernel did not let us change a set: where somebody else holds the table, that says more.
+    fn denied<T>(&mut self, why: DatapathError) -> Result<T, DatapathError> {
+        if let DatapathError::Netlink(error) = &why
+            && error.errno() == Some(libc::EPERM)
+        {
+            holder::none(self.socket()?)?;
+        }
+        Err(why)
+    }
+
     /// Takes note that the generation moved on by our own doing.
     fn own_transactions(&mut self, made: u32) {
         if let Some(known) = &mut self.in_force {
@@ -261,9 +283,15 @@ fn hands_up(plan: &Plan) -> bool {
 impl Datapath for Nft {
     fn apply(&mut self, request: &Apply<'_>) -> Result<Applied, DatapathError> {
         let begun = Instant::now();
+        holder::none(self.socket()?)?;
         let present = read(self.socket()?, Detail::Outline)?;
         let behind = present.as_ref().and_then(|present| present.slot?.next());
         let slot = behind.unwrap_or_default();
+        if let (Some(present), Some(known)) = (&present, &self.in_force)
+            && present.generation != known.state.generation
+        {
+            self.meters.ask();
+        }
         let Script {
             mut text,
             mut expected,
@@ -352,19 +380,22 @@ impl Datapath for Nft {
     }
 
     fn ban(&mut self, prefix: IpNet, remaining: Option<Duration>) -> Result<(), DatapathError> {
-        let made = element::ban(self.socket()?, prefix, remaining)?;
+        let made = element::ban(self.socket()?, prefix, remaining);
+        let made = made.or_else(|why| self.denied(why))?;
         self.own_transactions(made);
         Ok(())
     }
 
     fn bans_many(&mut self, bans: &[(IpNet, Option<Duration>)]) -> Result<(), DatapathError> {
-        let made = element::ban_many(self.socket()?, bans)?;
+        let made = element::ban_many(self.socket()?, bans);
+        let made = made.or_else(|why| self.denied(why))?;
         self.own_transactions(made);
         Ok(())
     }
 
     fn unban(&mut self, prefix: IpNet) -> Result<bool, DatapathError> {
-        let made = element::unban(self.socket()?, prefix)?;
+        let made = element::unban(self.socket()?, prefix);
+        let made = made.or_else(|why| self.denied(why))?;
         self.own_transactions(made);
         Ok(made > 0)
     }
@@ -386,13 +417,18 @@ impl Datapath for Nft {
     fn check(&mut self) -> Result<Drift, DatapathError> {
         self.remove_copy()?;
         let now = generation(self.socket()?)?;
-        if self
-            .in_force
-            .as_ref()
-            .is_some_and(|known| known.state.generation == now)
+        if let Some(known) = &self.in_force
+            && known.state.generation == now
         {
-            return Ok(Drift::None);
+            let what = self.strangers()?;
+            return Ok(if what.is_empty() {
+                Drift::None
+            } else {
+                Drift::Changed { what }
+            });
         }
+        self.meters.ask();
+        holder::none(self.socket()?)?;
         let Some(state) = read(self.socket()?, Detail::Whole)? else {
             return Ok(Drift::Gone);
         };
@@ -412,14 +448,19 @@ impl Datapath for Nft {
         {
             what.push("the NFQUEUE rules of iptables are not as they were set".to_owned());
         }
-        if !what.is_empty() {
-            return Ok(Drift::Changed { what });
+        if what.is_empty() {
+            known.state.generation = state.generation;
+            what = self.strangers()?;
         }
-        known.state.generation = state.generation;
-        Ok(Drift::Nearby)
+        Ok(if what.is_empty() {
+            Drift::Nearby
+        } else {
+            Drift::Changed { what }
+        })
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, DatapathError> {
+        holder::none(self.socket()?)?;
         let slot = read(self.socket()?, Detail::Outline)?.map(|present| present.slot);
         let shift = slot.flatten().map_or(0, Slot::way_back);
         let there = slot.is_some();
@@ -454,6 +495,7 @@ impl Datapath for Nft {
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<(), DatapathError> {
+        holder::none(self.socket()?)?;
         let made = self.made()?;
         for words in &snapshot.before {
             run_words(words)?;
@@ -485,7 +527,9 @@ impl Datapath for Nft {
     fn remove(&mut self) -> Result<(), DatapathError> {
         let made = self.made()?;
         let socket = self.socket()?;
-        if table_exists(socket)? {
+        // Nothing in a table that another program has made its own is ours.
+        let is_held = matches!(holder::none(socket), Err(DatapathError::Held { .. }));
+        if !is_held && table_exists(socket)? {
             command::load(&format!("delete table inet {TABLE}\n"))?;
         }
         stand_in::remove(socket)?;

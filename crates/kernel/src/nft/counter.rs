@@ -5,7 +5,7 @@ use crate::netlink::{Builder, Socket};
 use crate::tag::Cause;
 
 use super::message::{INET, OBJECT_COUNTER, attribute, list, table_exists};
-use super::{TABLE, question, rule};
+use super::{TABLE, question, rule, writer};
 
 /// All of them.
 pub(super) fn all(socket: &mut Socket) -> Result<Counters, DatapathError> {
@@ -45,6 +45,8 @@ pub(super) fn all(socket: &mut Socket) -> Result<Counters, DatapathError> {
         let name = text(attribute::OBJECT_NAME);
         if name == question::OVER {
             counters.questions_over = count;
+        } else if name == writer::FLOWS_UNTOLD {
+            counters.flows_untold = count;
         } else if let Some(rule) = rule::handed_up_rule(name) {
             counters.handed_up.insert(rule, count);
         } else if let Some(cause) = Cause::from_counter(name) {

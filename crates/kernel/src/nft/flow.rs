@@ -123,10 +123,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
             writer.table.chain(format!("essentials_{direction}"), rules);
         }
     }
-    let related = vec![
-        writer.log_accepted(Cause::Related, false),
-        "accept".to_owned(),
-    ];
+    let related = writer.acceptance_uncounted(Cause::Related, false);
     writer.table.chain("related", related);
     let refusals =
         REFUSALS.map(|refusal| format!("{} {}", condition(refusal), writer.log_refusal()));

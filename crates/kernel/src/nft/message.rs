@@ -53,14 +53,22 @@ pub(super) mod attribute {
     pub(in super::super) const ELEMENT_FLAGS: u16 = 3;
     pub(in super::super) const ELEMENT_TIMEOUT: u16 = 4;
     pub(in super::super) const ELEMENT_EXPIRATION: u16 = 5;
+    pub(in super::super) const ELEMENT_EXPRESSION: u16 = 7;
+    pub(in super::super) const EXPRESSION_NAME: u16 = 1;
+    pub(in super::super) const EXPRESSION_DATA: u16 = 2;
+    pub(in super::super) const DYNSET_SET_NAME: u16 = 1;
+    pub(in super::super) const DYNSET_EXPRESSION: u16 = 7;
     pub(in super::super) const DATA_VALUE: u16 = 1;
     pub(in super::super) const GENERATION_ID: u16 = 1;
     pub(in super::super) const TABLE_NAME: u16 = 1;
     pub(in super::super) const TABLE_FLAGS: u16 = 2;
+    pub(in super::super) const TABLE_OWNER: u16 = 7;
 }
 
 /// `NFT_TABLE_F_DORMANT`: the chains of the table are not hooked up.
 pub(super) const DORMANT: u32 = 1;
+/// `NFT_TABLE_F_OWNER`: nobody but the socket that made the table may change it.
+pub(super) const OWNER: u32 = 2;
 /// `NFT_OBJECT_COUNTER`.
 pub(super) const OBJECT_COUNTER: u32 = 1;
 /// `NFT_SET_ELEM_INTERVAL_END`.
@@ -134,23 +142,34 @@ pub(super) fn table_exists(socket: &mut Socket) -> Result<bool, NetlinkError> {
 
 /// Whether a table is there.
 pub(super) fn table_is_there(socket: &mut Socket, name: &str) -> Result<bool, NetlinkError> {
-    table_flags(socket, name).map(|flags| flags.is_some())
+    table(socket, name).map(|found| found.is_some())
 }
 
-/// The flags of a table (`NFT_TABLE_F_*`); `None` when it is not there.
-pub(super) fn table_flags(socket: &mut Socket, name: &str) -> Result<Option<u32>, NetlinkError> {
+/// What the kernel says of a table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Table {
+    /// `NFT_TABLE_F_*`.
+    pub(super) flags: u32,
+    /// The netlink port of who has it for himself.
+    pub(super) owner: Option<u32>,
+}
+
+/// A table; `None` when it is not there.
+pub(super) fn table(socket: &mut Socket, name: &str) -> Result<Option<Table>, NetlinkError> {
     let mut builder = Builder::new();
     begin(&mut builder, libc::NFT_MSG_GETTABLE, libc::NLM_F_ACK, INET)
         .string(attribute::TABLE_NAME, name);
-    let mut flags = 0;
+    let mut found = Table::default();
     let told = socket.exchange(&builder.finish()?, |message| {
-        let found = message
-            .netfilter()
-            .and_then(|(_, attributes)| attributes.get(attribute::TABLE_FLAGS));
-        flags |= found.and_then(|found| found.be32()).unwrap_or_default();
+        let number = |kind| {
+            let (_, attributes) = message.netfilter()?;
+            attributes.get(kind)?.be32()
+        };
+        found.flags |= number(attribute::TABLE_FLAGS).unwrap_or_default();
+        found.owner = found.owner.or(number(attribute::TABLE_OWNER));
     });
     match told {
-        Ok(()) => Ok(Some(flags)),
+        Ok(()) => Ok(Some(found)),
         Err(why) if why.errno() == Some(libc::ENOENT) => Ok(None),
         Err(why) => Err(why),
     }

@@ -20,9 +20,11 @@ mod flood;
 mod flow;
 mod forged;
 mod header;
+mod holder;
 mod inspect;
 mod list;
 mod message;
+mod meter;
 mod own_ban;
 mod question;
 mod rate;
@@ -101,7 +103,7 @@ pub fn compile(plan: &Plan, context: &Context<'_>) -> Result<Script, DatapathErr
         (writer::LOG_SUSPECTS, "1000/second burst 1000 packets"),
         ("log_known", "1000/second burst 1000 packets"),
         ("log_floods", "1000/second burst 1000 packets"),
-        ("log_flows", "5000/second burst 5000 packets"),
+        (writer::LOG_FLOWS, "5000/second burst 5000 packets"),
     ] {
         writer.table.limit(limit, rate);
     }

@@ -114,10 +114,7 @@ fn limit(writer: &mut Writer<'_>, rule: &Rule) -> Vec<String> {
         rules.push(format!("goto over_{number}"));
         writer.table.chain(format!("meter_{number}"), rules);
     }
-    let within = vec![
-        writer.log_accepted(Cause::Rule(rule.id), rule.log),
-        "accept".to_owned(),
-    ];
+    let within = writer.acceptance_uncounted(Cause::Rule(rule.id), rule.log);
     writer.table.chain(format!("within_{number}"), within);
     let over = writer.refusal(Outcome::Drop, Cause::Limited(rule.id));
     writer.table.chain(format!("over_{number}"), over);

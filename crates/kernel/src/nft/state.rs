@@ -6,9 +6,9 @@ use std::hash::{Hash, Hasher};
 
 use crate::netlink::{Attributes, Builder, NetlinkError, Socket};
 
-use super::message::{DORMANT, INET, attribute, generation, list, set_flag, table_flags};
+use super::message::{DORMANT, INET, attribute, generation, list, set_flag, table};
 use super::table::Expected;
-use super::{Slot, TABLE, shield};
+use super::{Slot, TABLE, meter, shield};
 
 /// Listings that are begun anew because somebody changed the table meanwhile.
 const ATTEMPTS: usize = 8;
@@ -19,12 +19,17 @@ pub(super) struct State {
     pub(super) generation: u32,
     /// Of the table (`NFT_TABLE_F_*`). We set none.
     pub(super) flags: u32,
-    pub(super) chains: BTreeMap<String, ChainState>,
+    pub(super) chains: Chains,
     pub(super) sets: BTreeMap<String, SetState>,
     pub(super) objects: BTreeSet<String>,
+    /// Of each set that rules fill with buckets, digests of the buckets that they make.
+    pub(super) buckets: Buckets,
     /// Where the chains stand; `None` where no version of ours puts them.
     pub(super) slot: Option<Slot>,
 }
+
+type Chains = BTreeMap<String, ChainState>;
+type Buckets = BTreeMap<String, BTreeSet<u64>>;
 
 /// A chain: how many rules, and a digest of hook and rules. Handles are part of it, which the kernel gives once each: a rule that
 /// was taken out and put in again reads the same, but for what its anonymous sets hold.
@@ -77,13 +82,13 @@ pub(super) enum Detail {
 pub(super) fn read(socket: &mut Socket, detail: Detail) -> Result<Option<State>, NetlinkError> {
     for _ in 0..ATTEMPTS {
         let before = generation(socket)?;
-        let Some(flags) = table_flags(socket, TABLE)? else {
+        let Some(found) = table(socket, TABLE)? else {
             return Ok(None);
         };
         match read_once(socket, detail) {
             Ok(mut state) if generation(socket)? == before => {
                 state.generation = before;
-                state.flags = flags;
+                state.flags = found.flags;
                 return Ok(Some(state));
             }
             Ok(_) | Err(NetlinkError::Changed) => {}
@@ -96,10 +101,11 @@ pub(super) fn read(socket: &mut Socket, detail: Detail) -> Result<Option<State>,
 }
 
 fn read_once(socket: &mut Socket, detail: Detail) -> Result<State, NetlinkError> {
-    let (chains, slot) = read_chains(socket, detail)?;
+    let (chains, slot, buckets) = read_chains(socket, detail)?;
     let mut state = State {
         chains,
         slot,
+        buckets,
         sets: read_sets(socket)?,
         ..State::default()
     };
@@ -144,8 +150,9 @@ fn ours(
 fn read_chains(
     socket: &mut Socket,
     detail: Detail,
-) -> Result<(BTreeMap<String, ChainState>, Option<Slot>), NetlinkError> {
+) -> Result<(Chains, Option<Slot>, Buckets), NetlinkError> {
     let mut chains: BTreeMap<String, (usize, DefaultHasher)> = BTreeMap::new();
+    let mut buckets = Buckets::new();
     let mut slot = None;
     ours(
         socket,
@@ -186,6 +193,7 @@ fn read_chains(
                         rule.get(part).map(|part| part.value).hash(hasher);
                     }
                 }
+                note_buckets(rule, &mut buckets);
             },
         )?;
     }
@@ -193,7 +201,27 @@ fn read_chains(
         let digest = hasher.finish();
         (name, ChainState { rules, digest })
     };
-    Ok((chains.into_iter().map(finish).collect(), slot))
+    let chains = chains.into_iter().map(finish).collect();
+    Ok((chains, slot, buckets))
+}
+
+/// Notes the buckets that a rule puts into sets (`update @set { … limit rate … }`).
+fn note_buckets(rule: Attributes<'_>, buckets: &mut Buckets) {
+    let list = rule.get(attribute::RULE_EXPRESSIONS);
+    for expression in list.iter().flat_map(|list| list.nested()) {
+        let expression = expression.nested();
+        if text(expression, attribute::EXPRESSION_NAME) != "dynset" {
+            continue;
+        }
+        let Some(data) = expression.get(attribute::EXPRESSION_DATA) else {
+            continue;
+        };
+        if let Some(bucket) = data.nested().get(attribute::DYNSET_EXPRESSION) {
+            let set = text(data.nested(), attribute::DYNSET_SET_NAME).to_owned();
+            let digest = meter::digest(bucket.nested());
+            buckets.entry(set).or_default().insert(digest);
+        }
+    }
 }
 
 fn read_sets(socket: &mut Socket) -> Result<BTreeMap<String, SetState>, NetlinkError> {

@@ -16,6 +16,11 @@ const SNAPLEN: u32 = 1500;
 /// The limit of what is logged of packets that are refused for what they are, not for whose they are.
 pub(super) const LOG_DROPS: &str = "log_drops";
 
+/// The limit of what is logged of packets that pass.
+pub(super) const LOG_FLOWS: &str = "log_flows";
+/// Counts what was not logged for that limit.
+pub(super) const FLOWS_UNTOLD: &str = "flows_untold";
+
 /// The limit of what is logged of suspects beyond it.
 pub(super) const LOG_SUSPECTS: &str = "log_suspects";
 
@@ -89,14 +94,20 @@ impl<'a> Writer<'a> {
         self.log(limit, LogTag::new(outcome, cause))
     }
 
-    /// A rule that logs an accepted packet: the first of its flow (which conntrack has not confirmed yet), or every one.
-    pub(super) fn log_accepted(&self, cause: Cause, every: bool) -> String {
-        let log = self.log("log_flows", LogTag::new(Outcome::Allow, cause));
+    /// Rules that log a packet – the first of its flow (which conntrack has not confirmed yet), or every one –, count it where the limit
+    /// leaves no room for it, and accept.
+    pub(super) fn acceptance_uncounted(&mut self, cause: Cause, every: bool) -> Vec<String> {
+        let log = self.log(LOG_FLOWS, LogTag::new(Outcome::Allow, cause));
+        let untold = self.table.counter(FLOWS_UNTOLD);
         if every {
-            log
-        } else {
-            format!("ct status & confirmed == 0 {log}")
+            return vec![format!("{log} accept"), format!("{untold} accept")];
         }
+        let is_first = "ct status & confirmed == 0";
+        vec![
+            format!("{is_first} {log} accept"),
+            format!("{is_first} {untold} accept"),
+            "accept".to_owned(),
+        ]
     }
 
     /// A rule that logs an ICMP error by which this host, or one behind it, refuses what it was asked for. Whoever finds many
@@ -157,10 +168,11 @@ impl<'a> Writer<'a> {
     /// Rules that count, log the first packet of each flow (or every one), and accept.
     pub(super) fn acceptance(&mut self, cause: Cause, every: bool) -> Vec<String> {
         let counter = self.table.counter(&cause.counter());
-        vec![
-            format!("{counter} {}", self.log_accepted(cause, every)),
-            "accept".to_owned(),
-        ]
+        let mut rules = self.acceptance_uncounted(cause, every);
+        if let Some(first) = rules.first_mut() {
+            *first = format!("{counter} {first}");
+        }
+        rules
     }
 }
 

@@ -1,8 +1,8 @@
 //! Plans in force: applied, read back, watched, snapshot, and taken out without a trace.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use policy::{AddressSet, Plan, Rule, RuleId};
+use policy::{Action, AddressSet, Plan, RateUnit, Rule, RuleId};
 use portcullis_kernel::datapath::{Apply, Datapath as _, DatapathError, Drift, Queues};
 use portcullis_kernel::nft::{Features, Nft};
 
@@ -409,4 +409,147 @@ fn nothing_passes_and_nothing_is_cut_while_policies_change() {
         refused.join().unwrap();
         assert!(answered >= 20, "{answered}");
     });
+}
+
+/// A bucket that no packet made measures its source by somebody else's rate, or never, for as long as it sends.
+#[test]
+fn what_others_put_into_a_meter_is_seen() {
+    let Some(mut lab) = Lab::new() else { return };
+    let mut policy = plans::plan(vec![Rule {
+        rate: plans::limit(2, RateUnit::Packets, 1, 2),
+        ..plans::rule("few", Action::Limit)
+    }]);
+    policy.detect.rate = Some(policy::RateLimit::default());
+    lab.apply(&policy);
+    let disturb = |lab: &Lab| {
+        let commands = "nft add table inet other; nft delete table inet other";
+        lab.net.server.sh(commands).unwrap();
+    };
+    let check = |lab: &mut Lab| lab.with(Nft::check).unwrap();
+    for address in SERVER {
+        assert!(lab.reaches(address));
+        ping(&lab.net.client, None, address, 3);
+    }
+    disturb(&lab);
+    assert_eq!(check(&mut lab), Drift::Nearby, "what packets put there");
+    for (set, key, bucket) in [
+        ("limit_0_v4", "10.77.1.2", ""),
+        ("limit_0_v6", "fd77:9::5", ""),
+        (
+            "limit_0_v4",
+            "10.77.9.9",
+            "limit rate 1000000/second timeout 9d",
+        ),
+        (
+            "limit_0_v4",
+            "10.77.9.9",
+            "limit rate over 2/second burst 2 packets",
+        ),
+        ("rate_v4", "10.77.9.9", ""),
+    ] {
+        let name = format!("inet portcullis {set}");
+        let entry = format!("{name} '{{ {key} {bucket} }}'");
+        let script = format!(
+            "nft delete element {name} '{{ {key} }}' 2>/dev/null || true; nft add element {entry}"
+        );
+        lab.net.server.sh(&script).unwrap();
+        let what = vec![format!("set {set} has an entry that no packet made")];
+        for _ in 0..2 {
+            // Until it is put right.
+            let what = what.clone();
+            assert_eq!(check(&mut lab), Drift::Changed { what }, "{entry}");
+        }
+        lab.apply(&policy);
+        assert_eq!(check(&mut lab), Drift::None, "{entry}");
+    }
+    let begun = Instant::now();
+    let full: Vec<String> = (0..60_000u32)
+        .map(|n| {
+            format!(
+                "10.88.{}.{} limit rate 2/second burst 2 packets timeout 1h",
+                n >> 8,
+                n & 255
+            )
+        })
+        .collect();
+    let full = format!(
+        "add element inet portcullis limit_0_v4 {{ {} }}\n",
+        full.join(", ")
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), full).unwrap();
+    let load = format!("nft -f {}", file.path().display());
+    lab.net.server.sh(&load).unwrap();
+    let loaded = begun.elapsed();
+    assert_eq!(check(&mut lab), Drift::Nearby, "as the rule says");
+    eprintln!(
+        "60,000 entries: loaded in {loaded:?}, looked at in {:?}",
+        begun.elapsed() - loaded
+    );
+    lab.apply(&policy);
+    // Where the rules stay in force as they are, so do their meters, and what is in them is found all the same.
+    let name = "inet portcullis limit_0_v4";
+    lab.net
+        .server
+        .sh(&format!(
+            "nft add element {name} '{{ 10.77.9.9 timeout 1h }}'"
+        ))
+        .unwrap();
+    let protected = AddressSet::default();
+    let goes_on = Apply {
+        plan: &policy,
+        protected: &protected,
+        queues: None,
+        goes_on: true,
+    };
+    lab.with(|nft| nft.apply(&goes_on)).unwrap();
+    // After a look at that much the next one waits, so that looking takes a small part of the time.
+    let is_seen = (0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        matches!(check(&mut lab), Drift::Changed { .. })
+    });
+    assert!(is_seen);
+}
+
+/// While a program keeps a table of our name for itself, the kernel lets nobody else change it.
+#[test]
+fn who_holds_our_table_is_named() {
+    let Some(mut lab) = Lab::new() else { return };
+    for is_applied in [false, true] {
+        if is_applied {
+            lab.apply(&plans::server());
+        }
+        let hold = "{ echo 'add table inet portcullis'; echo 'delete table inet portcullis'; echo 'add table inet portcullis { flags owner; }'; exec sleep 60; } | nft -i";
+        let holder = lab.net.server.spawn("sh", &["-c", hold]).unwrap();
+        let is_held = || {
+            let tables = lab.net.server.run("nft", &["list", "ruleset"]).unwrap();
+            tables.contains("flags owner")
+        };
+        assert!((0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            is_held()
+        }));
+        let named = |outcome: Result<(), DatapathError>| {
+            let error = outcome.unwrap_err();
+            assert!(matches!(error, DatapathError::Held { .. }), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("\"nft\""), "{text}");
+        };
+        named(lab.try_apply(&plans::server(), None).map(drop));
+        named(lab.with(Nft::snapshot).map(drop));
+        if is_applied {
+            named(lab.with(Nft::check).map(drop));
+            let prefix = "192.0.2.7/32".parse().unwrap();
+            named(lab.with(|nft| nft.ban(prefix, None)));
+        }
+        // What is there is not ours.
+        lab.with(Nft::remove).unwrap();
+        drop(holder);
+        assert!((0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            lab.try_apply(&plans::server(), None).is_ok()
+        }));
+        lab.with(Nft::remove).unwrap();
+        assert!(!lab.ruleset().contains("portcullis"));
+    }
 }

@@ -294,3 +294,36 @@ fn impossible_packets_fall_and_nobody_asks_for_an_address_in_vain() {
         assert_eq!(lab.count(martian), number as u64 + 1, "{source}");
     }
 }
+
+/// The log tells the first packets of 5,000 flows a second; how many more there were is counted, of flows and of packets that a rule
+/// logs each.
+#[test]
+fn what_the_log_has_no_room_for_is_counted() {
+    let Some(mut lab) = Lab::new() else { return };
+    const FLOWS: u16 = 20_000;
+    for log in [false, true] {
+        let passes = Rule {
+            log,
+            protocols: Protocols::one(UDP),
+            ..rule("passes", Action::Allow)
+        };
+        lab.apply(&plan(vec![passes]));
+        let send = |lab: &Lab, ports: std::ops::Range<u16>| {
+            let sent = lab.net.client.enter(|| {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                for port in ports {
+                    // A closed port's answer may come back as an error of the next.
+                    let _ = socket.send_to(b"x", (SERVER[0], port));
+                }
+            });
+            sent.unwrap();
+        };
+        send(&lab, 1..100);
+        let counters = lab.with(|nft| nft.counters()).unwrap();
+        assert_eq!(counters.flows_untold.packets, 0, "each was told");
+        send(&lab, 1_000..1_000 + FLOWS);
+        let counters = lab.with(|nft| nft.counters()).unwrap();
+        let untold = counters.flows_untold.packets;
+        assert!((1..=u64::from(FLOWS) - 5_000).contains(&untold), "{untold}");
+    }
+}

@@ -58,3 +58,24 @@ fn a_flood_from_everywhere_is_counted_by_what_decides_about_its_packets() {
         (1_000, 1_000, 0)
     );
 }
+
+#[test]
+fn flows_that_the_kernel_does_not_tell_are_counted_over_transactions_and_dated_once() {
+    let mut stage = started(ENFORCE);
+    let lost = |stage: &mut Stage| {
+        let losses = stage.guard.status().losses;
+        (losses.flows_untold, losses.flows_untold_since)
+    };
+    assert_eq!(lost(&mut stage), (0, None));
+    let untold = |packets| Counters {
+        flows_untold: Count { packets, bytes: 0 },
+        ..Counters::default()
+    };
+    stage.kernel.set_counters(untold(7));
+    let (count, since) = lost(&mut stage);
+    assert_eq!(count, 7);
+    assert!(since.is_some());
+    stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
+    stage.kernel.set_counters(untold(5));
+    assert_eq!(lost(&mut stage), (12, since));
+}

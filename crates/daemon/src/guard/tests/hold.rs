@@ -137,6 +137,22 @@ fn a_wait_that_would_bring_nothing_back_is_refused() {
     assert_eq!(applied(&stage), candidate(OTHER).digest);
 }
 
+/// Else going back would lead to what somebody else left, which is nothing.
+#[test]
+fn what_comes_back_is_not_what_a_stranger_left() {
+    let mut stage = waiting();
+    stage.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();
+    stage.kernel.flush();
+    hold(&mut stage, OTHER);
+    let mut datapath = stage.kernel.clone();
+    let waits = stage.guard.hold.as_ref().unwrap();
+    datapath.restore(waits.snapshot().unwrap()).unwrap();
+    let dump = stage.kernel.dump();
+    assert!(dump.contains("tcp dport 80"), "{dump}");
+    assert!(dump.contains("ban 203.0.113.7/32"), "{dump}");
+    assert_eq!(stage.guard.status().drift.repaired, 1);
+}
+
 #[test]
 fn after_a_flush_an_unconfirmed_policy_leaves_nothing_in_the_kernel() {
     let mut stage = waiting();
@@ -272,8 +288,8 @@ fn what_the_kernel_held_comes_back_with_its_policy() {
     let mut stage = waiting();
     let before = stage.kernel.dump();
     let refused = hold(&mut stage, OTHER).digest;
-    // Counters, then the transaction.
-    stage.kernel.fail(2);
+    // The check, counters, then the transaction.
+    stage.kernel.fail(3);
     let back = stage.guard.roll_back(None).unwrap();
     assert!(
         back.warnings[0].contains("as they were"),
@@ -301,8 +317,8 @@ fn from_observing_and_back_though_the_kernel_refuses() {
         .unwrap();
     hold(&mut stage, OTHER);
     assert_eq!(stage.guard.status().mode, "enforce");
-    // Counters, then the removal.
-    stage.kernel.fail(2);
+    // The check, counters, then the removal.
+    stage.kernel.fail(3);
     stage.guard.roll_back(None).unwrap();
     assert_eq!(stage.kernel.dump(), "");
     assert_eq!(stage.guard.status().mode, "observe");
@@ -316,9 +332,9 @@ fn what_cannot_go_back_yet_is_tried_again() {
     let moment = Some(Duration::from_millis(1));
     stage.guard.apply(candidate(OTHER), asked(moment)).unwrap();
     std::thread::sleep(Duration::from_millis(5));
-    // Counters, the transaction, the snapshot.
-    stage.kernel.fail(2);
+    // The check, counters, the transaction, the snapshot.
     stage.kernel.fail(3);
+    stage.kernel.fail(4);
     stage.guard.watch_hold();
     assert!(stage.guard.status().pending.is_some());
     assert!(passes(&stage.guard, 25), "engine and kernel are one");
