@@ -244,6 +244,12 @@ fn a_scan_under_noise_is_banned() {
     is_banned_under_noise("nmap", "-n -Pn -sS -T4 -p 1-300 10.77.2.1");
 }
 
+/// Few and slow, as by chance alone no budget for noise would tell of them: but at ports that are quiet.
+#[test]
+fn six_ports_in_two_seconds_under_noise_are_banned() {
+    is_banned_under_noise("hping3", "-q -n -S -p ++1 -c 6 -i u400000 10.77.2.1");
+}
+
 #[test]
 fn a_hundred_ports_a_second_under_noise_are_banned() {
     is_banned_under_noise("hping3", "-q -n -S -p ++1 -c 200 -i u10000 10.77.2.1");

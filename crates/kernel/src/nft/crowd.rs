@@ -8,6 +8,9 @@
 //! hardly two of the same source. Who is over there, too, is a suspect, and suspects are logged with a budget of their own.
 //! (The meters of floods need none of this: who sends much finds room in them sooner or later, and keeps it.)
 //!
+//! Most floods go to one port or a few, and a scan goes to many. So ports are counted in the same sample, and what is refused of
+//! ports that are not loud has a budget before all that: then a scan stands out by its first packets, however slow it is.
+//!
 //! The idea is the count-min sketch's (Cormode, Muthukrishnan 2005), its counters being token buckets. Needs `nft_hash`.
 
 use super::list::Family;
@@ -15,7 +18,7 @@ use super::rule::meter_set;
 use super::writer::Writer;
 
 /// One packet in eight is counted, since counting them all would cost a flood's packets a third more.
-const SAMPLE: &str = "meta random & 0x7 == 0";
+const NOT_SAMPLED: &str = "meta random & 0x7 != 0 return";
 /// Counted packets of one place, of which there are 65,536, and of those that are over, again.
 const PLACE: [&str; 2] = ["3/second burst 2 packets", "1/second burst 1 packets"];
 const PLACES: u32 = 65_536;
@@ -25,14 +28,19 @@ const PLACE_MEMORY: u64 = 2;
 /// makes 15,000 of its sources suspects, none of which comes again.
 const SUSPECTS: u32 = 16_384;
 const SUSPICION: u64 = 4;
+/// Protocols whose ports are counted, counted packets of a port that is not loud, and for how many seconds it is loud after one more.
+const TRANSPORTS: [&str; 2] = ["tcp", "udp"];
+const PORT: &str = "4/second burst 8 packets";
+const LOUDNESS: u64 = 4;
+const PORTS: u32 = 65_536;
 /// What the names of its sets begin with.
-pub(super) const SETS: [&str; 3] = ["crowd_v", "crowded_v", "suspect_v"];
+pub(super) const SETS: [&str; 4] = ["crowd_", "crowded_", "suspect_", "loud_"];
 /// The rule that counts.
 pub(super) const COUNT: &str = "jump crowd";
 
 /// Writes the sets and the chain.
 pub(super) fn write(writer: &mut Writer<'_>) {
-    let mut rules = Vec::new();
+    let mut rules = vec![NOT_SAMPLED.to_owned()];
     for family in Family::BOTH {
         let (crowd, crowded, suspect) = (
             set("crowd", family),
@@ -48,10 +56,26 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         let (place, source) = (place(family), family.counted_source());
         let [first, again] = PLACE;
         rules.push(format!(
-            "{SAMPLE} update @{crowd} {{ {place} limit rate over {first} }} update @{crowded} {{ {place} limit rate over {again} }} update @{suspect} {{ {source} }}"
+            "update @{crowd} {{ {place} limit rate over {first} }} update @{crowded} {{ {place} limit rate over {again} }} update @{suspect} {{ {source} }}"
+        ));
+    }
+    for transport in TRANSPORTS {
+        let (crowd, loud) = (format!("crowd_{transport}"), format!("loud_{transport}"));
+        for (name, memory) in [(&crowd, PLACE_MEMORY), (&loud, LOUDNESS)] {
+            let ports = meter_set(name, "inet_service", PORTS, memory);
+            writer.table.set(ports);
+        }
+        let port = format!("{transport} dport");
+        rules.push(format!(
+            "update @{crowd} {{ {port} limit rate over {PORT} }} update @{loud} {{ {port} }}"
         ));
     }
     writer.table.chain("crowd".to_owned(), rules);
+}
+
+/// That the packet goes to a port to which few are refused, for each protocol with ports.
+pub(super) fn is_to_a_quiet_port() -> impl Iterator<Item = String> {
+    (TRANSPORTS.iter()).map(|transport| format!("{transport} dport != @loud_{transport}"))
 }
 
 fn set(name: &str, family: Family) -> String {

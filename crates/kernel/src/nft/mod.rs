@@ -100,6 +100,7 @@ pub fn compile(plan: &Plan, context: &Context<'_>) -> Result<Script, DatapathErr
     let mut writer = Writer::new(plan, context);
     for (limit, rate) in [
         (writer::LOG_DROPS, "1000/second burst 1000 packets"),
+        (writer::LOG_QUIET, "1000/second burst 1000 packets"),
         (writer::LOG_SUSPECTS, "1000/second burst 1000 packets"),
         ("log_known", "1000/second burst 1000 packets"),
         ("log_floods", "1000/second burst 1000 packets"),

@@ -21,7 +21,10 @@ pub(super) const LOG_FLOWS: &str = "log_flows";
 /// Counts what was not logged for that limit.
 pub(super) const FLOWS_UNTOLD: &str = "flows_untold";
 
-/// The limit of what is logged of suspects beyond it.
+/// The limit of what is logged of quiet ports beyond it.
+pub(super) const LOG_QUIET: &str = "log_quiet";
+
+/// The limit of what is logged of suspects beyond both.
 pub(super) const LOG_SUSPECTS: &str = "log_suspects";
 
 /// A ruleset in the making.
@@ -134,7 +137,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Rules that count, log and refuse. Counting and logging are one rule: a limit that is used up ends it after the count.
-    /// Then suspects are logged, so that no noise hides them.
+    /// Then what goes to quiet ports and suspects are logged, so that no noise hides them.
     pub(super) fn refusal(&mut self, outcome: Outcome, cause: Cause) -> Vec<String> {
         let counter = self.table.counter(&cause.counter());
         let mut rules = self.refusal_uncounted(outcome, cause);
@@ -155,12 +158,13 @@ impl<'a> Writer<'a> {
         if log_limit(cause) != LOG_DROPS {
             return vec![log, verdict];
         }
-        let suspects = Family::BOTH.map(|family| {
-            let log = self.log(LOG_SUSPECTS, LogTag::new(outcome, cause));
-            format!("{} {log} {verdict}", crowd::is_suspect(family))
-        });
-        let mut rules = vec![format!("{log} {verdict}"), crowd::COUNT.to_owned()];
-        rules.extend(suspects);
+        let tag = LogTag::new(outcome, cause);
+        let [quiet, suspect] = [LOG_QUIET, LOG_SUSPECTS].map(|limit| self.log(limit, tag));
+        let mut rules = vec![format!("{log} {verdict}")];
+        rules.extend(crowd::is_to_a_quiet_port().map(|is| format!("{is} {quiet} {verdict}")));
+        rules.push(crowd::COUNT.to_owned());
+        let suspects = Family::BOTH.map(crowd::is_suspect);
+        rules.extend(suspects.map(|is| format!("{is} {suspect} {verdict}")));
         rules.push(verdict);
         rules
     }
