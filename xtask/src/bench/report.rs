@@ -13,6 +13,8 @@ use anyhow::{Context, bail};
 pub(super) const FEW: usize = 5;
 /// Turns of a comparison whose measurements take a second: on a busy machine many short ones tell more than few long ones.
 pub(super) const MANY: usize = 11;
+/// Turns where the target is within a tenth of one, and single turns differ by as much.
+pub(super) const MOST: usize = 31;
 
 /// What a figure should be.
 #[derive(Clone, Copy)]

@@ -11,7 +11,7 @@ use policy::{Action, AddressSet, Content, Direction, Directions, Plan, PortSet, 
 
 use super::firewalls::{load_ours, load_script};
 use super::plans::{self, Allow, TCP, allows, plan, rule};
-use super::report::{Figure, MANY, Target, alternate, median, ratio};
+use super::report::{Figure, MOST, Target, alternate, median, ratio};
 use super::worker::Worker;
 
 const PORT: u16 = 5_201;
@@ -133,7 +133,7 @@ fn looked_at<const ARMS: usize>(looks: [(Look, &str); ARMS]) -> anyhow::Result<[
         let worker = look.queues().map(|_| Worker::start(server, plan.clone()));
         workers.push(worker.transpose()?);
     }
-    alternate(MANY, |arm| {
+    alternate(MOST, |arm| {
         let before = workers[arm].as_ref().map_or(0, Worker::decided);
         let rate = stages[arm].gigabits()?;
         let Some(worker) = &workers[arm] else {
@@ -211,7 +211,7 @@ pub(super) fn throughput() -> anyhow::Result<Vec<Figure>> {
     load_ours(&stages[0].lab.server, &allows(1_000, wanted))?;
     load_script(&stages[1].lab.server, "tracking", TRACKING)?;
     let names = ["1,000 rules", "connection tracking alone", "no ruleset"];
-    let arms: [Vec<f64>; 3] = alternate(MANY, |arm| stages[arm].gigabits())?;
+    let arms: [Vec<f64>; 3] = alternate(MOST, |arm| stages[arm].gigabits())?;
     print("throughput", &names, &arms);
     Ok(vec![
         Figure::new(
