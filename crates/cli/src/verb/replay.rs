@@ -158,6 +158,10 @@ struct Watcher<'a> {
 
 impl Watcher<'_> {
     fn print(&mut self, event: &Event) -> io::Result<()> {
+        // Flows are for machines; there are as many as connections.
+        if !self.json && (self.quiet || matches!(event.body, EventBody::Flow(_))) {
+            return Ok(());
+        }
         let eve = Eve::of_event(
             event,
             Context {
@@ -167,10 +171,6 @@ impl Watcher<'_> {
         );
         if self.json {
             return self.screen.json(&eve);
-        }
-        // Flows are for machines; there are as many as connections.
-        if self.quiet || matches!(event.body, EventBody::Flow(_)) {
-            return Ok(());
         }
         let value = serde_json::to_value(&eve)?;
         let line = eve::line(&value, self.screen);
