@@ -304,6 +304,8 @@ pub mod mark {
     /// From the kernel to user space with a packet that is handed up: none of its flow was before. Back from user space with an
     /// accepting verdict: a connection begins with it. Kept as the same bit of the flow's connection mark, which is not settled then.
     pub const FIRST: u32 = 0x8000_0000;
+    /// Of the connection mark: a SYN began it. Else connection tracking has picked it up under way.
+    pub const BY_SYN: u32 = 0x4000_0000;
     /// From the kernel to user space with a packet that is handed up: the rules have accepted it, and it is a question to a name
     /// server. Without it a content rule handed it up, and the rules behind that one are still to be asked.
     pub const ACCEPTED: u32 = 0x1000_0000;

@@ -23,8 +23,8 @@ enum Whose {
     Its,
     /// Another flow's.
     Anothers,
-    /// A begin that is none to connection tracking, or answers one that was not handed up: from the side that began the connection here,
-    /// and answers nothing there, or from the one that began none.
+    /// Nobody's that can be told: a SYN or SYN+ACK of an established connection from the side that was asked or, to connection tracking,
+    /// answers.
     Unclear,
 }
 
@@ -49,7 +49,9 @@ impl Flow {
         let is_begun = self.answered || self.said().contains(&true);
         let is_another = match segment.filter(|_| is_followed && is_begun) {
             Some(segment) if !segment.is_syn() => false,
-            Some(_) if is_turned && self.by_syn && known.flow != Tracked::New => {
+            Some(_)
+                if is_turned && (self.by_syn || !known.is_first) && known.flow != Tracked::New =>
+            {
                 return Whose::Unclear;
             }
             _ => self.is_gone || is_turned || self.is_another(facts, known, now),
@@ -277,7 +279,7 @@ impl FlowTable {
         let is_opening = known.flow == Tracked::Reply { is_open: false };
         let begins_anew =
             flow.is_begun_by(segment, reply) || is_opening && flow.answers_opening(segment);
-        // Where nothing is seen of the side that began it, the kernel alone has seen the SYN: without one it lets no other answer it.
+        // Where nothing is seen of the side that began it, the kernel alone has seen the SYN, and calls no answer the first without one.
         let is_begin_told = reply && known.is_first && segment.is_syn() && flow.packets[0] == 0;
         // What it acknowledges beyond the SYN may be more than its receiver takes, and whoever sends it knows nothing of what was before.
         let is_answered = reply

@@ -24,11 +24,20 @@ struct Departed {
     silent: [bool; 2],
     /// Whether the lower endpoint began it, where its SYN was seen.
     begun_by_low: Option<bool>,
+    /// Whether the side that began it has its address: nobody can have many of these in others' names.
+    is_proven: bool,
     /// When its last packet came.
     last: Timestamp,
 }
 
-/// At most as many as flows; of a few neighbours the oldest makes room.
+impl Departed {
+    /// How much it matters: those who may never have been there wait for no rest.
+    fn weight(&self) -> u64 {
+        u64::from(self.is_proven) << 63 | self.last.as_nanos() >> 1
+    }
+}
+
+/// At most as many as flows; of a few neighbours one that nobody need have sent makes room, else the oldest.
 #[derive(Debug)]
 pub(super) struct DepartedFlows(Bounded<Departed, FlowKey>);
 
@@ -51,12 +60,14 @@ impl DepartedFlows {
         let now = Departed {
             silent,
             begun_by_low: flow.by_syn.then_some(flow.from_low),
+            is_proven: flow.is_proven,
             last: flow.last,
         };
-        let held = (self.0).entry(flow.key, || now, |held| held.last.as_nanos());
+        let held = (self.0).entry(flow.key, || now, Departed::weight);
         if clock::is_within(held.last, now.last, KEPT) {
             // What was given up before may still go on as well.
             held.silent = [0, 1].map(|side| held.silent[side] || silent[side]);
+            held.is_proven |= now.is_proven;
             held.last = now.last;
         } else {
             *held = now;

@@ -417,3 +417,90 @@ fn nor_is_there_a_way_out_for_a_host() {
         talk.check(&[(Client, called, (ACK, len, rest), Some(EVIL))], "");
     }
 }
+
+/// A SYN+ACK that answers no SYN of which connection tracking knows, of a connection that it has picked up: it is not called the first.
+const NO_BEGIN: Called = (OPENING, false);
+
+/// Only the answers are looked at: HOST asks CLIENT, which is the server here.
+#[test]
+fn a_server_answers_nothing_where_nobody_asked() {
+    let mut rules = no_evil().rules;
+    rules[0].source_port = policy::PortSet::from_ranges([(PORT, PORT)]);
+    rules[0].port = policy::PortSet::default();
+    let mut plan = plan(rules);
+    plan.default.outbound = DefaultAction::Allow;
+    for (begin, rest) in [(NO_BEGIN, Drop), (FIRST_ANSWER, Allow)] {
+        let mut bench = Bench::new(plan.clone());
+        let mut says = |(flow, is_first): Called, flags, sequence, payload: &[u8]| {
+            let known = Known {
+                is_first,
+                ..Known::again(flow)
+            };
+            let bytes = tcp(CLIENT, PORT, HOST, 5, flags, sequence, payload);
+            let decision = bench.asked(known, &acknowledging(100, bytes));
+            bench.pass(30_000);
+            decision.verdict
+        };
+        assert_eq!(says(FIRST_ANSWER, SYN_ACK, 499, b""), Allow);
+        assert_eq!(says(ANSWER, ACK, 500, b"..EV"), Allow);
+        // Behind a gap: connection tracking believes it, and forgets.
+        says(ANSWER, FIN_ACK, 1_500, b"");
+        says(begin, SYN_ACK, 503, b"");
+        assert_eq!(says(ANSWER, ACK, 504, b"IL"), rest, "{begin:?}");
+    }
+}
+
+/// Where it began was not seen, and so not by whom.
+#[test]
+fn nor_does_the_client_of_a_connection_that_is_older() {
+    let mut bench = Bench::new(policy(false));
+    let mut says = |(flow, is_first): Called, flags, sequence, payload: &[u8]| {
+        let known = Known {
+            is_first,
+            ..Known::again(flow)
+        };
+        let bytes = tcp(CLIENT, 5, HOST, PORT, flags, sequence, payload);
+        let decision = bench.asked(known, &acknowledging(510, bytes));
+        bench.pass(30_000);
+        decision.verdict
+    };
+    assert_eq!(says((Tracked::Established, true), ACK, 100, b"..EV"), Allow);
+    assert_eq!(says(NO_BEGIN, SYN_ACK, 103, b""), Drop);
+    assert_eq!(says(ANSWER, ACK, 104, b"IL"), Drop);
+}
+
+/// Two packets each from addresses that nobody has.
+#[test]
+fn forged_begins_do_not_push_out_what_is_remembered() {
+    let mut plan = policy(false);
+    plan.limits.flows = 100;
+    let mut bench = Bench::new(plan);
+    let mut hears = |(flow, is_first): Called, from: &str, (flags, sequence, payload)| {
+        let known = Known {
+            is_first,
+            ..Known::again(flow)
+        };
+        let bytes = tcp(from, 5, HOST, PORT, flags, sequence, payload);
+        let decision = bench.asked(known, &acknowledging(500, bytes));
+        if flags == SYN {
+            let answer = tcp(HOST, PORT, from, 5, SYN_ACK, 499, b"");
+            let known = Known::again(OPENING);
+            if from == CLIENT && sequence == 99 {
+                bench.asked_on_its_way(Out, known, &acknowledging(100, answer));
+            }
+        }
+        bench.pass(10);
+        decision.reason
+    };
+    hears(NEW, CLIENT, (SYN, 99, &b""[..]));
+    // That shows that he has his address.
+    hears(MORE, CLIENT, (ACK, 100, b""));
+    hears(MORE, CLIENT, (ACK, 100, b"EV"));
+    hears(NEW, CLIENT, (SYN, 7_000_000, b""));
+    for n in 0..1_000 {
+        let from = format!("198.51.{}.{}", 100 + n / 250, 1 + n % 250);
+        hears(NEW, &from, (ACK, 1_000, b"x"));
+        hears(NEW, &from, (SYN, 5_000, b""));
+    }
+    assert_eq!(hears(NEW, CLIENT, (ACK, 102, b"IL")), AMBIGUOUS);
+}

@@ -95,6 +95,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
                     .map(|clean| format!("{clean}{others}ct state established {established}")),
             );
         }
+        rules.extend(inspect::begins(writer));
         // Before established flows pass: a ban cuts them too.
         rules.extend(shield::destination(direction));
         rules.extend(questions);

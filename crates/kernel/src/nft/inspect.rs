@@ -17,10 +17,14 @@ const LATE: i32 = 300;
 pub(super) const FORGET_MARKS: &str =
     "meta mark & 0xdf000000 != 0 meta mark set meta mark & 0x20ffffff";
 /// Holds for packets of flows that need not be looked at any more.
-pub(super) const IS_SETTLED: &str = "ct mark & 0x7f000000 == 0x04000000";
+pub(super) const IS_SETTLED: &str = "ct mark & 0x3f000000 == 0x04000000";
 /// Holds for the SYN+ACK of a connection of which user space has seen packets: it says which SYN its sender has taken, and which
 /// acknowledgement proves that it was received. Also for a SYN under way, by which one side begins anew, settled or not.
-const IS_OPENING: &str = "tcp flags & syn == syn ct mark & 0xfb000000 == 0x80000000";
+const IS_OPENING: &str = "tcp flags & syn == syn ct mark & 0xbb000000 == 0x80000000";
+/// Takes note that a connection began with a SYN: connection tracking also picks up what is under way, with whoever is heard first.
+const NOTE_SYN: &str = "tcp flags & (fin|syn|rst|ack) == syn ct state new ct mark & 0xff000000 == 0 ct mark set ct mark | 0x40000000";
+/// What answers no SYN is no begin, whoever calls it one: nothing of what was put together before is over by it.
+const FORGET_FIRST: &str = "tcp flags & syn == syn ct direction reply ct mark & 0x40000000 == 0 meta mark set meta mark & 0x7fffffff";
 
 // The texts above and below spell out these bits.
 const _: () = assert!(
@@ -28,6 +32,7 @@ const _: () = assert!(
         && mark::OURS == 0xff00_0000
         && mark::SETTLED == 0x0400_0000
         && mark::FIRST == 0x8000_0000
+        && mark::BY_SYN == 0x4000_0000
 );
 
 /// Whether packets are handed up to user space.
@@ -50,25 +55,35 @@ pub(super) fn queue(writer: &Writer<'_>, queues: Queues) -> String {
 
 /// User space cannot see conntrack: it is told by marks where a packet stands in its flow. Connection marks of others may have our bits
 /// by accident: of those flows no packet is called the first.
-pub(super) fn standing() -> [String; 4] {
-    [
-        ("ct mark & 0xff000000 == 0", mark::FIRST),
+pub(super) fn standing() -> Vec<String> {
+    let bits = [
+        ("ct mark & 0xbf000000 == 0", mark::FIRST),
         ("ct state established ct direction reply", mark::REPLY),
         (
             "ct state established ct direction original",
             mark::ESTABLISHED,
         ),
         ("ct direction reply ct status assured", mark::ESTABLISHED),
-    ]
-    .map(|(test, bit)| format!("{test} meta mark set meta mark | {bit:#010x}"))
+    ];
+    let bits = bits.map(|(test, bit)| format!("{test} meta mark set meta mark | {bit:#010x}"));
+    bits.into_iter().chain([FORGET_FIRST.to_owned()]).collect()
+}
+
+/// The rule that takes note of how connections begin, where content rules or `[dns]` look at them.
+pub(super) fn begins(writer: &Writer<'_>) -> Option<String> {
+    looks_at_tcp(writer).then(|| NOTE_SYN.to_owned())
+}
+
+fn looks_at_tcp(writer: &Writer<'_>) -> bool {
+    let mut rules = writer.plan.rules.iter();
+    let looks = writer.plan.dns.is_some()
+        || rules.any(|rule| rule.content.is_some() && rule.protocols.contains(TCP));
+    looks && hands_up(writer)
 }
 
 /// The rule that hands up how connections open, where content rules or `[dns]` look at them.
 pub(super) fn openings(writer: &Writer<'_>) -> Option<String> {
-    let mut rules = writer.plan.rules.iter();
-    let looks = writer.plan.dns.is_some()
-        || rules.any(|rule| rule.content.is_some() && rule.protocols.contains(TCP));
-    (looks && hands_up(writer)).then(|| format!("{IS_OPENING} goto hand_up"))
+    looks_at_tcp(writer).then(|| format!("{IS_OPENING} goto hand_up"))
 }
 
 /// The chains that hand up, and those that act on what came back.
@@ -80,7 +95,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         HandUp::Queue => queue(writer, queues),
         HandUp::Mark => format!("meta mark set meta mark | {:#010x} accept", mark::HAND_UP),
     };
-    let mut rules = standing().to_vec();
+    let mut rules = standing();
     if writer.plan.dns.is_some() {
         // A question that a content rule has to see first: the rules behind it have not accepted it.
         let others = !(mark::HAND_UP | mark::ACCEPTED);

@@ -107,7 +107,7 @@ fn a_content_rule_behind_the_rule_that_lets_in_is_not_asked() {
     for wanted in [
         "chain unsettled_in {\n\t\ttcp dport 80 goto rule_0 comment \"first\"\n\t\tip saddr 192.0.2.0/24 tcp dport 80 accept comment \"office\"\n\t\ttcp dport 80 goto rule_3 comment \"second\"\n",
         "chain unsettled_in_answers {\n\t\ttcp dport 80 goto rule_0 comment \"first\"\n\t\ttcp dport 80 goto rule_3 comment \"second\"\n",
-        "chain content_in {\n\t\tct mark & 0x7f000000 == 0x04000000 ct direction reply goto watched_in_answers\n\t\tct mark & 0x7f000000 == 0x04000000 goto watched_in\n\t\tct direction reply goto unsettled_in_answers\n\t\tgoto unsettled_in\n",
+        "chain content_in {\n\t\tct mark & 0x3f000000 == 0x04000000 ct direction reply goto watched_in_answers\n\t\tct mark & 0x3f000000 == 0x04000000 goto watched_in\n\t\tct direction reply goto unsettled_in_answers\n\t\tgoto unsettled_in\n",
     ] {
         assert!(text.contains(wanted), "{wanted}{text}");
     }
