@@ -43,7 +43,7 @@ install_all() {
   "$program" completions fish | put 644 "$fish"
   sed "s|^ExecStart=[^ ]*|ExecStart=$binary|" packaging/portcullis.service | put 644 "$unit"
   local document
-  for document in README.md CHANGELOG.md LICENSE LICENSE-APACHE docs/*.md docs/images/*.png examples/*; do
+  for document in README.md CHANGELOG.md LICENSE LICENSE-APACHE docs/*.md docs/decisions/*.md docs/images/*.png examples/*; do
     put 644 "$documents/$document" <"$document"
   done
   mkdir -p "$destdir$sysconfdir/portcullis"

@@ -14,7 +14,7 @@ use clap_complete::Shell;
 
 use crate::ban_file::Form;
 use crate::prefix::{IpNetOrAddress, Typed};
-use crate::screen::{parse_ban_length, parse_duration};
+use crate::screen::{parse_ban_length, parse_confirm, parse_duration};
 
 /// The policy file when nobody names one.
 pub(crate) const DEFAULT_POLICY: &str = "/etc/portcullis/policy.toml";
@@ -273,7 +273,7 @@ pub(crate) struct Apply {
     /// The policy file; without it the one the daemon runs with.
     pub(crate) file: Option<PathBuf>,
     /// Go back unless `portcullis confirm` comes within this time.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_confirm)]
     pub(crate) confirm: Option<Duration>,
     /// Apply even if it cuts the session of an administrator.
     #[arg(long)]

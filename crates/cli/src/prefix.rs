@@ -54,9 +54,9 @@ impl std::str::FromStr for IpNetOrAddress {
             .ok()
             .or_else(|| policy::address::parse_prefix(text))
             .map(|prefix| Self(prefix.trunc()))
-            .ok_or_else(|| {
-                "write an address like 203.0.113.7 or 2001:db8::7, or a prefix like 203.0.113.0/24"
-                    .into()
+            .ok_or_else(|| match policy::address::leading_zero(text) {
+                Some(why) => format!("it {why}"),
+                None => "write an address like 203.0.113.7 or 2001:db8::7, or a prefix like 203.0.113.0/24".to_owned(),
             })
     }
 }
@@ -89,6 +89,26 @@ mod tests {
         ] {
             let prefix = text.parse::<IpNetOrAddress>().ok();
             assert_eq!(prefix.map(|p| p.to_string()).as_deref(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_leading_zero_is_named() {
+        for (text, told) in [
+            (
+                "10.0.0.0/08",
+                "it has a prefix length with a leading zero; write 10.0.0.0/8",
+            ),
+            (
+                "010.0.0.1",
+                "it has a number with a leading zero; write 10.0.0.1",
+            ),
+            (
+                "host.example",
+                "write an address like 203.0.113.7 or 2001:db8::7, or a prefix like 203.0.113.0/24",
+            ),
+        ] {
+            assert_eq!(text.parse::<IpNetOrAddress>(), Err(told.to_owned()));
         }
     }
 

@@ -156,3 +156,36 @@ fn random_sources_do_not_grow_memory() {
         "{growth} bytes more after 200,000 further sources"
     );
 }
+
+/// However many there are: events of all at once would be several times the memory of the flows.
+#[test]
+fn flows_end_in_the_order_they_began_some_thousand_at_a_time() {
+    let mut bench = Bench::new(plan(vec![tcp_port(Action::Allow, 443)]));
+    for port in 1_000..11_000 {
+        let syn = tcp(CLIENT, port, HOST, 443, SYN, 1, b"");
+        assert_eq!(bench.verdict(Direction::In, &syn), Verdict::Allow);
+    }
+    bench.events();
+    let mut ended = Vec::new();
+    let mut turns = 0;
+    while bench.engine.finish(bench.now) {
+        let events = bench.events();
+        assert!(events.len() <= 4_096, "{}", events.len());
+        ended.extend(
+            events
+                .into_iter()
+                .filter_map(|event| event.tuple?.source_port),
+        );
+        turns += 1;
+    }
+    assert_eq!(turns, 3);
+    assert!(ended.into_iter().eq(1_000..11_000));
+    assert!(!bench.engine.finish(bench.now));
+    let syn = tcp(CLIENT, 999, HOST, 443, SYN, 1, b"");
+    assert_eq!(bench.verdict(Direction::In, &syn), Verdict::Allow);
+    assert!(
+        bench.engine.finish(bench.now),
+        "one that began behind the end"
+    );
+    assert!(!bench.engine.finish(bench.now));
+}

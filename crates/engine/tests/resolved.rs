@@ -37,7 +37,7 @@ fn bench() -> Bench {
 
 /// The names of the flows to this address, at their ends.
 fn names(bench: &mut Bench, address: &str) -> Vec<Option<String>> {
-    bench.engine.finish(bench.now);
+    while bench.engine.finish(bench.now) {}
     let events = bench.events().into_iter();
     let flows = events.filter_map(|event| match (event.tuple, event.body) {
         (Some(tuple), EventBody::Flow(flow)) if tuple.destination.to_string() == address => {

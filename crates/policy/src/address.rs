@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::literal::{self, Why};
+
 /// The first key of the range that holds IPv4.
 pub const IPV4_FIRST: u128 = 0xffff_0000_0000;
 /// The last key of the range that holds IPv4.
@@ -40,6 +42,16 @@ pub fn parse_prefix(text: &str) -> Option<IpNet> {
         return None;
     }
     text.parse().ok()
+}
+
+/// Where a text names no address or prefix only for a leading zero: why not, to stand behind it, and what is to be written.
+pub fn leading_zero(text: &str) -> Option<String> {
+    let bad = literal::read(text).err()?;
+    let is_zero = matches!(bad.why, Why::LeadingZero | Why::PrefixLeadingZero);
+    let meant = bad
+        .meant
+        .map_or(String::new(), |meant| format!("; write {meant}"));
+    is_zero.then(|| format!("{}{meant}", bad.why))
 }
 
 /// First and last key of a prefix.

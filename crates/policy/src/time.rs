@@ -47,6 +47,17 @@ impl Timestamp {
         self.0 / 1_000_000_000
     }
 
+    /// From whole or broken seconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`BadTime::Range`] for what is before it, later than can be held, or no number.
+    pub fn from_secs_f64(secs: f64) -> Result<Self, BadTime> {
+        let span = Duration::try_from_secs_f64(secs).map_err(|_| BadTime::Range)?;
+        let nanos = u64::try_from(span.as_nanos());
+        nanos.map(Self).map_err(|_| BadTime::Range)
+    }
+
     /// How long after `earlier` this is; zero when it is not after it.
     #[inline]
     pub const fn since(self, earlier: Self) -> Duration {
@@ -160,5 +171,24 @@ mod tests {
             assert_eq!(Timestamp::read_rfc3339(text), Err(wrong), "{text}");
         }
         assert!(Timestamp::parse_rfc3339("2554-07-21T00:00:00Z").is_some());
+    }
+
+    #[test]
+    fn seconds_out_of_range_are_told() {
+        for (secs, nanos) in [
+            (0.0, Ok(0)),
+            (1.5, Ok(1_500_000_000)),
+            (1_795_300_000.0, Ok(1_795_300_000_000_000_000)),
+            (18_446_744_073.0, Ok(18_446_744_073_000_000_000)),
+            (18_446_744_074.0, Err(BadTime::Range)),
+            (1_795_300_000_000.0, Err(BadTime::Range)),
+            (1e30, Err(BadTime::Range)),
+            (-1.0, Err(BadTime::Range)),
+            (f64::INFINITY, Err(BadTime::Range)),
+            (f64::NAN, Err(BadTime::Range)),
+        ] {
+            let read = Timestamp::from_secs_f64(secs).map(Timestamp::as_nanos);
+            assert_eq!(read, nanos, "{secs}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! what a stranger sent (OWASP, "CSV Injection"). So such a cell begins with an apostrophe, which reading takes away again.
 
 use daemon::api::{Ban, ImportedBan, Time};
-use policy::{BadTime, Timestamp};
+use policy::Timestamp;
 
 use super::{Bad, Found, Wish, open_ended};
 use crate::prefix::IpNetOrAddress;
@@ -152,14 +152,12 @@ fn ban(record: &[String], header: &Header, wish: Wish) -> Result<ImportedBan, St
 /// RFC 3339, or seconds since 1970.
 fn time(text: &str) -> Result<Time, String> {
     let text = text.trim();
-    let seconds = || text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
-    Timestamp::read_rfc3339(text)
-        .or_else(|why| {
-            let seconds = seconds().ok_or(why)?;
-            Ok(Timestamp::from_nanos((seconds * 1e9) as u64))
-        })
-        .map(Into::into)
-        .map_err(|why: BadTime| format!("{text:?} {why}"))
+    let time = match text.parse() {
+        Ok(seconds) => Timestamp::from_secs_f64(seconds),
+        Err(_) => Timestamp::read_rfc3339(text),
+    };
+    time.map(Into::into)
+        .map_err(|why| format!("{text:?} {why}"))
 }
 
 /// The records of a text with the number of the line that each begins on; empty lines and comments are none.

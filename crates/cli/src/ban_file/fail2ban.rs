@@ -162,12 +162,14 @@ fn rows(path: &Path) -> Result<(Vec<Row>, Bad), Why> {
 }
 
 /// SQLite keeps in a column what it is given, whatever its type says.
-fn read_row(values: [Value; 6]) -> Result<Row, &'static str> {
+fn read_row(values: [Value; 6]) -> Result<Row, String> {
     let [jail, ip, begin, lasts, count, data] = values;
     let (Value::Text(jail), Value::Text(ip)) = (jail, ip) else {
-        return Err("it names no address or no jail");
+        return Err("it names no address or no jail".to_owned());
     };
     let begin = seconds(&begin).ok_or("it has no time")?;
+    let wrong = |why| format!("its time, {begin}, {why}");
+    let begin = Timestamp::from_secs_f64(begin as f64).map_err(wrong)?;
     let lasts = match &lasts {
         Value::Null => None,
         value => Some(seconds(value).ok_or("its duration is no number")?),
@@ -180,7 +182,7 @@ fn read_row(values: [Value; 6]) -> Result<Row, &'static str> {
     Ok(Row {
         jail,
         ip,
-        begin: Timestamp::from_secs(u64::try_from(begin).unwrap_or(0)),
+        begin,
         // Every negative number is for good, as fail2ban takes it.
         lasts: lasts.map(|span| u64::try_from(span).ok().map(Duration::from_secs)),
         count: seconds(&count)

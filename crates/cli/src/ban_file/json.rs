@@ -1,6 +1,7 @@
 //! JSON: what `bans export` writes, an object of addresses and seconds (`banned_ips.json`), or an array of addresses.
 
 use daemon::api::{ImportedBan, PlainBans};
+use policy::Timestamp;
 use serde_json::Value;
 
 use super::{Bad, Found, Wish, begun, open_ended};
@@ -68,19 +69,25 @@ fn kind(value: &Value) -> String {
 fn object(entries: serde_json::Map<String, Value>, wish: Wish) -> Result<Found, String> {
     let mut bad = Bad::default();
     let mut bans = PlainBans::new();
-    let is_empty = entries.is_empty();
+    // Of one that is none of this, all that is wrong is one thing.
+    let mut is_ours = entries.is_empty();
     for (address, begin) in entries {
         let seconds = match &begin {
             Value::Number(number) => number.as_f64(),
             Value::String(text) => text.trim().parse().ok(),
             _ => None,
         };
-        match seconds.filter(|seconds: &f64| seconds.is_finite()) {
-            Some(seconds) => drop(bans.insert(address, seconds)),
-            None => bad.add(|| format!("{address:?}: {begin} is no number of seconds")),
+        let Some(seconds) = seconds else {
+            bad.add(|| format!("{address:?}: {begin} is no number of seconds"));
+            continue;
+        };
+        is_ours = true;
+        match Timestamp::from_secs_f64(seconds) {
+            Ok(_) => drop(bans.insert(address, seconds)),
+            Err(why) => bad.add(|| format!("{address:?}: {begin} {why}")),
         }
     }
-    if bans.is_empty() && !is_empty {
+    if !is_ours {
         return Err(format!(
             "it must be what `bans export` writes, or an object of addresses and seconds ({})",
             bad.first.join("; ")

@@ -195,7 +195,8 @@ fn begun(bans: PlainBans, wish: Wish) -> Vec<BanImport> {
     let bans: Vec<ImportedBan> = bans
         .into_iter()
         .map(|(prefix, begin)| {
-            let since = Timestamp::from_nanos((begin.max(0.0) * 1e9) as u64);
+            // Who read them left out what is none.
+            let since = Timestamp::from_secs_f64(begin).unwrap_or(wish.now);
             open_ended(prefix, Some(since), wish)
         })
         .collect();

@@ -147,6 +147,24 @@ fn what_cannot_be_read_is_told_in_words() {
             ],
         ),
         (
+            "ip,since\n192.0.2.1,1795300000000\n192.0.2.2,1e30\n192.0.2.3,-5\n192.0.2.4,inf\n",
+            vec![
+                r#"line 2: "1795300000000" is no moment from 1970-01-01 to 2554-07-21, which is as far as times go here"#,
+                r#"line 3: "1e30" is no moment from 1970-01-01 to 2554-07-21, which is as far as times go here"#,
+                r#"line 4: "-5" is no moment from 1970-01-01 to 2554-07-21, which is as far as times go here"#,
+                r#"line 5: "inf" is no moment from 1970-01-01 to 2554-07-21, which is as far as times go here"#,
+            ],
+        ),
+        (
+            r#"{"192.0.2.1": -5, "192.0.2.2": 99999999999999, "192.0.2.3": "1e400", "192.0.2.4": null}"#,
+            vec![
+                r#""192.0.2.1": -5 is no moment from 1970-01-01 to 2554-07-21, which is as far as times go here"#,
+                r#""192.0.2.2": 99999999999999 is no moment from 1970-01-01 to 2554-07-21, which is as far as times go here"#,
+                r#""192.0.2.3": "1e400" is no moment from 1970-01-01 to 2554-07-21, which is as far as times go here"#,
+                r#""192.0.2.4": null is no number of seconds"#,
+            ],
+        ),
+        (
             "10.0.0.0/08\n",
             vec!["line 1: \"10.0.0.0/08\" has a prefix length with a leading zero"],
         ),

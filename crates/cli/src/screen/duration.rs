@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use daemon::api::ApplyRequest;
+
 const UNITS: &[(&str, u64)] = &[
     ("w", 604_800),
     ("d", 86_400),
@@ -55,6 +57,20 @@ pub(crate) fn parse_ban_length(text: &str) -> Result<Duration, String> {
         return Err("this would ban nobody; name a time from 1s on, or take --forever".to_owned());
     }
     Ok(length)
+}
+
+/// The same for how long a policy waits for its confirmation, in whole seconds: what is broken is rounded up.
+///
+/// # Errors
+/// Also where no policy waits so long.
+pub(crate) fn parse_confirm(text: &str) -> Result<Duration, String> {
+    let length = parse_duration(text)?;
+    let range = Duration::from_secs(1)..=Duration::from_secs(ApplyRequest::MOST_CONFIRM_S);
+    if !range.contains(&length) {
+        return Err(ApplyRequest::wrong_confirm(text));
+    }
+    let broken = u64::from(length.subsec_nanos() > 0);
+    Ok(Duration::from_secs(length.as_secs() + broken))
 }
 
 /// The two largest units that count: `3d 4h`, `1m 5s`, `12s`, `1.5ms`.
@@ -126,6 +142,25 @@ mod tests {
             assert!(parse_ban_length(text).is_err(), "{text:?}");
         }
         assert_eq!(parse_ban_length("1m"), Ok(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn what_no_policy_waits_is_refused_as_the_server_does() {
+        for (text, seconds) in [
+            ("1s", Some(1)),
+            ("1500ms", Some(2)),
+            ("24h", Some(86_400)),
+            ("0s", None),
+            ("1ms", None),
+            ("999ms", None),
+            ("24h1s", None),
+        ] {
+            let told = format!(
+                "a policy waits for its confirmation from 1 s to 86400 s (24 h), not {text}"
+            );
+            let read = seconds.map(Duration::from_secs).ok_or(told);
+            assert_eq!(parse_confirm(text), read, "{text}");
+        }
     }
 
     #[test]

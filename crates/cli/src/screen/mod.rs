@@ -7,7 +7,9 @@ mod moment;
 mod progress;
 mod table;
 
-pub(crate) use duration::{humane, humane_seconds, parse_ban_length, parse_duration};
+pub(crate) use duration::{
+    humane, humane_seconds, parse_ban_length, parse_confirm, parse_duration,
+};
 pub(crate) use endpoint::endpoint;
 pub(crate) use moment::{moment, plain_times};
 pub(crate) use progress::{bar, spinner};

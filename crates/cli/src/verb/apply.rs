@@ -20,7 +20,7 @@ pub(super) fn apply(daemon: &Client, asked: &Apply, screen: &mut Screen) -> Resu
     };
     let request = ApplyRequest {
         path,
-        confirm_s: asked.confirm.map(|time| time.as_secs().max(1)),
+        confirm_s: asked.confirm.map(|time| time.as_secs()),
         force: asked.force,
         ..ApplyRequest::default()
     };

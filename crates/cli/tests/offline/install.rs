@@ -48,6 +48,10 @@ fn an_installation_has_a_program_a_manual_completions_and_a_service_and_goes_aga
         ("usr/share/fish/vendor_completions.d/portcullis.fish", 0o644),
         ("usr/lib/systemd/system/portcullis.service", 0o644),
         ("usr/share/doc/portcullis/docs/policy.md", 0o644),
+        (
+            "usr/share/doc/portcullis/docs/decisions/0001-exit-codes-of-check-and-test.md",
+            0o644,
+        ),
         ("usr/share/doc/portcullis/examples/server.toml", 0o644),
     ] {
         assert!(

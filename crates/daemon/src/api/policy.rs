@@ -111,6 +111,12 @@ pub struct ApplyRequest {
 impl ApplyRequest {
     /// The most seconds that a policy may wait for its confirmation: a day.
     pub const MOST_CONFIRM_S: u64 = 86_400;
+
+    /// Why a policy cannot wait so long, as it was asked for, where it is out of that range.
+    pub fn wrong_confirm(asked: impl std::fmt::Display) -> String {
+        let most = Self::MOST_CONFIRM_S;
+        format!("a policy waits for its confirmation from 1 s to {most} s (24 h), not {asked}")
+    }
 }
 
 /// What was put in force.

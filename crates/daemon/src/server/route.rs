@@ -273,10 +273,8 @@ fn confirm_within(seconds: u64) -> Result<Duration, Failure> {
     if (1..=api::ApplyRequest::MOST_CONFIRM_S).contains(&seconds) {
         Ok(Duration::from_secs(seconds))
     } else {
-        Err(Failure::request(format!(
-            "a policy waits for its confirmation from 1 s to {} s (24 h), not {seconds} s",
-            api::ApplyRequest::MOST_CONFIRM_S
-        )))
+        let asked = format_args!("{seconds} s");
+        Err(Failure::request(api::ApplyRequest::wrong_confirm(asked)))
     }
 }
 

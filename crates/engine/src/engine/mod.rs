@@ -289,13 +289,17 @@ impl Engine {
 
     /// The packets are over: what is held is given up, and some thousand flows end. Whether there were any: to be called until there are
     /// none, and the events drained each time, as all flows, their ends and the events of them at once would be three times the memory.
+    #[must_use = "flows are left until it says that there were none"]
     pub fn finish(&mut self, now: Timestamp) -> bool {
         let mut given_up = std::mem::take(&mut self.given_up);
         self.fragments.finish(&mut given_up);
         self.settle_given_up(&mut given_up, now);
-        let mut silent = std::mem::take(&mut self.silent);
-        self.flows.silent(now, &mut silent);
-        self.watch_silence(&mut silent, now);
+        // Of all flows, before the first of them ends: the calls behind would look at every slot for what was told.
+        if !self.flows.is_finishing() {
+            let mut silent = std::mem::take(&mut self.silent);
+            self.flows.silent(now, &mut silent);
+            self.watch_silence(&mut silent, now);
+        }
         let any = self.flows.finish(&mut self.ended);
         self.record_ended(None);
         any

@@ -172,11 +172,24 @@ impl FlowTable {
         self.expire_at_hand(now, ended);
     }
 
+    /// Whether flows were ended by [`FlowTable::finish`], and it has not said yet that none is left.
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.finished > 0
+    }
+
     /// Ends flows, in the order of their slots, some thousand at a time; whether there were any.
     pub(crate) fn finish(&mut self, ended: &mut Ended) -> bool {
-        let first = self.slab.iter().position(Option::is_some);
-        let Some(first) = first else { return false };
-        for place in (first..self.slab.len()).take(TOGETHER) {
+        let from = |begin: usize| {
+            let step = self.slab[begin..].iter().position(Option::is_some)?;
+            Some(begin + step)
+        };
+        // Once more from the first: nothing here keeps a flow from being entered meanwhile, where another was ended.
+        let Some(first) = from(self.finished).or_else(|| from(0)) else {
+            self.finished = 0;
+            return false;
+        };
+        self.finished = (first + TOGETHER).min(self.slab.len());
+        for place in first..self.finished {
             let closed = self.slab[place].as_ref().is_some_and(Flow::is_closed);
             let end = if closed {
                 FlowEnd::Closed

@@ -217,6 +217,8 @@ pub(crate) struct FlowTable {
     hand: usize,
     /// Where the next [`FlowTable::walk`] begins, and when the last was.
     walk: (usize, Option<Timestamp>),
+    /// Before which slot [`FlowTable::finish`] has ended what was there.
+    finished: usize,
     /// What the last packet told.
     news: Option<News>,
 }
@@ -234,6 +236,7 @@ impl FlowTable {
             departed: DepartedFlows::new(ceiling, seed),
             hand: 0,
             walk: (0, None),
+            finished: 0,
             news: None,
         }
     }
