@@ -197,11 +197,27 @@ pub enum Drift {
     Nearby,
     /// Parts of ours were changed: apply again.
     Changed {
-        /// One line for each part.
+        /// One line for each part, of which there may be more than a hundred: the first [`Self::NAMED`], and how many more.
         what: Vec<String>,
     },
     /// Our table is not there any more: apply again, and ban again.
     Gone,
+}
+
+impl Drift {
+    /// Changed parts that are named.
+    pub const NAMED: usize = 10;
+
+    /// Of changed parts: another table of our name has them all changed.
+    pub(crate) fn of_parts(mut what: Vec<String>) -> Self {
+        let more = what.len().saturating_sub(Self::NAMED);
+        // To name one is as short as to count it.
+        if more > 1 {
+            what.truncate(Self::NAMED);
+            what.push(format!("… and {more} more"));
+        }
+        Self::Changed { what }
+    }
 }
 
 /// What brings back a state: a script for `nft -f -` and commands around it. Plain data, so that it can be written down for
@@ -316,4 +332,26 @@ pub mod mark {
     pub const FORGED: u32 = 0x2000_0000;
     /// Every bit that means something here. A mark of somebody else's that covers several of them is none of ours.
     pub const OURS: u32 = ALL | FORGED;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Drift;
+
+    #[test]
+    fn of_many_changed_parts_the_first_are_named() {
+        for (parts, lines, last) in [
+            (1, 1, "part 0"),
+            (11, 11, "part 10"),
+            (12, 11, "… and 2 more"),
+            (130, 11, "… and 120 more"),
+        ] {
+            let what = (0..parts).map(|part| format!("part {part}")).collect();
+            let Drift::Changed { what } = Drift::of_parts(what) else {
+                panic!("{parts} parts were changed");
+            };
+            assert_eq!(what.len(), lines);
+            assert_eq!(what.last().map(String::as_str), Some(last));
+        }
+    }
 }

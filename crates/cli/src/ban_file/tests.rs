@@ -334,7 +334,8 @@ fn fail2ban_bans_that_hold_are_read_and_others_on_request() {
             ('sshd', '2001:db8::1', 1699999999, 600, 1, 'no json'),
             ('sshd', '198.51.100.0/24', 1699999999, 600, 1, x'00ff'),
             ('sshd', NULL, 1699999999, 600, 1, NULL),
-            ('sshd', '192.0.2.4', 'soon', 600, 1, NULL);"#,
+            ('sshd', '192.0.2.4', 'soon', 600, 1, NULL),
+            ('sshd', '192.0.2.5', 1795300000000, 600, 1, NULL);"#,
     );
     let before = std::fs::read(&path).unwrap();
     let found = read(&path, wish(Lasts::Policy)).unwrap();
@@ -345,7 +346,7 @@ fn fail2ban_bans_that_hold_are_read_and_others_on_request() {
         "2001:db8::1 +599 fail2ban: sshd",
     ];
     assert_eq!(shown(&found), held);
-    assert_eq!((found.expired, found.bad.count), (1, 2), "{:?}", found.bad);
+    assert_eq!((found.expired, found.bad.count), (1, 3), "{:?}", found.bad);
     let BanImport::Full(bans) = &found.bans[0] else {
         panic!("they are whole bans");
     };

@@ -455,7 +455,7 @@ impl Datapath for Nft {
         Ok(if what.is_empty() {
             Drift::Nearby
         } else {
-            Drift::Changed { what }
+            Drift::of_parts(what)
         })
     }
 

@@ -37,6 +37,7 @@ pub(super) mod attribute {
     pub(in super::super) const SET_FLAGS: u16 = 3;
     pub(in super::super) const SET_DESC: u16 = 9;
     pub(in super::super) const SET_DESC_SIZE: u16 = 1;
+    pub(in super::super) const SET_TIMEOUT: u16 = 11;
     pub(in super::super) const SET_HANDLE: u16 = 16;
     pub(in super::super) const OBJECT_TABLE: u16 = 1;
     pub(in super::super) const OBJECT_NAME: u16 = 2;

@@ -6,6 +6,9 @@
 //! rule says; what has not is somebody else's. An element that is taken out is a bucket that is full again, as for who was silent:
 //! that does no harm, and is not looked for.
 //!
+//! The sets of loud ports hold no buckets, but who stands there is logged less. What packets put there stays for as long as the set says; what
+//! somebody gave a time of its own, or none, would keep a port's scans out of the log for that long.
+//!
 //! Looking costs what listing the sets costs, which a flood can fill. So it is done after others changed nftables, and for a small part
 //! of the time.
 
@@ -15,12 +18,16 @@ use std::time::Instant;
 
 use crate::netlink::{Attributes, NetlinkError, Socket};
 
-use super::crowd;
 use super::message::attribute;
 use super::state::{State, elements};
 
 /// Looking may take one part in so many of the time.
 const SHARE: u32 = 20;
+
+/// What the names of sets begin with that are not looked at: whoever is in these is logged, and nothing else.
+const LOGGED: [&str; 3] = ["crowd_v", "crowded_v", "suspect_v"];
+/// What the names of the sets begin with that hold no bucket and take logging away.
+const LOUD: &str = "loud_";
 
 /// Whether the meters are to be looked at, and from when on they may be.
 #[derive(Debug)]
@@ -46,16 +53,28 @@ impl Look {
         self.is_due && self.not_before.is_none_or(|moment| moment <= now)
     }
 
-    /// A look is over; it is still due where something was found, as that may stay.
-    fn done(&mut self, begun: Instant, is_clean: bool) {
-        self.is_due = !is_clean;
+    /// A look is over. It is still due where not all was seen, and at once where something was found: that is told until it is put
+    /// right, which empties the sets.
+    fn done(&mut self, begun: Instant, seen: Seen) {
+        self.is_due = seen != Seen::Clean;
         let now = Instant::now();
         let pause = (now - begun) * SHARE;
-        self.not_before = now.checked_add(pause).filter(|_| is_clean);
+        self.not_before = now.checked_add(pause).filter(|_| seen != Seen::Strangers);
     }
 }
 
-/// The sets that hold buckets that no packet put there: one line each. What changes meanwhile is looked at again the next time.
+/// What a look has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// All, and nothing strange.
+    Clean,
+    /// Something strange.
+    Strangers,
+    /// Not all, and nothing strange so far.
+    Part,
+}
+
+/// The sets that hold what no packet put there: one line each. What changes meanwhile is looked at again the next time.
 pub(super) fn strangers(
     socket: &mut Socket,
     state: &State,
@@ -63,28 +82,56 @@ pub(super) fn strangers(
 ) -> Result<Vec<String>, NetlinkError> {
     let begun = Instant::now();
     let mut found = Vec::new();
-    for (set, buckets) in &state.buckets {
-        // Whoever is in these is logged, and nothing else.
-        if crowd::SETS.iter().any(|begin| set.starts_with(begin)) {
-            continue;
+    let looked = look_at_all(socket, state, &mut found);
+    look.done(
+        begun,
+        match &looked {
+            _ if !found.is_empty() => Seen::Strangers,
+            Ok(()) => Seen::Clean,
+            Err(_) => Seen::Part,
+        },
+    );
+    match looked {
+        Ok(()) | Err(NetlinkError::Changed) => Ok(found),
+        Err(why) => Err(why),
+    }
+}
+
+fn look_at_all(
+    socket: &mut Socket,
+    state: &State,
+    found: &mut Vec<String>,
+) -> Result<(), NetlinkError> {
+    let mut look_at = |set: &str, is_strange: &dyn Fn(Attributes<'_>) -> bool| {
+        let mut any = false;
+        elements(socket, set, |element| any |= is_strange(element))?;
+        if any {
+            found.push(format!("set {set} has an entry that no packet made"));
         }
-        let mut is_strange = false;
-        let listed = elements(socket, set, |element| {
-            let bucket = element.get(attribute::ELEMENT_EXPRESSION);
-            let bucket = bucket.map(|bucket| digest(bucket.nested()));
-            is_strange |= bucket.is_none_or(|bucket| !buckets.contains(&bucket));
-        });
-        match listed {
-            Ok(()) if is_strange => {
-                found.push(format!("set {set} has an entry that no packet made"));
-            }
-            Ok(()) => {}
-            Err(NetlinkError::Changed) => return Ok(found),
-            Err(why) => return Err(why),
+        Ok(())
+    };
+    for (set, buckets) in &state.buckets {
+        if !LOGGED.iter().any(|begin| set.starts_with(begin)) {
+            look_at(set, &|element| {
+                let bucket = element.get(attribute::ELEMENT_EXPRESSION);
+                let bucket = bucket.map(|bucket| digest(bucket.nested()));
+                bucket.is_none_or(|bucket| !buckets.contains(&bucket))
+            })?;
         }
     }
-    look.done(begun, found.is_empty());
-    Ok(found)
+    let sets = state.sets.iter();
+    for (name, set) in sets.filter(|(name, set)| set.is_meter() && name.starts_with(LOUD)) {
+        look_at(name, &|element| !stays_as_set(element, set.timeout))?;
+    }
+    Ok(())
+}
+
+/// Whether an element stays for as long as its set says. The kernel tells an element's time where packets made it, and where somebody
+/// named another than the set's; what stays for good may have none, and never has an end.
+fn stays_as_set(element: Attributes<'_>, timeout: u64) -> bool {
+    let own = element.get(attribute::ELEMENT_TIMEOUT);
+    let own = own.map_or(Some(timeout), |own| own.be64());
+    own == Some(timeout) && element.get(attribute::ELEMENT_EXPIRATION).is_some()
 }
 
 /// A digest of an expression (`NFTA_EXPR_*`): its name and its terms. Padding, which is empty, is none of it.

@@ -46,6 +46,8 @@ pub(super) struct SetState {
     pub(super) flags: u32,
     pub(super) size: u32,
     pub(super) elements: usize,
+    /// Milliseconds that an element stays that names no time; 0 for good.
+    pub(super) timeout: u64,
     digest: u64,
 }
 
@@ -234,6 +236,8 @@ fn read_sets(socket: &mut Socket) -> Result<BTreeMap<String, SetState>, NetlinkE
         if flags & set_flag::ANONYMOUS == 0 {
             let desc = set.get(attribute::SET_DESC);
             let size = desc.and_then(|desc| desc.nested().get(attribute::SET_DESC_SIZE)?.be32());
+            let timeout = set.get(attribute::SET_TIMEOUT);
+            let timeout = timeout.and_then(|timeout| timeout.be64());
             let mut hasher = DefaultHasher::new();
             let handle = set.get(attribute::SET_HANDLE);
             handle.map(|handle| handle.value).hash(&mut hasher);
@@ -241,6 +245,7 @@ fn read_sets(socket: &mut Socket) -> Result<BTreeMap<String, SetState>, NetlinkE
                 flags,
                 size: size.unwrap_or_default(),
                 elements: 0,
+                timeout: timeout.unwrap_or_default(),
                 digest: hasher.finish(),
             };
             sets.insert(text(set, attribute::SET_NAME).to_owned(), about);
