@@ -256,7 +256,7 @@ impl Guard {
             let (queues, without) = self.pump.queues(plan, &self.discovered);
             warnings.extend(without);
             self.counts
-                .keep(datapath.as_mut(), &self.in_force.plan, self.enforcing);
+                .keep(datapath.as_mut(), &self.in_force.plan, self.enforcing, now);
             // Rules that an earlier daemon left are better than none when this one cannot begin.
             let left = by == By::Start && holds_rules(datapath.as_mut());
             let protected = self.discovered.protected_set();
@@ -286,7 +286,7 @@ impl Guard {
             let datapath = self.datapath.as_mut();
             if let Some(datapath) = datapath {
                 self.counts
-                    .keep(datapath.as_mut(), &self.in_force.plan, true);
+                    .keep(datapath.as_mut(), &self.in_force.plan, true, now);
                 datapath.remove()?;
             }
             self.change_judge(false);

@@ -102,7 +102,7 @@ impl Guard {
         let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) else {
             return Ok(());
         };
-        self.counts.keep(datapath.as_mut(), &plan, true);
+        self.counts.keep(datapath.as_mut(), &plan, true, now);
         datapath.apply(&Apply {
             plan: &plan,
             protected: &protected,
