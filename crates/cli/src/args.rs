@@ -181,7 +181,7 @@ pub(crate) struct Run {
     /// Enforce, whatever mode the policy names.
     #[arg(long)]
     pub(crate) enforce: bool,
-    /// Watch this interface alone; may be given more than once.
+    /// While observing, capture on this interface alone; may be given more than once. Rules and bans hold on every interface.
     #[arg(short, long, value_name = "NAME")]
     pub(crate) interface: Vec<String>,
     /// Where bans and history are kept.

@@ -1,6 +1,7 @@
 //! The whole firewall process, from its options to its end.
 
 mod first;
+mod watched;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -69,7 +70,7 @@ pub struct Banner {
     pub rules: usize,
     /// What happens to what no rule decides: inbound, outbound, forward.
     pub defaults: [DefaultAction; 3],
-    /// Interfaces that are watched; empty: all.
+    /// Interfaces that observing looks at; empty: all. Rules and bans hold on every one.
     pub interfaces: Vec<String>,
     /// Where the record is: `eve.json`, `firewall.log`, the store.
     pub record: [PathBuf; 3],
@@ -109,6 +110,16 @@ pub enum RunError {
     /// The policy cannot be enforced.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// An interface that is not there.
+    #[error(
+        "there is no interface {name:?} to watch; {there}: correct -i, or leave it out to watch all"
+    )]
+    NoInterface {
+        /// What was asked for.
+        name: String,
+        /// Those that are there.
+        there: String,
+    },
     /// Nothing is seen and nothing enforced.
     #[error("nothing can be watched: {0}")]
     Blind(String),
@@ -154,6 +165,7 @@ pub fn run(options: &RunOptions, announce: impl FnOnce(&Banner)) -> Result<(), R
     if let Some(why) = powerless() {
         return Err(RunError::Blind(why));
     }
+    watched::refuse_unknown(&options.interfaces)?;
     first::refuse_at_once(options)?;
     let state = StateDir::open(&options.state_dir)?;
     let listener = Listener::bind(&options.socket)?;

@@ -82,3 +82,15 @@ fn not_yet(verb: &str, meanwhile: &str) -> Result<Exit, Failure> {
         "this version has no `{verb}` yet; {meanwhile}"
     )))
 }
+
+/// The interfaces that are looked at. What `-i` names limits what is captured, which is nothing while enforcing.
+fn interfaces(named: &[String], enforces: bool) -> String {
+    match (named, enforces) {
+        ([], _) => "all".to_owned(),
+        (named, false) => named.join(", "),
+        (named, true) => format!(
+            "all: rules and bans hold on every interface; -i ({}) limits only what is captured while observing",
+            named.join(", ")
+        ),
+    }
+}

@@ -97,12 +97,8 @@ fn introduce(banner: &Banner, screen: &mut Screen) -> io::Result<()> {
         visible(&banner.source),
         several(banner.rules, "rule")
     ))?;
-    let interfaces = if banner.interfaces.is_empty() {
-        "all".to_owned()
-    } else {
-        banner.interfaces.join(", ")
-    };
-    screen.line(format!("  watches   {}", visible(&interfaces)))?;
+    let watched = super::interfaces(&banner.interfaces, banner.mode == Mode::Enforce);
+    screen.line(format!("  watches   {}", visible(&watched)))?;
     let record: Vec<String> = banner
         .record
         .iter()

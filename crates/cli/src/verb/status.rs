@@ -72,11 +72,7 @@ pub(super) fn status(daemon: &Client, asked: &Plain, screen: &mut Screen) -> Res
     fact("kernel", drift(&status));
     fact(
         "interfaces",
-        if status.interfaces.is_empty() {
-            "all".into()
-        } else {
-            status.interfaces.join(", ")
-        },
+        super::interfaces(&status.interfaces, status.mode == "enforce"),
     );
     fact("detectors", detectors(&status));
     for feed in &status.feeds {

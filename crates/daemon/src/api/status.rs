@@ -27,7 +27,7 @@ pub struct Status {
     pub uptime_s: u64,
     /// When it began.
     pub since: Time,
-    /// The interfaces that are watched; empty stands for all.
+    /// The interfaces that observing looks at; empty stands for all. Rules and bans hold on every one.
     pub interfaces: Vec<String>,
     /// The detectors that are on.
     #[serde(default)]

@@ -256,7 +256,7 @@ impl Guard {
             let (queues, without) = self.pump.queues(plan, &self.discovered);
             warnings.extend(without);
             self.counts
-                .keep(datapath.as_mut(), &self.in_force.plan, self.enforcing);
+                .keep(datapath.as_mut(), &self.in_force.plan, self.enforcing, now);
             // Rules that an earlier daemon left are better than none when this one cannot begin.
             let left = by == By::Start && holds_rules(datapath.as_mut());
             let protected = self.discovered.protected_set();
@@ -286,17 +286,19 @@ impl Guard {
             let datapath = self.datapath.as_mut();
             if let Some(datapath) = datapath {
                 self.counts
-                    .keep(datapath.as_mut(), &self.in_force.plan, true);
+                    .keep(datapath.as_mut(), &self.in_force.plan, true, now);
                 datapath.remove()?;
             }
             self.change_judge(false);
-        } else if by == By::Start {
-            warnings.extend(self.remove_left());
         }
         self.flushed = false;
         self.drift.in_sync = true;
         self.drift.checked = self.enforcing.then(|| now.into());
         warnings.extend(self.pump.switch(mode));
+        // A daemon that sees nothing does not begin: then the kernel stays as it was.
+        if by == By::Start && mode == Mode::Observe && !self.pump.is_blind() {
+            warnings.extend(self.remove_left());
+        }
         Ok(warnings)
     }
 
@@ -312,7 +314,10 @@ impl Guard {
                 "another portcullis enforces here, and blocks although this one observes: {taken}"
             ));
         }
-        match datapath.remove() {
+        let removed = datapath.remove();
+        // Who observes has no use for the log, and leaves it to others.
+        self.pump.release_log();
+        match removed {
             Ok(()) => {
                 let text = "rules that an earlier run left in the kernel were taken out: nothing is blocked while observing";
                 self.notice(NoticeKind::Daemon, text);

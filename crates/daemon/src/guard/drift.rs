@@ -16,7 +16,13 @@ impl Guard {
         }
         self.hear_own_bans();
         match self.compare(now) {
-            Ok(None) => self.drift.in_sync = true,
+            Ok(None) => {
+                // What could not be put back is right again without us: it is no repair to tell of.
+                if !self.drift.in_sync {
+                    (self.drift.last, self.drift.last_at) = (None, None);
+                }
+                self.drift.in_sync = true;
+            }
             Ok(Some(what)) => {
                 self.drift.in_sync = true;
                 self.drift.repaired += 1;
@@ -28,7 +34,10 @@ impl Guard {
                 );
                 // Told once, not each second.
                 if self.drift.in_sync || self.drift.last.as_ref() != Some(&text) {
+                    let since = self.drift.last_at.filter(|_| !self.drift.in_sync);
                     self.tell_drift(text, now);
+                    // Another reason does not make it begin anew.
+                    self.drift.last_at = since.or(self.drift.last_at);
                 }
                 self.drift.in_sync = false;
             }
@@ -102,7 +111,7 @@ impl Guard {
         let Some(datapath) = self.datapath.as_mut().filter(|_| self.enforcing) else {
             return Ok(());
         };
-        self.counts.keep(datapath.as_mut(), &plan, true);
+        self.counts.keep(datapath.as_mut(), &plan, true, now);
         datapath.apply(&Apply {
             plan: &plan,
             protected: &protected,

@@ -140,10 +140,11 @@ impl Guard {
         {
             tracing::warn!("the policy before cannot be put back ahead of the flush: {error}");
         }
-        self.keep_own_bans(self.clock.now());
+        let now = self.clock.now();
+        self.keep_own_bans(now);
         if let Some(datapath) = &mut self.datapath {
             self.counts
-                .keep(datapath.as_mut(), &self.in_force.plan, self.enforcing);
+                .keep(datapath.as_mut(), &self.in_force.plan, self.enforcing, now);
             datapath.remove()?;
         }
         self.end_hold();

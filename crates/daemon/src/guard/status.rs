@@ -55,14 +55,22 @@ impl Untold {
 
 impl Counts {
     /// Keeps what the kernel counted, before a transaction makes it forget.
-    pub(super) fn keep(&mut self, datapath: &mut dyn Datapath, plan: &Plan, enforcing: bool) {
+    pub(super) fn keep(
+        &mut self,
+        datapath: &mut dyn Datapath,
+        plan: &Plan,
+        enforcing: bool,
+        now: Timestamp,
+    ) {
         if !enforcing {
             return;
         }
         // An error says that somebody took the counters away: then they are lost.
         if let Ok(counters) = datapath.counters() {
             self.kernel += totals_of(&counters, plan);
-            self.untold.before += counters.flows_untold.packets;
+            let untold = counters.flows_untold.packets;
+            self.untold.notice(untold, now);
+            self.untold.before += untold;
             for rule in &plan.rules {
                 *self.rules.entry(rule.id).or_default() +=
                     counters.of(Cause::Rule(rule.id)).packets;

@@ -391,10 +391,14 @@ fn tampering_is_put_back_and_told_once() {
     }
     stage.guard.check(clock::now());
     assert!(!stage.guard.status().drift.in_sync);
+    assert!(stage.guard.status().drift.last.is_some());
     for _ in 0..10 {
         stage.guard.check(clock::now());
     }
-    assert!(stage.guard.status().drift.in_sync);
+    let drift = stage.guard.status().drift;
+    assert!(drift.in_sync);
+    let told = drift.last.unwrap_or_default();
+    assert!(!told.contains("cannot be put back"), "{told}");
     assert!(stage.kernel.dump().contains("ban 203.0.113.7/32"));
 }
 

@@ -213,6 +213,15 @@ impl Pump {
         }
     }
 
+    /// Gives the kernel's log back.
+    pub fn release_log(&mut self) {
+        let is_log = |thread: &mut Thread| thread.what == log::NAME;
+        let ended: Vec<Thread> = self.sources.extract_if(.., is_log).collect();
+        for thread in ended {
+            self.end(thread);
+        }
+    }
+
     fn begin_captures(&mut self, handle: &Handle) -> Result<(), String> {
         let names: Vec<Option<String>> = if self.settings.interfaces.is_empty() {
             vec![None]

@@ -78,4 +78,12 @@ fn flows_that_the_kernel_does_not_tell_are_counted_over_transactions_and_dated_o
     stage.guard.apply(candidate(OTHER), asked(None)).unwrap();
     stage.kernel.set_counters(untold(5));
     assert_eq!(lost(&mut stage), (12, since));
+    // Enforcing ends before anybody asks again.
+    stage.kernel.set_counters(untold(6));
+    let observing = OTHER.replace("enforce", "observe");
+    stage
+        .guard
+        .apply(candidate(&observing), asked(None))
+        .unwrap();
+    assert_eq!(lost(&mut stage), (13, since));
 }
