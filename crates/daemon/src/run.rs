@@ -165,7 +165,6 @@ pub fn run(options: &RunOptions, announce: impl FnOnce(&Banner)) -> Result<(), R
     if let Some(why) = powerless() {
         return Err(RunError::Blind(why));
     }
-    watched::refuse_unknown(&options.interfaces)?;
     first::refuse_at_once(options)?;
     let state = StateDir::open(&options.state_dir)?;
     let listener = Listener::bind(&options.socket)?;
@@ -174,6 +173,8 @@ pub fn run(options: &RunOptions, announce: impl FnOnce(&Banner)) -> Result<(), R
         mut warnings,
         rejected,
     } = First::choose(options, &state)?;
+    let mode = options.mode.unwrap_or(candidate.plan.mode);
+    warnings.extend(watched::check_names(&options.interfaces, mode)?);
     let parts = Parts::begin(options, state, candidate, &mut warnings)?;
     let banner = parts.banner(options, warnings)?;
     if let Some(why) = &rejected {

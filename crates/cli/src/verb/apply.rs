@@ -5,7 +5,9 @@ use daemon::api::{Applied, ApplyRequest};
 use crate::args::{Apply, Plain};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::screen::{Screen, Tone, humane_seconds, pass_on, visible, warn_if_not_kept};
+use crate::screen::{
+    Screen, Tone, humane_seconds, pass_on, visible, warn_if_not_kept, warn_if_observing,
+};
 
 /// Puts a policy in force.
 pub(super) fn apply(daemon: &Client, asked: &Apply, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -50,6 +52,7 @@ fn show(applied: &Applied, json: bool, screen: &mut Screen) -> Result<Exit, Fail
     for warning in &applied.warnings {
         pass_on(warning);
     }
+    warn_if_observing(Some(&applied.mode));
     warn_if_not_kept(applied.not_kept.as_deref());
     if let Some(pending) = &applied.pending {
         let line = format!(
