@@ -15,8 +15,10 @@ use crate::record::{decided, proto};
 
 /// How far the end of a flow may be ahead of its begin: the log is read by another thread, which may have to wait for a processor.
 const HEADSTART: Duration = Duration::from_millis(500);
-/// How often is looked whether begins have come: each look goes through all that wait, and packets come in thousands of batches a second.
+/// How often is looked whether begins have come where more than [`FEW`] ends wait: each look goes through all of them, and packets come in
+/// thousands of batches a second. Few are looked at with each batch: what counts comes in the order of its packets then.
 const AGAIN: Duration = Duration::from_millis(10);
+const FEW: usize = 64;
 /// Ends that wait for their begins at most.
 const EARLY: usize = 4_096;
 
@@ -130,7 +132,8 @@ impl Guard {
     /// Looks again at ends of flows that came before their begins.
     pub(super) fn catch_up(&mut self) {
         let looked = Instant::now();
-        if self.early.is_empty() || looked.duration_since(self.caught_up) < AGAIN {
+        let many = self.early.len() > FEW;
+        if self.early.is_empty() || many && looked.duration_since(self.caught_up) < AGAIN {
             return;
         }
         self.caught_up = looked;

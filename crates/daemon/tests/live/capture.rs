@@ -144,9 +144,7 @@ fn scan(scene: &Scene, scan: &str, ports: &str, is_v6: bool) {
     } else {
         SERVER_FOR_ATTACKER
     };
-    // One port after another: of packets sent at once several processors may take another first than the cable carried.
     let mut words = vec![scan, "-T4", "-Pn", "-n", "-p", ports, "--max-retries", "0"];
-    words.extend(["--scan-delay", "3ms"]);
     // What asks by `connect` leaves the packets to the kernel.
     if scan != "-sT" {
         words.extend(["--send-ip", "-e", "s0"]);
