@@ -1,7 +1,5 @@
 //! An address or a prefix as a person types it.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 
 /// A prefix that is to be dropped or trusted, with what was typed: the bits past the prefix length may say that one address
@@ -49,10 +47,7 @@ impl std::str::FromStr for IpNetOrAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.parse::<IpAddr>()
-            .map(IpNet::from)
-            .ok()
-            .or_else(|| policy::address::parse_prefix(text))
+        policy::address::parse_prefix(text)
             .map(|prefix| Self(prefix.trunc()))
             .ok_or_else(|| match policy::address::leading_zero(text) {
                 Some(why) => format!("it {why}"),

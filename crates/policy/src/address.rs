@@ -34,14 +34,14 @@ pub fn key_address(key: u128) -> IpAddr {
     }
 }
 
-/// The prefix that a text like `203.0.113.0/24` names, host bits and all. A length with a leading zero is refused, as an octet with one
-/// is: readers differ on whether it is octal.
+/// The prefix that a text like `203.0.113.0/24` names, host bits and all, or an address. A length with a leading zero is refused, as an
+/// octet with one is: readers differ on whether it is octal.
 pub fn parse_prefix(text: &str) -> Option<IpNet> {
-    let (_, length) = text.split_once('/')?;
-    if length.len() > 1 && length.starts_with('0') {
-        return None;
+    match text.split_once('/') {
+        None => text.parse().ok().map(host_prefix),
+        Some((_, length)) if literal::has_leading_zero(length) => None,
+        Some(_) => text.parse().ok(),
     }
-    text.parse().ok()
 }
 
 /// Where a text names no address or prefix only for a leading zero: why not, to stand behind it, and what is to be written.

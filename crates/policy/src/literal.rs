@@ -125,6 +125,11 @@ fn range(first: IpAddr, last: IpAddr) -> Result<Literal, BadAddress> {
     })
 }
 
+/// Whether a number has one, which some take for octal.
+pub(crate) fn has_leading_zero(number: &str) -> bool {
+    number.len() > 1 && number.starts_with('0')
+}
+
 fn prefix(text: &str, address: &str, length: &str) -> Result<Literal, BadAddress> {
     let Ok(parsed) = address.parse::<IpAddr>() else {
         return Err(diagnose(text));
@@ -137,7 +142,7 @@ fn prefix(text: &str, address: &str, length: &str) -> Result<Literal, BadAddress
         .filter(|_| is_number)
         .and_then(|length| IpNet::new(parsed, length).ok());
     if let Some(net) = net {
-        if length.len() > 1 && length.starts_with('0') {
+        if has_leading_zero(length) {
             return Err(BadAddress {
                 why: Why::PrefixLeadingZero,
                 meant: Some(net.to_string()),
@@ -217,10 +222,7 @@ fn dotted_mistake(parts: &[&str], tail: Option<&str>) -> BadAddress {
     if fixed.iter().any(|part| part.parse::<u8>().is_err()) {
         return just(Why::Octet);
     }
-    if fixed
-        .iter()
-        .any(|part| part.len() > 1 && part.starts_with('0'))
-    {
+    if fixed.iter().any(|part| has_leading_zero(part)) {
         let plain: Vec<String> = fixed
             .iter()
             .map(|part| part.parse::<u8>().unwrap_or_default().to_string())

@@ -142,19 +142,16 @@ fn left(expires: Timestamp, now: Timestamp) -> Option<Duration> {
 /// An address or a prefix; host bits are cut off.
 pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, BanError> {
     let text = text.trim();
-    let prefix = policy::address::parse_prefix(text)
-        .ok_or(())
-        .or_else(|()| text.parse().map(policy::address::host_prefix));
     // An IPv4-mapped prefix is the IPv4 prefix.
-    let prefix = match prefix {
-        Ok(IpNet::V6(v6)) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
+    let prefix = match policy::address::parse_prefix(text) {
+        Some(IpNet::V6(v6)) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
             Some(v4) => {
                 ipnet::Ipv4Net::new(v4, v6.prefix_len() - 96).map_or(IpNet::V6(v6), IpNet::V4)
             }
             None => IpNet::V6(v6),
         },
-        Ok(prefix) => prefix,
-        Err(_) => {
+        Some(prefix) => prefix,
+        None => {
             return Err(BanError::NoPrefix {
                 text: text.to_owned(),
             });
