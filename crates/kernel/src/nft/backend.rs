@@ -424,7 +424,7 @@ impl Datapath for Nft {
             return Ok(if what.is_empty() {
                 Drift::None
             } else {
-                Drift::Changed { what }
+                Drift::of_parts(what)
             });
         }
         self.meters.ask();

@@ -34,7 +34,10 @@ const PORT: &str = "4/second burst 8 packets";
 const LOUDNESS: u64 = 4;
 const PORTS: u32 = 65_536;
 /// What the names of its sets begin with.
-pub(super) const SETS: [&str; 4] = ["crowd_", "crowded_", "suspect_", "loud_"];
+pub(super) const SETS: [&str; 4] = ["crowd_", "crowded_", "suspect_", LOUD];
+/// And those of the sets by whose entries somebody is logged and nothing else, and of those by which a port is logged less.
+pub(super) const LOGGED: [&str; 3] = ["crowd_v", "crowded_v", "suspect_v"];
+pub(super) const LOUD: &str = "loud_";
 /// The rule that counts.
 pub(super) const COUNT: &str = "jump crowd";
 
@@ -60,7 +63,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         ));
     }
     for transport in TRANSPORTS {
-        let (crowd, loud) = (format!("crowd_{transport}"), format!("loud_{transport}"));
+        let (crowd, loud) = (format!("crowd_{transport}"), format!("{LOUD}{transport}"));
         for (name, memory) in [(&crowd, PLACE_MEMORY), (&loud, LOUDNESS)] {
             let ports = meter_set(name, "inet_service", PORTS, memory);
             writer.table.set(ports);
@@ -75,7 +78,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
 
 /// That the packet goes to a port to which few are refused, for each protocol with ports.
 pub(super) fn is_to_a_quiet_port() -> impl Iterator<Item = String> {
-    (TRANSPORTS.iter()).map(|transport| format!("{transport} dport != @loud_{transport}"))
+    (TRANSPORTS.iter()).map(|transport| format!("{transport} dport != @{LOUD}{transport}"))
 }
 
 fn set(name: &str, family: Family) -> String {

@@ -18,16 +18,12 @@ use std::time::Instant;
 
 use crate::netlink::{Attributes, NetlinkError, Socket};
 
+use super::crowd;
 use super::message::attribute;
 use super::state::{State, elements};
 
 /// Looking may take one part in so many of the time.
 const SHARE: u32 = 20;
-
-/// What the names of sets begin with that are not looked at: whoever is in these is logged, and nothing else.
-const LOGGED: [&str; 3] = ["crowd_v", "crowded_v", "suspect_v"];
-/// What the names of the sets begin with that hold no bucket and take logging away.
-const LOUD: &str = "loud_";
 
 /// Whether the meters are to be looked at, and from when on they may be.
 #[derive(Debug)]
@@ -111,7 +107,7 @@ fn look_at_all(
         Ok(())
     };
     for (set, buckets) in &state.buckets {
-        if !LOGGED.iter().any(|begin| set.starts_with(begin)) {
+        if !crowd::LOGGED.iter().any(|begin| set.starts_with(begin)) {
             look_at(set, &|element| {
                 let bucket = element.get(attribute::ELEMENT_EXPRESSION);
                 let bucket = bucket.map(|bucket| digest(bucket.nested()));
@@ -120,7 +116,7 @@ fn look_at_all(
         }
     }
     let sets = state.sets.iter();
-    for (name, set) in sets.filter(|(name, set)| set.is_meter() && name.starts_with(LOUD)) {
+    for (name, set) in sets.filter(|(name, set)| set.is_meter() && name.starts_with(crowd::LOUD)) {
         look_at(name, &|element| !stays_as_set(element, set.timeout))?;
     }
     Ok(())
