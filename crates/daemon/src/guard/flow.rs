@@ -131,9 +131,11 @@ impl Guard {
 
     /// Looks again at ends of flows that came before their begins.
     pub(super) fn catch_up(&mut self) {
+        if self.early.is_empty() {
+            return;
+        }
         let looked = Instant::now();
-        let many = self.early.len() > FEW;
-        if self.early.is_empty() || many && looked.duration_since(self.caught_up) < AGAIN {
+        if self.early.len() > FEW && looked.duration_since(self.caught_up) < AGAIN {
             return;
         }
         self.caught_up = looked;

@@ -84,22 +84,23 @@ impl DepartedFlows {
     /// The same, as this SYN+ACK says, whose SYN was not seen. Who began what was given up answers nobody: a SYN+ACK of his is nothing
     /// to its receiver, and passes connection tracking where that has picked up the connection with the other side.
     pub(super) fn forget_answered(&mut self, located: &Located) {
-        let held = (located.oriented)
-            .and_then(|oriented| Some((self.0.get(oriented.key)?, oriented.from_low)));
+        let held = self.held(located);
         if held.is_some_and(|(held, from_low)| held.begun_by_low != Some(from_low)) {
             self.forget(located);
         }
     }
 
+    /// The one of a packet, and whether that comes from the lower endpoint.
+    fn held(&self, located: &Located) -> Option<(&Departed, bool)> {
+        let oriented = located.oriented.filter(|_| !self.0.is_empty())?;
+        Some((self.0.get(oriented.key)?, oriented.from_low))
+    }
+
     /// Whether a packet carries bytes of somebody who says no more.
     pub(super) fn contradict(&self, located: &Located, now: Timestamp) -> bool {
-        if self.0.is_empty() {
-            return false;
-        }
         let held = (located.segment)
             .filter(Segment::has_bytes)
-            .and(located.oriented)
-            .and_then(|oriented| Some((self.0.get(oriented.key)?, oriented.from_low)));
+            .and_then(|_| self.held(located));
         held.is_some_and(|(held, from_low)| {
             held.silent[usize::from(from_low)] && clock::is_within(held.last, now, KEPT)
         })
