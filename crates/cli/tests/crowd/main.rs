@@ -8,16 +8,25 @@ mod common;
 #[path = "../live/firewall.rs"]
 mod firewall;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use firewall::{Firewall, eventually};
 use lab::{LiveFrames, Netns, Topology, Web};
 
-/// One flood at a time.
-static ALONE: Mutex<()> = Mutex::new(());
+/// One flood at a time, where there can be one.
+fn alone() -> Option<MutexGuard<'static, ()>> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    match lab::available() {
+        Ok(()) => Some(ALONE.lock().unwrap_or_else(PoisonError::into_inner)),
+        Err(why) => {
+            eprintln!("SKIPPED: {why}");
+            None
+        }
+    }
+}
 
 const WEB: u16 = 9_090;
 /// What the daemon may hold, in KiB.
@@ -137,11 +146,7 @@ fn banned(firewall: &Firewall<'_>) -> Vec<(String, String)> {
 
 #[test]
 fn a_scanner_among_ten_million_sources_is_banned_and_nobody_else() {
-    if let Err(why) = lab::available() {
-        eprintln!("SKIPPED: {why}");
-        return;
-    }
-    let _alone = ALONE.lock();
+    let Some(_alone) = alone() else { return };
     let stage = Stage::new();
     let policy = format!(
         "mode = \"enforce\"\n[[rule]]\naction = \"allow\"\nprotocol = \"tcp\"\nport = {WEB}\n"
@@ -173,11 +178,7 @@ fn datagram(stage: &Stage) -> Vec<u8> {
 /// Each packet is looked at, and not the few alone that the kernel tells of.
 #[test]
 fn who_only_observes_millions_of_sources_does_not_grow() {
-    if let Err(why) = lab::available() {
-        eprintln!("SKIPPED: {why}");
-        return;
-    }
-    let _alone = ALONE.lock();
+    let Some(_alone) = alone() else { return };
     for inbound in ["deny", "allow"] {
         let stage = Stage::new();
         let policy = format!("mode = \"observe\"\n[default]\ninbound = \"{inbound}\"\n");
@@ -188,11 +189,7 @@ fn who_only_observes_millions_of_sources_does_not_grow() {
 
 #[test]
 fn forged_handshakes_do_not_keep_clients_out() {
-    if let Err(why) = lab::available() {
-        eprintln!("SKIPPED: {why}");
-        return;
-    }
-    let _alone = ALONE.lock();
+    let Some(_alone) = alone() else { return };
     let stage = Stage::new();
     let policy = format!(
         "mode = \"enforce\"\n[[rule]]\naction = \"allow\"\nprotocol = \"tcp\"\nport = {WEB}\n"
@@ -213,11 +210,7 @@ fn forged_handshakes_do_not_keep_clients_out() {
 
 /// The noise is denied packets of random sources, which use up what is logged.
 fn is_banned_under_noise(program: &str, scan: &str) {
-    if let Err(why) = lab::available() {
-        eprintln!("SKIPPED: {why}");
-        return;
-    }
-    let _alone = ALONE.lock();
+    let Some(_alone) = alone() else { return };
     let stage = Stage::new();
     let firewall = Firewall::start(&stage.net.server, "mode = \"enforce\"\n");
     let noise = "-S --flood --rand-source -q -n -p 7 10.77.1.1".split(' ');

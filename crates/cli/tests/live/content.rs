@@ -51,6 +51,21 @@ fn game(on_failure: &str) -> String {
     GAME.replace("ON_FAILURE", on_failure)
 }
 
+/// A rule about what the server says.
+fn evil_answers(port: u16) -> String {
+    format!(
+        r#"
+[[rule]]
+name = "evil answers"
+action = "deny"
+direction = "out"
+protocol = "tcp"
+source_port = {port}
+payload = {{ contains = "EVILSIGNATURE", stream = true, depth = 4096 }}
+"#
+    )
+}
+
 #[test]
 fn a_bad_packet_is_dropped_and_its_sender_banned_in_the_end() {
     let Some(lab) = topology() else { return };
@@ -166,16 +181,7 @@ fn a_pattern_over_two_segments_is_found() {
 fn a_second_connection_on_the_same_ports_is_looked_at_from_its_begin() {
     let Some(lab) = topology() else { return };
     let _service = Echo::start(&lab.server, &[4001, 4002]);
-    let policy = game("open").replace("\"4000-4001\"", "\"4000-4002\"")
-        + r#"
-[[rule]]
-name = "evil answers"
-action = "deny"
-direction = "out"
-protocol = "tcp"
-source_port = 4002
-payload = { contains = "EVILSIGNATURE", stream = true, depth = 4096 }
-"#;
+    let policy = game("open").replace("\"4000-4001\"", "\"4000-4002\"") + &evil_answers(4002);
     let firewall = Firewall::start(&lab.server, &policy);
     for (to, port) in [
         (SERVER, 4001),
@@ -199,20 +205,11 @@ payload = { contains = "EVILSIGNATURE", stream = true, depth = 4096 }
 /// where, is still known.
 #[test]
 fn a_connection_that_the_kernel_has_lost_goes_on_when_its_server_speaks_first() {
-    const ANSWERS: &str = r#"
-[[rule]]
-name = "evil answers"
-action = "deny"
-direction = "out"
-protocol = "tcp"
-source_port = 4001
-payload = { contains = "EVILSIGNATURE", stream = true, depth = 4096 }
-"#;
     if !tools(&["conntrack"]) {
         return;
     }
     let Some(lab) = topology() else { return };
-    for more in ["", ANSWERS] {
+    for more in ["", &evil_answers(4001)] {
         let firewall = Firewall::start(&lab.server, &(game("open") + more));
         let listener = lab.server.enter(|| TcpListener::bind("[::]:4001"));
         let listener = listener.unwrap().unwrap();

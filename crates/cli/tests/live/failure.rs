@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{binary, call, command_through};
+use crate::common::{call, command_through};
 use crate::firewall::{Firewall, eventually, only_web};
 use crate::network::{Attempt, CLIENT, Echo, SERVER, connect, echoes, tools, topology};
 
@@ -218,34 +218,10 @@ fn an_interface_that_is_not_there_is_told_before_anything_is_changed() {
     let _services = Echo::start(&lab.server, &[8080, 22]);
     let mut firewall = Firewall::start(&lab.server, &lenient());
     firewall.kill();
-    let folder = tempfile::tempdir().unwrap();
-    let place = |name: &str| folder.path().join(name).display().to_string();
-    let (state, log, socket) = (place("state"), place("log"), place("api.sock"));
-    let config = firewall.policy().display().to_string();
-    let arguments = [
-        "run",
-        "--observe",
-        "-i",
-        "lo",
-        "-i",
-        "typo0",
-        "--config",
-        &config,
-        "--state-dir",
-        &state,
-        "--log-dir",
-        &log,
-        "--socket",
-        &socket,
-    ];
-    let output = (lab.server).output(binary().to_str().unwrap(), &arguments);
-    let why = match &output {
-        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
-        Err(error) => error.to_string(),
-    };
+    let why = firewall.fails(&["--observe", "-i", "lo", "-i", "typo0"]);
     assert!(
         why.contains("\"typo0\"") && why.contains("there are lo"),
-        "{output:?}"
+        "{why}"
     );
     assert!(connect(&lab.client, SERVER, 22).is_silent());
     assert!(connect(&lab.client, SERVER, 8080).is_open());

@@ -89,37 +89,31 @@ impl<'a> Firewall<'a> {
         self.directory.path().join("api.sock")
     }
 
+    /// How it is started on what is in the directory, with further arguments.
+    fn arguments(&self, more: &[&str]) -> Vec<String> {
+        let folder = self.directory.path();
+        let record = self.record.as_deref().unwrap_or(folder);
+        let places = [
+            ("--config", folder.join("policy.toml")),
+            ("--state-dir", record.join("state")),
+            ("--log-dir", record.join("log")),
+            ("--socket", self.socket()),
+        ];
+        let places = places.map(|(option, path)| [option.to_owned(), path.display().to_string()]);
+        let run = [binary().to_str().unwrap(), "run", "--no-web"].map(str::to_owned);
+        let more = more.iter().map(|&argument| argument.to_owned());
+        (self.through.iter().cloned())
+            .chain(run)
+            .chain(places.into_iter().flatten())
+            .chain(more)
+            .collect()
+    }
+
     /// Starts the daemon on what is in the directory, with further arguments.
     pub(crate) fn run(&mut self, more: &[&str]) {
         assert!(self.daemon.is_none(), "it runs already");
-        let folder = self.directory.path();
-        let record = self.record.as_deref().unwrap_or(folder);
-        let [config, state, log, socket] = [
-            folder.join("policy.toml"),
-            record.join("state"),
-            record.join("log"),
-            self.socket(),
-        ]
-        .map(|path| path.display().to_string());
-        let through: Vec<&str> = self.through.iter().map(String::as_str).collect();
-        let arguments = [
-            through.as_slice(),
-            &[
-                binary().to_str().unwrap(),
-                "run",
-                "--no-web",
-                "--config",
-                &config,
-                "--state-dir",
-                &state,
-                "--log-dir",
-                &log,
-                "--socket",
-                &socket,
-            ],
-            more,
-        ]
-        .concat();
+        let arguments = self.arguments(more);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let daemon = self.netns.spawn(arguments[0], &arguments[1..]).unwrap();
         let deadline = Instant::now() + PATIENCE;
         while self.call(&["status"]).code != 0 {
@@ -133,6 +127,15 @@ impl<'a> Firewall<'a> {
             std::thread::sleep(Duration::from_millis(20));
         }
         self.daemon = Some(daemon);
+    }
+
+    /// Starts it so that it ends at once; gives what it says of that.
+    pub(crate) fn fails(&self, more: &[&str]) -> String {
+        let arguments = self.arguments(more);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let output = self.netns.output(arguments[0], &arguments[1..]).unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// Asks it to end, as systemd does, and waits until it has.
