@@ -215,6 +215,28 @@ impl AddressSet {
         })
     }
 
+    /// Whose addresses it holds all of, if of anybody: those that can be public ones of a family.
+    pub fn of_everybody(&self) -> Option<&'static str> {
+        let holds = |first: IpAddr, last: IpAddr| {
+            let range = [(address_key(first), address_key(last))];
+            self.contains_set(&Self::from_ranges(range))
+        };
+        let v4 = |first, last| {
+            let whole = |first, rest| IpAddr::from([first, rest, rest, rest]);
+            holds(whole(first, 0), whole(last, 255))
+        };
+        // Classes A, B and C without 0/8 and 127/8 (RFC 791, 3.2; RFC 1122, 3.2.1.3); IPv6 global unicast (RFC 4291, 2.4).
+        let ipv4 = v4(1, 126) && v4(128, 223);
+        let v6 = |first, rest| IpAddr::from([first, rest, rest, rest, rest, rest, rest, rest]);
+        let ipv6 = holds(v6(0x2000, 0), v6(0x3fff, 0xffff));
+        match (ipv4, ipv6) {
+            (true, true) => Some("every address"),
+            (true, false) => Some("every IPv4 address"),
+            (false, true) => Some("every IPv6 address"),
+            (false, false) => None,
+        }
+    }
+
     /// Whether the set holds an IPv4 address.
     pub fn has_ipv4(&self) -> bool {
         self.ipv4_ranges().next().is_some()

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::prefix::{IpNetOrAddress, Typed};
 use crate::screen::{
-    Cell, Screen, Table, Tone, humane_seconds, moment, several, spinner, visible, warn,
+    Cell, Screen, Table, Tone, humane_seconds, moment, pass_on, several, spinner, visible, warn,
     warn_if_not_kept, warn_if_observing,
 };
 use crate::source;
@@ -254,6 +254,9 @@ pub(super) fn allow(
                 persist: !asked.until_restart,
             };
             let allowed: Allowed = daemon.post("allow", &request)?;
+            if let Some(warning) = &allowed.warning {
+                pass_on(warning);
+            }
             if let Some(surprise) = typed.surprise("is never banned") {
                 warn(&surprise);
             }

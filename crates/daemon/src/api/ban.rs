@@ -234,6 +234,9 @@ pub struct Allowed {
     /// As [`Ban::not_kept`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_kept: Option<String>,
+    /// What the list as it is now does that may not be meant; only in the answer to the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// What taking an entry off the allow list leaves.

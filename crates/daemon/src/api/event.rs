@@ -168,11 +168,14 @@ pub struct Why {
     pub subject: String,
     /// The story, one sentence a line, in order.
     pub story: Vec<String>,
-    /// The ban in force, if there is one.
+    /// The ban in force, if there is one: the narrowest that covers it; if none does, the widest of a part of it.
     pub ban: Option<Ban>,
     /// Other bans that cover it: those of wider prefixes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub around: Vec<Ban>,
+    /// How many other bans in force are of a part of it.
+    #[serde(default)]
+    pub parts: usize,
     /// How often it was banned within `[ban] memory`; absent when it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<BanHistory>,

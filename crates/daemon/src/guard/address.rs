@@ -69,6 +69,7 @@ impl Guard {
             persist: request.persist,
             lifted: Vec::new(),
             not_kept: None,
+            warning: None,
         };
         self.allowed.insert(prefix, entry.clone());
         let lifted = self.follow_allowed();
@@ -83,8 +84,18 @@ impl Guard {
         Ok(api::Allowed {
             lifted,
             not_kept,
+            warning: self.allows_everybody(),
             ..entry
         })
+    }
+
+    /// That nothing bans anybody any more, where the list has come to that.
+    pub(super) fn allows_everybody(&self) -> Option<String> {
+        let list: AddressSet = self.allowed.keys().copied().collect();
+        let whose = list.of_everybody()?;
+        Some(format!(
+            "the allow list holds {whose}: no ban, feed or detector drops any of them; `portcullis allow --remove PREFIX` takes one off"
+        ))
     }
 
     /// Takes a prefix off the allow list.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use engine::{Ban, BanOrigin};
 use ipnet::IpNet;
-use policy::Timestamp;
+use policy::{BadTime, Timestamp};
 
 use super::Guard;
 use super::ban::{self, Change, parse_prefix};
@@ -46,7 +46,13 @@ impl Guard {
             };
             let default = self.in_force.plan.ban.duration;
             // What begins in the future would hold longer than anybody asked for.
-            let since = wanted.since.map_or(now, |time| time.0.min(now));
+            let since = match wanted.since {
+                Ok(since) => since.map_or(now, |time| time.0.min(now)),
+                Err(error) => {
+                    refuse(&mut outcome, format!("its begin {error}"));
+                    continue;
+                }
+            };
             let expires = match (wanted.expires, wanted.lasts) {
                 (Some(expires), _) => expires.0,
                 (None, Lasts::ForGood) => Timestamp::MAX,
@@ -104,7 +110,7 @@ impl Guard {
 struct Wanted {
     prefix: String,
     reason: Option<String>,
-    since: Option<api::Time>,
+    since: Result<Option<api::Time>, BadTime>,
     expires: Option<api::Time>,
     lasts: Lasts,
     times_banned: Option<u32>,
@@ -123,7 +129,7 @@ fn import_list(import: &api::BanImport) -> Vec<Wanted> {
             .map(|ban| Wanted {
                 prefix: ban.prefix.clone(),
                 reason: ban.reason.clone(),
-                since: ban.since,
+                since: Ok(ban.since),
                 expires: ban.expires,
                 lasts: if ban.since.is_some() {
                     Lasts::ForGood
@@ -138,7 +144,7 @@ fn import_list(import: &api::BanImport) -> Vec<Wanted> {
             .map(|(address, begin)| Wanted {
                 prefix: address.clone(),
                 reason: None,
-                since: Some(Timestamp::from_nanos((begin.max(0.0) * 1e9) as u64).into()),
+                since: Timestamp::from_secs_f64(*begin).map(|begin| Some(begin.into())),
                 expires: None,
                 lasts: Lasts::Default,
                 times_banned: None,

@@ -180,23 +180,22 @@ impl Guard {
     /// How a prefix stands with bans and protection.
     pub fn standing(&self, prefix: IpNet) -> Standing {
         let now = self.clock.now();
-        let mut bans: Vec<&engine::Ban> = self
-            .engine
-            .bans()
-            .filter(|held| {
-                held.expires > now
-                    && (held.prefix.contains(&prefix) || prefix.contains(&held.prefix))
-            })
-            .collect();
-        bans.sort_by_key(|held| std::cmp::Reverse(held.prefix.prefix_len()));
-        let mut bans = bans.into_iter();
-        let narrowest = bans.next().map(|held| self.shown(held, now));
-        let around = bans
-            .filter(|held| held.prefix.contains(&prefix))
-            .map(|held| self.shown(held, now));
+        let in_force = self.engine.bans().filter(|held| held.expires > now);
+        let (mut whole, parts): (Vec<&engine::Ban>, Vec<&engine::Ban>) = in_force
+            .filter(|held| held.prefix.contains(&prefix) || prefix.contains(&held.prefix))
+            .partition(|held| held.prefix.contains(&prefix));
+        whole.sort_by_key(|held| std::cmp::Reverse(held.prefix.prefix_len()));
+        let of_part = parts
+            .iter()
+            .copied()
+            .min_by_key(|held| (held.prefix.prefix_len(), held.prefix))
+            .filter(|_| whole.is_empty());
+        let mut whole = whole.into_iter();
+        let ban = whole.next().or(of_part);
         Standing {
-            ban: narrowest,
-            around: around.collect(),
+            ban: ban.map(|held| self.shown(held, now)),
+            around: whole.map(|held| self.shown(held, now)).collect(),
+            parts: parts.len() - usize::from(of_part.is_some()),
             protected: self.protection(prefix),
             history: self.ban_history(prefix, now),
             feeds: self.feeds_with(prefix),
@@ -260,10 +259,12 @@ impl Guard {
 /// How a prefix stands with bans and protection.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    /// The narrowest ban in force that has an address in common with it.
+    /// The narrowest ban in force that covers it; if none does, the widest of a part of it.
     pub ban: Option<api::Ban>,
     /// Other bans that cover it.
     pub around: Vec<api::Ban>,
+    /// How many other bans are of a part of it.
+    pub parts: usize,
     /// Why it may not be banned, if so.
     pub protected: Option<String>,
     /// How often it was banned.

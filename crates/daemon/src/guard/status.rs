@@ -406,6 +406,7 @@ impl Guard {
         if self.flushed {
             warnings.push("everything was taken out of the kernel by `flush`; `portcullis apply` puts the policy in force again, as its mode says".to_owned());
         }
+        warnings.extend(self.allows_everybody());
         warnings.extend(self.begins_otherwise());
         if !self.drift.in_sync {
             warnings.extend(self.drift.last.clone());

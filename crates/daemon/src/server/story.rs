@@ -23,6 +23,13 @@ pub(super) fn of_prefix(why: &Why, standing: &Standing, prefix: IpNet) -> Vec<St
         }
         story.extend(about(ban));
     }
+    story.extend(match why.parts {
+        0 => None,
+        1 => Some("Another ban is of a part of it; `portcullis bans` lists it.".to_owned()),
+        parts => Some(format!(
+            "{parts} other bans are of parts of it; `portcullis bans` lists them."
+        )),
+    });
     let is_dropped_by_feed = why.protected.is_none() && why.ban.is_none();
     for feed in why.feeds.iter().skip(usize::from(is_dropped_by_feed)) {
         let however = match (&why.protected, &why.ban) {

@@ -89,6 +89,7 @@ fn of_prefix(
     let mut why = Why {
         ban: standing.ban.clone(),
         around: standing.around.clone(),
+        parts: standing.parts,
         history: standing.history.clone(),
         protected: standing.protected.clone(),
         feeds: standing.feeds.clone(),
@@ -129,6 +130,7 @@ impl Why {
             story: Vec::new(),
             ban: None,
             around: Vec::new(),
+            parts: 0,
             history: None,
             past_bans: Vec::new(),
             protected: None,

@@ -1,6 +1,5 @@
 //! Everything but rules and sets.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::diagnostic::{one_of, quoted};
@@ -13,7 +12,7 @@ use crate::tree::{Entry, Node, Table};
 use super::dns::{self, DnsDraft};
 use super::rule::BAN;
 use super::{Sets, addresses, detect, later};
-use crate::address::{AddressSet, address_key};
+use crate::address::AddressSet;
 
 const MODES: &[(&str, Mode)] = &[("observe", Mode::Observe), ("enforce", Mode::Enforce)];
 
@@ -182,7 +181,7 @@ fn protect(mut fields: Fields<'_>, sets: &Sets, report: &mut Report) -> Protect 
         protect.sets = listed.sets;
         let named = protect.sets.iter().map(|&id| sets.addresses(id));
         let all = named.fold(protect.addresses.clone(), |all, set| all.union(set));
-        if let Some(whose) = covered(&all) {
+        if let Some(whose) = all.of_everybody() {
             report.warning(
                 listed.any.unwrap_or(node.span),
                 "protects-everything",
@@ -195,28 +194,6 @@ fn protect(mut fields: Fields<'_>, sets: &Sets, report: &mut Report) -> Protect 
     }
     fields.finish(report);
     protect
-}
-
-/// What a set covers whole, if it does: all that can be a public address of a family.
-fn covered(addresses: &AddressSet) -> Option<&'static str> {
-    let holds = |first: IpAddr, last: IpAddr| {
-        let range = [(address_key(first), address_key(last))];
-        addresses.contains_set(&AddressSet::from_ranges(range))
-    };
-    let v4 = |first, last| {
-        let whole = |first, rest| IpAddr::from([first, rest, rest, rest]);
-        holds(whole(first, 0), whole(last, 255))
-    };
-    // Classes A, B and C without 0/8 and 127/8 (RFC 791, 3.2; RFC 1122, 3.2.1.3); IPv6 global unicast (RFC 4291, 2.4).
-    let ipv4 = v4(1, 126) && v4(128, 223);
-    let v6 = |first, rest| IpAddr::from([first, rest, rest, rest, rest, rest, rest, rest]);
-    let ipv6 = holds(v6(0x2000, 0), v6(0x3fff, 0xffff));
-    match (ipv4, ipv6) {
-        (true, true) => Some("every address"),
-        (true, false) => Some("every IPv4 address"),
-        (false, true) => Some("every IPv6 address"),
-        (false, false) => None,
-    }
 }
 
 fn ban(mut fields: Fields<'_>, report: &mut Report) -> BanSettings {

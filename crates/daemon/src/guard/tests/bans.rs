@@ -313,6 +313,73 @@ fn lifting_a_wide_ban_leaves_the_narrow_ones() {
 }
 
 #[test]
+fn what_covers_a_prefix_is_told_before_what_is_of_a_part_of_it() {
+    let mut stage = started(ENFORCE);
+    for prefix in [
+        "203.0.113.0/24",
+        "203.0.113.128/25",
+        "203.0.0.0/16",
+        "203.0.113.7",
+        "198.51.100.7",
+        "198.51.100.128/25",
+    ] {
+        stage.guard.ban(&by_hand(prefix, 600)).unwrap();
+    }
+    // Asked for, the ban that is told first, those around it, and how many more are of parts.
+    for (asked, first, around, parts) in [
+        (
+            "203.0.113.0/24",
+            Some("203.0.113.0/24"),
+            vec!["203.0.0.0/16"],
+            2,
+        ),
+        (
+            "203.0.113.64/26",
+            Some("203.0.113.0/24"),
+            vec!["203.0.0.0/16"],
+            0,
+        ),
+        (
+            "203.0.113.200/32",
+            Some("203.0.113.128/25"),
+            vec!["203.0.113.0/24", "203.0.0.0/16"],
+            0,
+        ),
+        ("203.0.0.0/8", Some("203.0.0.0/16"), vec![], 3),
+        ("198.51.100.0/24", Some("198.51.100.128/25"), vec![], 1),
+        ("192.0.2.0/24", None, vec![], 0),
+    ] {
+        let standing = stage.guard.standing(asked.parse().unwrap());
+        let name = |ban: &api::Ban| ban.prefix.to_string();
+        assert_eq!(standing.ban.as_ref().map(name).as_deref(), first, "{asked}");
+        let others: Vec<String> = standing.around.iter().map(name).collect();
+        assert_eq!(
+            (others, standing.parts),
+            (around.into_iter().map(str::to_owned).collect(), parts),
+            "{asked}"
+        );
+    }
+}
+
+#[test]
+fn an_allow_list_of_everybody_is_told() {
+    let mut stage = started(ENFORCE);
+    let mut allow = |prefix: &str| {
+        let request = AllowRequest {
+            prefix: prefix.to_owned(),
+            persist: true,
+        };
+        stage.guard.allow(&request).unwrap().warning
+    };
+    assert_eq!(allow("203.0.113.7"), None);
+    assert_eq!(allow("0.0.0.0/1"), None);
+    let both = allow("128.0.0.0/1").unwrap();
+    assert!(both.contains("every IPv4 address"), "{both}");
+    let warnings = stage.guard.status().warnings;
+    assert!(warnings.contains(&both), "{warnings:?}");
+}
+
+#[test]
 fn a_set_clock_does_not_change_what_is_left_of_a_ban() {
     let mut stage = started(ENFORCE);
     stage.guard.ban(&by_hand("203.0.113.7", 600)).unwrap();

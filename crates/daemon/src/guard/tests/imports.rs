@@ -53,3 +53,17 @@ fn an_import_makes_no_ban_shorter_and_forgets_nothing() {
     let expected = [(true, "scan"), (false, "a\\nb"), (false, "a\\u{1b}[2J")];
     assert_eq!(shown, expected);
 }
+
+#[test]
+fn a_time_that_is_none_is_refused_and_does_not_become_another() {
+    let mut stage = started(ENFORCE);
+    let import: BanImport =
+        serde_json::from_str(r#"{"203.0.113.1": -5.0, "203.0.113.2": 1e30, "203.0.113.3": 0}"#)
+            .unwrap();
+    let outcome = stage.guard.import_bans(&import);
+    assert_eq!((outcome.added, outcome.expired), (0, 1));
+    assert_eq!(outcome.refused_count, 2);
+    for refused in &outcome.refused {
+        assert!(refused.error.contains("1970-01-01"), "{refused:?}");
+    }
+}
