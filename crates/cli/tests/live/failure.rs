@@ -231,3 +231,42 @@ fn an_interface_that_is_not_there_is_told_before_anything_is_changed() {
     let status = firewall.ask("status").stdout;
     assert!(status.contains("hold on every interface"), "{status}");
 }
+
+/// What is watched does not hang on what is not there yet.
+#[test]
+fn an_interface_that_comes_later_is_watched_beside_the_others() {
+    let Some(lab) = topology() else { return };
+    let mut firewall = Firewall::start(&lab.server, &lenient());
+    firewall.stop();
+    firewall.run(&["-i", "later0", "-i", "lo", "-i", "lo"]);
+    let observing = firewall.policy().with_file_name("observing.toml");
+    std::fs::write(&observing, lenient().replace("enforce", "observe")).unwrap();
+    firewall
+        .call(&["apply", observing.to_str().unwrap()])
+        .expect(0);
+    let watched = || {
+        let status = firewall.json("status");
+        let backends = status["backends"].as_array().unwrap().clone();
+        let of = |backend: &serde_json::Value| backend["detail"].as_str().unwrap().to_owned();
+        let captures = backends
+            .iter()
+            .filter(|backend| backend["name"] == "af_packet" && backend["state"] == "running");
+        (
+            captures.map(of).collect::<Vec<_>>(),
+            status["warnings"].to_string(),
+        )
+    };
+    let (names, warnings) = watched();
+    assert_eq!(names, ["lo"], "{warnings}");
+    assert!(warnings.contains("later0 is not watched"), "{warnings}");
+    let add = ["link", "add", "later0", "type", "veth", "peer", "later1"];
+    lab.server.run("ip", &add).unwrap();
+    lab.server
+        .run("ip", &["link", "set", "later0", "up"])
+        .unwrap();
+    eventually("the later one", Duration::from_secs(20), || {
+        watched().0 == ["lo", "later0"]
+    });
+    let (_, warnings) = watched();
+    assert!(!warnings.contains("later0"), "{warnings}");
+}

@@ -146,16 +146,22 @@ impl Pump {
             return Vec::new();
         };
         let wanted: &[&str] = match mode {
-            Mode::Observe => &[capture::NAME],
+            Mode::Observe => &[],
             Mode::Enforce => &[log::NAME, flow::NAME],
         };
-        let other =
-            |thread: &mut Thread| !wanted.contains(&thread.what) || thread.join.is_finished();
+        let captures = mode == Mode::Observe;
+        let other = |thread: &mut Thread| {
+            let is_wanted = match thread.what {
+                capture::NAME => captures,
+                what => wanted.contains(&what),
+            };
+            !is_wanted || thread.join.is_finished()
+        };
         let ended: Vec<Thread> = self.sources.extract_if(.., other).collect();
         for thread in ended {
             self.end(thread);
         }
-        if mode == Mode::Observe {
+        if captures {
             self.end_inspectors();
         }
         lock(&self.failures).clear();
@@ -165,10 +171,13 @@ impl Pump {
             .copied()
             .filter(|what| missing(what))
             .collect();
-        let mut failures = Vec::new();
+        let mut failures = if captures {
+            self.begin_captures(&handle)
+        } else {
+            Vec::new()
+        };
         for what in wanted {
             let begun = match what {
-                capture::NAME => self.begin_captures(&handle),
                 log::NAME => self.begin_log(&handle).map_err(|error| error.to_string()),
                 _ => self.begin_flows(&handle),
             };
@@ -179,15 +188,21 @@ impl Pump {
         failures
     }
 
-    /// Begins anew what has died, seldom enough that a fault which stays is no storm. Returns what does not work.
+    /// Begins anew what has died and what could not begin, seldom enough that a fault which stays is no storm. Returns what does not work
+    /// and was not said before.
     pub fn revive(&mut self, mode: Mode) -> Vec<String> {
         let dead = |thread: &Thread| thread.join.is_finished();
         let lately = |at: Instant| at.elapsed() < REVIVAL;
-        if !self.sources.iter().any(dead) || self.revived.is_some_and(lately) {
+        let lacks = self.sources.iter().any(dead)
+            || mode == Mode::Observe && self.handle.is_some() && !self.unwatched().is_empty();
+        if !lacks || self.revived.is_some_and(lately) {
             return Vec::new();
         }
         self.revived = Some(Instant::now());
-        self.switch(mode)
+        let said = lock(&self.failures).clone();
+        let mut failures = self.switch(mode);
+        failures.retain(|failure| !said.contains(failure));
+        failures
     }
 
     /// Takes the kernel's log, which one process alone can have. Where the kernel has none that is no failure.
@@ -222,29 +237,42 @@ impl Pump {
         }
     }
 
-    fn begin_captures(&mut self, handle: &Handle) -> Result<(), String> {
-        let names: Vec<Option<String>> = if self.settings.interfaces.is_empty() {
+    /// Of the interfaces that are to be watched those that are not; `None` stands for all.
+    fn unwatched(&self) -> Vec<Option<String>> {
+        let mut names: Vec<Option<String>> = if self.settings.interfaces.is_empty() {
             vec![None]
         } else {
             self.settings.interfaces.iter().cloned().map(Some).collect()
         };
-        for interface in names {
-            let name = interface
-                .clone()
-                .unwrap_or_else(|| "all interfaces".to_owned());
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| {
+            let name = shown(name.as_deref());
+            let captures = |thread: &Thread| thread.what == capture::NAME && thread.name == name;
+            !self.sources.iter().any(captures)
+        });
+        names
+    }
+
+    /// Begins to watch what is not watched yet. Returns what cannot be; the others are watched all the same.
+    fn begin_captures(&mut self, handle: &Handle) -> Vec<String> {
+        let mut failures = Vec::new();
+        for interface in self.unwatched() {
+            let name = shown(interface.as_deref()).to_owned();
             let outlet = self.outlet(handle);
             let (stop, counts) = (Arc::clone(&outlet.stop), Arc::clone(&outlet.counts));
-            let join = capture::begin(interface, outlet)
-                .map_err(|error| format!("{name} is not watched: {error}"))?;
-            self.sources.push(Thread {
-                name,
-                what: capture::NAME,
-                stop,
-                counts,
-                join,
-            });
+            match capture::begin(interface, outlet) {
+                Ok(join) => self.sources.push(Thread {
+                    name,
+                    what: capture::NAME,
+                    stop,
+                    counts,
+                    join,
+                }),
+                Err(error) => failures.push(format!("{name} is not watched: {error}")),
+            }
         }
-        Ok(())
+        failures
     }
 
     fn begin_log(&mut self, handle: &Handle) -> Result<(), log::BeginError> {
@@ -478,6 +506,11 @@ impl Outlet {
         self.counts.failed.store(true, Ordering::Relaxed);
         lock(&self.failures).push(text);
     }
+}
+
+/// What a capture of an interface, or of all, is called.
+fn shown(interface: Option<&str>) -> &str {
+    interface.unwrap_or("all interfaces")
 }
 
 /// A lock whose holder panicked still guards a whole value: no critical section here leaves one half done.
