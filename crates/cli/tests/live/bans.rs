@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::firewall::{Firewall, eventually, only_web};
 use crate::network::{
-    ATTACKER, Attempt, CLIENT, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, echoes, pings,
-    tools, topology,
+    ATTACKER, Attempt, CLIENT, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, connect_from,
+    echoes, pings, tools, topology,
 };
 
 const OPEN: &str = r#"
@@ -488,4 +488,24 @@ fn bans_that_the_kernel_kept_are_recorded_as_bans() {
         events.contains("BAN") && !events.contains("WOULD-BAN"),
         "{events}"
     );
+}
+
+/// Its connections are what the rules see them as: behind a port that somebody else's rule sends on.
+#[test]
+fn guessing_is_seen_behind_a_published_port() {
+    let Some(lab) = topology() else { return };
+    let _service = Echo::start(&lab.server, &[22]);
+    let theirs = "table ip published {\n\
+        chain pre { type nat hook prerouting priority -100\n tcp dport 222 redirect to :22\n }\n}";
+    lab.server.run("nft", &[theirs]).unwrap();
+    let policy =
+        "mode = \"enforce\"\n[[rule]]\naction = \"allow\"\nprotocol = \"tcp\"\nport = 22\n";
+    let firewall = Firewall::start(&lab.server, policy);
+    for _ in 0..10 {
+        assert!(connect(&lab.attacker, SERVER_FOR_ATTACKER, 222).is_open());
+    }
+    eventually("a ban", Duration::from_secs(5), || {
+        let bans = firewall.json("bans");
+        bans[0]["detector"] == "brute" && bans[0]["prefix"] == format!("{ATTACKER}/32")
+    });
 }

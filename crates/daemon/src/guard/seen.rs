@@ -43,6 +43,17 @@ impl Begin {
     pub(super) fn is_of(&self, told: Timestamp) -> bool {
         self.completed.is_none_or(|completed| completed <= told)
     }
+
+    /// With a handshake that was told to be completed at a time. What passed before its SYN is none of its connection: somebody may send
+    /// that so as not to be told from who was there before the firewall.
+    fn completed(self, at: Timestamp) -> Self {
+        Self {
+            at: if self.by_syn { self.at } else { at },
+            by_syn: true,
+            completed: Some(at),
+            ..self
+        }
+    }
 }
 
 impl Seen {
@@ -52,10 +63,11 @@ impl Seen {
             // The log was read later than the handshake that came of this packet, or even than its connection's end. The log's
             // clock may be a little ahead.
             Some(known) if !known.is_logged && begin.at <= known.at.after(AHEAD) => {
+                let completed = begin.completed(known.at);
                 *known = Begin {
                     is_closed: known.is_closed,
                     completed: known.completed,
-                    ..begin
+                    ..completed
                 };
             }
             _ => {
@@ -81,8 +93,8 @@ impl Seen {
             is_logged: false,
             completed: None,
         });
-        let completed = Some(at);
-        (self.completed).insert(tuple, Begin { completed, ..begin });
+        let begin = begin.completed(at);
+        (self.completed).insert(tuple, begin);
     }
 
     pub(super) fn get(&self, tuple: &FiveTuple) -> Option<Begin> {
@@ -158,6 +170,7 @@ impl Generations {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
     use policy::RuleId;
 
@@ -250,5 +263,26 @@ mod tests {
         );
         assert!(seen.take(&tuple(1), at(32)).is_some());
         assert_eq!(seen.get(&tuple(1)), None);
+    }
+
+    #[test]
+    fn what_passed_before_its_syn_hides_no_connection() {
+        let stray = Begin {
+            by_syn: false,
+            ..logged(at(10))
+        };
+        for is_told_late in [false, true] {
+            let mut seen = Seen::default();
+            if is_told_late {
+                seen.complete(tuple(1), at(21));
+                seen.insert(tuple(1), stray);
+            } else {
+                seen.insert(tuple(1), stray);
+                seen.complete(tuple(1), at(21));
+            }
+            let begin = seen.close(&tuple(1), at(22)).unwrap();
+            assert!(begin.by_syn && begin.at == at(21), "{begin:?}");
+            assert_eq!(begin.reason, stray.reason);
+        }
     }
 }

@@ -71,18 +71,19 @@ impl Change {
 
 impl Tracked {
     fn of(entry: &Entry) -> Self {
-        let original = &entry.original;
-        let ports = original.ports();
+        let (original, reply) = (&entry.original, &entry.reply);
+        let ports = original.ports().zip(reply.ports());
         let count = |counters: Option<kernel::conntrack::Counters>| {
             counters.map_or((0, 0), |counters| (counters.packets, counters.bytes))
         };
         Self {
             tuple: FiveTuple {
                 source: original.source,
-                destination: original.destination,
+                // Where a rule of somebody else's sends it on (DNAT), as our rules see it: behind that.
+                destination: reply.source,
                 protocol: original.protocol,
-                source_port: ports.map(|(source, _)| source),
-                destination_port: ports.map(|(_, destination)| destination),
+                source_port: ports.map(|((source, _), _)| source),
+                destination_port: ports.map(|(_, (destination, _))| destination),
             },
             sent: count(entry.sent),
             received: count(entry.received),
