@@ -236,6 +236,18 @@ fn is_late_answer(technique: Technique, source_port: u16, port: u16) -> bool {
     }
 }
 
+/// Whether a denied packet may be what a service sends to its client in a flow that connection tracking does not know: forgotten, or
+/// under way when rules came into force. As [`is_late_answer`], and of well-known ports alone: what a source sends without
+/// end to one port is no first contact.
+pub(super) fn may_answer(facts: &Facts<'_>) -> bool {
+    let is_sequel = match facts.tcp_flags {
+        Some(flags) => of_flags(flags) == Some(Technique::Ack),
+        None => facts.protocol == protocol::UDP,
+    };
+    let ports = facts.source_port.zip(facts.port);
+    is_sequel && ports.is_some_and(|(from, to)| from < WELL_KNOWN && to >= EPHEMERAL)
+}
+
 /// Whether the ports are those of what a service sends to its client.
 pub(crate) const fn is_to_a_client(source_port: u16, port: u16) -> bool {
     (source_port < EPHEMERAL && port >= EPHEMERAL)

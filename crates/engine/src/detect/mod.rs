@@ -231,7 +231,7 @@ impl Detectors {
             // Who asks for a blocked name is mostly the victim of whoever wrote the page.
             | Stage::Dns => false,
         };
-        if !counts || settings.ignore.contains_key(facts.source) {
+        if !counts || contact::may_answer(facts) || settings.ignore.contains_key(facts.source) {
             return None;
         }
         let counted = self.counting_key(facts.source);

@@ -141,7 +141,7 @@ impl Scan {
         now: Timestamp,
     ) -> Option<Evidence> {
         let slow = self.thresholds.slow_window;
-        let most = self.most;
+        let (most, thresholds) = (self.most, self.thresholds);
         let entry = self
             .by_source
             .entry(source, Source::default, |source| source.weight(now, slow));
@@ -155,7 +155,7 @@ impl Scan {
         if attempt.contact.at < entry.since {
             return None;
         }
-        let known = entry.note(attempt.contact, most, slow);
+        let known = entry.note(attempt.contact, most, thresholds);
         entry.weigh();
         if known.outcome == Outcome::Served
             || entry
@@ -256,7 +256,7 @@ impl Scan {
 
 impl Source {
     /// Remembers a contact: a port of a target once, as it went last.
-    fn note(&mut self, fresh: Contact, most: usize, window: Duration) -> Contact {
+    fn note(&mut self, fresh: Contact, most: usize, thresholds: Thresholds) -> Contact {
         if let Some(known) = self.contacts.iter_mut().find(|known| known.is_same(&fresh)) {
             // The heavier technique stays: a port that was probed by FIN and then by SYN was probed by FIN. But what comes
             // after a SYN may go on with its connection, where this host's end of it does not heed the firewall: in a capture.
@@ -275,7 +275,7 @@ impl Source {
             return *known;
         }
         if self.contacts.len() >= most {
-            self.make_room(fresh.at, window);
+            self.make_room(fresh.at, thresholds);
         }
         if self.contacts.len() == self.contacts.capacity() {
             // Most sources have one, ever.
@@ -287,10 +287,21 @@ impl Source {
         fresh
     }
 
-    /// What is too old to count goes first, then what was served, then the oldest.
-    fn make_room(&mut self, now: Timestamp, window: Duration) {
-        self.contacts.retain(|known| now.since(known.at) <= window);
-        let key = |known: &Contact| (known.outcome != Outcome::Served, known.at);
+    /// What is too old to count goes first, then what was served, then of what can count slowly alone the oldest of the target that has
+    /// least: of who probes several in turn one comes to the threshold. What is left goes by age.
+    fn make_room(&mut self, now: Timestamp, thresholds: Thresholds) {
+        (self.contacts).retain(|known| now.since(known.at) <= thresholds.slow_window);
+        let has_failed = |known: &Contact| known.outcome != Outcome::Served;
+        let key = |known: &Contact| {
+            if !has_failed(known) || now.since(known.at) <= thresholds.window {
+                return (has_failed(known), has_failed(known), 0, 0, known.at);
+            }
+            let others = self.contacts.iter().filter(|other| has_failed(other));
+            let count = others.filter(|other| other.shares_target(known)).count();
+            // Of two that have as much it is always the same one.
+            let target = if known.is_own { 0 } else { known.target };
+            (true, false, count, target, known.at)
+        };
         let least = self
             .contacts
             .iter()

@@ -97,6 +97,37 @@ fn served_ports_between_do_not_hide_a_scan_and_many_excuse_a_few_failures() {
     assert_eq!(run(scanner), Some((23, Shape::Vertical)));
 }
 
+/// One source's memory is smaller than the slow threshold of each of them.
+#[test]
+fn who_probes_several_targets_in_turn_is_slow_at_one_of_them() {
+    use Outcome::Failed;
+    for (targets, millis) in [(2, 15_000), (2, 2_600), (3, 5_000), (5, 5_000), (9, 3_000)] {
+        let turns = (0..2_000).map(|n| {
+            (
+                (n % targets) as u32,
+                (n / targets) as u16,
+                Failed,
+                n * millis,
+            )
+        });
+        let found = run(turns);
+        let enough = found.is_some_and(|(probes, shape)| {
+            shape == Shape::Slow
+                && probes as u64 <= 40 * targets
+                && probes as u64 * millis < 3_600_000
+        });
+        assert!(enough, "{targets} targets, {millis} ms: {found:?}");
+    }
+    // What was failed at long ago leaves room for what is quick.
+    let old = (0..19).map(|n| (1, n as u16, Failed, n * 20_000));
+    let other = (0..13).map(|n| (10 + n as u32, 80, Failed, 400_000 + n * 20_000));
+    let quick = (0..5).map(|n| (50, n as u16, Failed, 1_000_000 + n * 100));
+    assert_eq!(
+        run(old.chain(other).chain(quick)),
+        Some((37, Shape::Vertical))
+    );
+}
+
 #[test]
 fn impossible_packets_weigh_double() {
     let mut scan = Scan::new(STANDARD, 1_000, 3);
