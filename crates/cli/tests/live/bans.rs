@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::firewall::{Firewall, eventually, only_web};
 use crate::network::{
-    ATTACKER, Attempt, CLIENT, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, connect_from,
-    echoes, pings, tools, topology,
+    ATTACKER, Attempt, CLIENT, Echo, SERVER, SERVER_FOR_ATTACKER, SERVER6, connect, echoes, pings,
+    tools, topology,
 };
 
 const OPEN: &str = r#"
