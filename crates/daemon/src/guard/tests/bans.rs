@@ -263,18 +263,24 @@ fn what_comes_back_from_store_or_kernel_passes_the_gate_too() {
     stage.guard.settle(now);
 }
 
-#[test]
-fn lifting_a_wide_ban_leaves_the_narrow_ones() {
+/// Wide and narrow ones, and others of a stranger.
+fn nested(strangers: &[&str]) -> Stage {
     let mut stage = started(ENFORCE);
-    for prefix in [
+    let nested = [
         "203.0.113.0/24",
         "203.0.113.128/25",
         "203.0.0.0/16",
         "203.0.113.7",
-        "198.51.100.0/24",
-    ] {
+    ];
+    for prefix in nested.iter().chain(strangers) {
         stage.guard.ban(&by_hand(prefix, 600)).unwrap();
     }
+    stage
+}
+
+#[test]
+fn lifting_a_wide_ban_leaves_the_narrow_ones() {
+    let mut stage = nested(&["198.51.100.0/24"]);
     let query = UnbanQuery {
         prefix: Some("203.0.113.0/24".to_owned()),
         all: false,
@@ -314,17 +320,7 @@ fn lifting_a_wide_ban_leaves_the_narrow_ones() {
 
 #[test]
 fn what_covers_a_prefix_is_told_before_what_is_of_a_part_of_it() {
-    let mut stage = started(ENFORCE);
-    for prefix in [
-        "203.0.113.0/24",
-        "203.0.113.128/25",
-        "203.0.0.0/16",
-        "203.0.113.7",
-        "198.51.100.7",
-        "198.51.100.128/25",
-    ] {
-        stage.guard.ban(&by_hand(prefix, 600)).unwrap();
-    }
+    let stage = nested(&["198.51.100.7", "198.51.100.128/25"]);
     // Asked for, the ban that is told first, those around it, and how many more are of parts.
     for (asked, first, around, parts) in [
         (
