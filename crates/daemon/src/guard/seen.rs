@@ -44,13 +44,12 @@ impl Begin {
         self.completed.is_none_or(|completed| completed <= told)
     }
 
-    /// With a handshake that was told to be completed at a time. What passed before its SYN is none of its connection: somebody may send
-    /// that so as not to be told from who was there before the firewall.
-    fn completed(self, at: Timestamp) -> Self {
+    /// The same, of a connection whose handshake was told to be completed at a time. What passed before its SYN is none of it: somebody
+    /// may send that so as not to be told from who was there before the firewall.
+    fn by_handshake(self, at: Timestamp) -> Self {
         Self {
             at: if self.by_syn { self.at } else { at },
             by_syn: true,
-            completed: Some(at),
             ..self
         }
     }
@@ -63,11 +62,10 @@ impl Seen {
             // The log was read later than the handshake that came of this packet, or even than its connection's end. The log's
             // clock may be a little ahead.
             Some(known) if !known.is_logged && begin.at <= known.at.after(AHEAD) => {
-                let completed = begin.completed(known.at);
                 *known = Begin {
                     is_closed: known.is_closed,
                     completed: known.completed,
-                    ..completed
+                    ..begin.by_handshake(known.at)
                 };
             }
             _ => {
@@ -93,7 +91,10 @@ impl Seen {
             is_logged: false,
             completed: None,
         });
-        let begin = begin.completed(at);
+        let begin = Begin {
+            completed: Some(at),
+            ..begin.by_handshake(at)
+        };
         (self.completed).insert(tuple, begin);
     }
 

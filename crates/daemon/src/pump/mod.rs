@@ -146,42 +146,30 @@ impl Pump {
             return Vec::new();
         };
         let wanted: &[&str] = match mode {
-            Mode::Observe => &[],
+            Mode::Observe => &[capture::NAME],
             Mode::Enforce => &[log::NAME, flow::NAME],
         };
-        let captures = mode == Mode::Observe;
-        let other = |thread: &mut Thread| {
-            let is_wanted = match thread.what {
-                capture::NAME => captures,
-                what => wanted.contains(&what),
-            };
-            !is_wanted || thread.join.is_finished()
-        };
+        let other =
+            |thread: &mut Thread| !wanted.contains(&thread.what) || thread.join.is_finished();
         let ended: Vec<Thread> = self.sources.extract_if(.., other).collect();
         for thread in ended {
             self.end(thread);
         }
-        if captures {
+        if mode == Mode::Observe {
             self.end_inspectors();
         }
         lock(&self.failures).clear();
-        let missing = |what: &str| self.sources.iter().all(|thread| thread.what != what);
-        let wanted: Vec<&str> = wanted
-            .iter()
-            .copied()
-            .filter(|what| missing(what))
-            .collect();
-        let mut failures = if captures {
-            self.begin_captures(&handle)
-        } else {
-            Vec::new()
-        };
-        for what in wanted {
-            let begun = match what {
-                log::NAME => self.begin_log(&handle).map_err(|error| error.to_string()),
-                _ => self.begin_flows(&handle),
-            };
-            failures.extend(begun.err());
+        let mut failures = Vec::new();
+        for &what in wanted {
+            match what {
+                capture::NAME => failures.extend(self.begin_captures(&handle)),
+                _ if self.sources.iter().any(|thread| thread.what == what) => {}
+                log::NAME => {
+                    let begun = self.begin_log(&handle);
+                    failures.extend(begun.err().map(|error| error.to_string()));
+                }
+                _ => failures.extend(self.begin_flows(&handle).err()),
+            }
         }
         // Kept, so that it stays in sight.
         lock(&self.failures).extend(failures.iter().cloned());

@@ -292,15 +292,21 @@ impl Source {
     fn make_room(&mut self, now: Timestamp, thresholds: Thresholds) {
         (self.contacts).retain(|known| now.since(known.at) <= thresholds.slow_window);
         let has_failed = |known: &Contact| known.outcome != Outcome::Served;
+        let of_same = |known: &Contact| {
+            let failed = self.contacts.iter().filter(|other| has_failed(other));
+            failed.filter(|other| other.shares_target(known)).count()
+        };
         let key = |known: &Contact| {
-            if !has_failed(known) || now.since(known.at) <= thresholds.window {
-                return (has_failed(known), has_failed(known), 0, 0, known.at);
-            }
-            let others = self.contacts.iter().filter(|other| has_failed(other));
-            let count = others.filter(|other| other.shares_target(known)).count();
-            // Of two that have as much it is always the same one.
-            let target = if known.is_own { 0 } else { known.target };
-            (true, false, count, target, known.at)
+            let (rank, count, target) = if !has_failed(known) {
+                (0, 0, 0)
+            } else if now.since(known.at) > thresholds.window {
+                // Of two targets that have as much it is always the same one.
+                let target = if known.is_own { 0 } else { known.target };
+                (1, of_same(known), target)
+            } else {
+                (2, 0, 0)
+            };
+            (rank, count, target, known.at)
         };
         let least = self
             .contacts

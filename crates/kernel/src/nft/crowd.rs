@@ -35,8 +35,9 @@ const LOUDNESS: u64 = 4;
 const PORTS: u32 = 65_536;
 /// What the names of its sets begin with.
 pub(super) const SETS: [&str; 4] = ["crowd_", "crowded_", "suspect_", LOUD];
-/// And those of the sets by whose entries somebody is logged and nothing else, and of those by which a port is logged less.
+/// And of those by whose entries somebody is logged, and nothing else.
 pub(super) const LOGGED: [&str; 3] = ["crowd_v", "crowded_v", "suspect_v"];
+/// And of those that hold no bucket, and by whose entries a port is logged less.
 pub(super) const LOUD: &str = "loud_";
 /// The rule that counts.
 pub(super) const COUNT: &str = "jump crowd";
