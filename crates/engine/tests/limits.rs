@@ -8,22 +8,27 @@ mod common;
 use std::time::Duration;
 
 use Direction::{In, Out};
-use Verdict::Allow;
+use Verdict::{Allow, Drop};
 use common::*;
 use engine::{Reason, Verdict};
 use policy::{Action, Direction, PortSet, Rate, RateUnit, Rule, RuleId};
 
-#[test]
-fn a_limit_lets_the_rate_through_and_no_more() {
-    let limit = Rule {
+/// So many connections a second, and so many at once.
+fn connections(amount: u32, burst: u32) -> Rule {
+    Rule {
         rate: Some(Rate {
-            amount: 20.try_into().unwrap(),
+            amount: amount.try_into().unwrap(),
             unit: RateUnit::Connections,
             per: Duration::from_secs(1),
-            burst: 40.try_into().unwrap(),
+            burst: burst.try_into().unwrap(),
         }),
         ..tcp_port(Action::Limit, 80)
-    };
+    }
+}
+
+#[test]
+fn a_limit_lets_the_rate_through_and_no_more() {
+    let limit = connections(20, 40);
     let mut bench = Bench::new(plan(vec![limit]));
     let mut passed = |millis: u64, count: u16, client: &str| {
         bench.pass(millis);
@@ -47,6 +52,35 @@ fn a_limit_lets_the_rate_through_and_no_more() {
     assert_eq!(passed(0, 100, CLIENT), 40);
     assert_eq!(passed(500, 100, CLIENT), 10);
     assert_eq!(passed(0, 50, "203.0.113.8"), 40, "each source has its own");
+}
+
+/// Connection tracking takes each of them but the first for a part of the one before.
+#[test]
+fn connections_behind_a_reset_are_new_ones() {
+    let mut bench = Bench::new(plan(vec![connections(1, 3)]));
+    let mut passed = Vec::new();
+    for number in 0..5 {
+        let begin = number * 10_000;
+        let syn = tcp(CLIENT, 4_000, HOST, 80, SYN, begin, b"");
+        let verdict = bench.packet(In, &syn);
+        passed.push(verdict.verdict);
+        if verdict.verdict != Allow {
+            assert_eq!(verdict.reason, Reason::Limited(RuleId(0)));
+            continue;
+        }
+        let (client, server) = (begin + 1, 70_000 + begin);
+        let answer = tcp(HOST, 80, CLIENT, 4_000, SYN_ACK, server, b"");
+        let end = tcp(CLIENT, 4_000, HOST, 80, ACK, client, b"");
+        let reset = tcp(HOST, 80, CLIENT, 4_000, RST, server + 1, b"");
+        for (direction, packet) in [
+            (Out, acknowledging(client, answer)),
+            (In, acknowledging(server + 1, end)),
+            (Out, reset),
+        ] {
+            assert_eq!(bench.verdict(direction, &packet), Allow);
+        }
+    }
+    assert_eq!(passed, [Allow, Allow, Allow, Drop, Drop]);
 }
 
 #[test]

@@ -122,11 +122,15 @@ impl Engine {
             }
             State::Related { flow } => Decided::allow(Reason::Related, Some(flow)),
             State::PickedUp { flow } => {
-                let decided = self.decide_picked_up(case, flow);
+                let decided = self.decide_begun_under_way(case, flow, true);
                 self.judge_segment(case, decided, false, true)
             }
             State::Established { flow, reply } => {
-                let decided = self.decide_established(case, flow, reply);
+                let decided = if !reply && case.located.begins() {
+                    self.decide_begun_under_way(case, flow, reply)
+                } else {
+                    self.decide_established(case, flow, reply)
+                };
                 if decided.verdict == Verdict::Allow
                     && let Some(refused) =
                         self.judge_datagram(case.facts, Some(flow), case.arrival.now)
@@ -220,8 +224,10 @@ impl Engine {
         self.look_into(case, flow, reply)
     }
 
-    /// As the policy decides new flows, by who is heard first; what is looked for in it stays what it was.
-    fn decide_picked_up(&mut self, case: &Case<'_>, flow: FlowSlot) -> Decided {
+    /// As the policy decides new flows, by who is heard first; what is looked for in it stays what it was. So it is where connection
+    /// tracking picks up a flow under way, and where a SYN comes for a connection that it takes for established, as behind a reset by
+    /// the server: whoever answers it begins another.
+    fn decide_begun_under_way(&mut self, case: &Case<'_>, flow: FlowSlot, reply: bool) -> Decided {
         let decided = self.decide_untracked(case.facts, case.arrival.now);
         if decided.verdict != Verdict::Allow {
             return Decided {
@@ -229,7 +235,7 @@ impl Engine {
                 ..decided
             };
         }
-        let looked = self.look_into(case, flow, true);
+        let looked = self.look_into(case, flow, reply);
         match looked.verdict {
             Verdict::Allow => Decided {
                 reason: decided.reason,

@@ -27,6 +27,15 @@ const ESTABLISHED_CUTS: usize = 3;
 /// pass.
 const COMPARED: usize = 64;
 
+/// Holds for TCP segments but for a SYN by which a connection begins.
+const BEGINS_NOT: &str = "tcp flags & (fin|syn|rst|ack) != syn";
+/// What packets of established flows are, one by one; but for a SYN of the side that began the connection. Connection tracking lets that
+/// pass as a part of the one that it knows, as behind a reset by the server (`nf_conntrack_tcp_packet`, "Ignored packets"), and whoever
+/// answers it begins another: the rules decide about each.
+const ESTABLISHED: [&str; 3] = [BEGINS_NOT, "meta l4proto != tcp", "ct direction reply"];
+/// And what most of them are.
+const ESTABLISHED_MOSTLY: [&str; 2] = [BEGINS_NOT, "meta l4proto udp"];
+
 struct Hook {
     direction: Direction,
     chain: &'static str,
@@ -86,14 +95,12 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         let questions = question::jump(writer, direction);
         let copies = question::copies(writer, direction);
         if questions.is_none() && copies.is_none() {
-            // Two comparisons cost less than a lookup, and most packets need nothing else.
-            let others =
-                (icmp.as_ref()).map_or("", |_| "meta l4proto != icmp meta l4proto != ipv6-icmp ");
+            // Comparisons cost less than a lookup, and most packets need nothing else.
             let clean = shield::clean_destinations(writer, direction);
-            rules.extend(
-                (clean.iter())
-                    .map(|clean| format!("{clean}{others}ct state established {established}")),
-            );
+            for is in ESTABLISHED_MOSTLY {
+                let passes = |clean| format!("{is} {clean}ct state established {established}");
+                rules.extend(clean.iter().map(passes));
+            }
         }
         rules.extend(inspect::begins(writer));
         // Before established flows pass: a ban cuts them too.
@@ -106,7 +113,9 @@ pub(super) fn write(writer: &mut Writer<'_>) {
             Direction::Out | Direction::Forward => "refusals",
         };
         // By itself, as most packets are of this kind and a comparison costs less than a lookup.
-        rules.push(format!("ct state established {established}"));
+        rules.extend(ESTABLISHED.map(|is| format!("{is} ct state established {established}")));
+        rules
+            .extend(inspect::openings(writer).map(|opens| format!("ct state established {opens}")));
         rules.push(format!(
             "ct state vmap {{ related : goto {related}, invalid : goto drop_invalid }}"
         ));

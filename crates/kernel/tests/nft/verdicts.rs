@@ -1,8 +1,14 @@
 //! Real packets let through and stopped.
 
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use policy::protocol::{ICMP, UDP};
 use policy::{Action, AddressSet, DefaultAction, Protocols, RateUnit, Response, Rule, RuleId};
 use portcullis_kernel::datapath::{Apply, Datapath as _};
@@ -211,6 +217,64 @@ fn rates_hold_for_connections_packets_and_the_detector() {
         ]
     );
     assert!(!lab.pings(SERVER[0]) && !lab.pings(SERVER[1]));
+}
+
+/// A connection from one port of the client's, which the server, with a byte unread, resets; whether there was one.
+fn is_reset_by(lab: &Lab, listener: &TcpListener) -> bool {
+    let server = listener.local_addr().unwrap();
+    let connect = || {
+        let family = if server.is_ipv4() {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        };
+        let socket = socket(family, SockType::Stream, SockFlag::empty(), None).unwrap();
+        setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+        setsockopt(&socket, sockopt::SendTimeout, &TimeVal::milliseconds(500)).unwrap();
+        let own = if server.is_ipv4() {
+            "0.0.0.0:41000"
+        } else {
+            "[::]:41000"
+        };
+        let own: SocketAddr = own.parse().unwrap();
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(own)).unwrap();
+        let connected =
+            nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(server));
+        connected.is_ok().then(|| TcpStream::from(socket))
+    };
+    let Some(mut client) = lab.net.client.enter(connect).unwrap() else {
+        return false;
+    };
+    let (accepted, _) = listener.accept().unwrap();
+    client.write_all(b"x").unwrap();
+    assert_eq!(accepted.peek(&mut [0]).unwrap(), 1);
+    drop(accepted);
+    let ended = client.read(&mut [0]).unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::ConnectionReset);
+    true
+}
+
+/// Connection tracking takes the SYN behind the server's reset for a part of what was reset.
+#[test]
+fn what_begins_behind_a_reset_is_decided_anew() {
+    let Some(mut lab) = Lab::new() else { return };
+    let few = Rule {
+        rate: limit(1, RateUnit::Connections, 60, 3),
+        ..tcp("web", Action::Limit, 80)
+    };
+    let listeners = lab.listen(80);
+    for listener in &listeners {
+        lab.apply(&plan(vec![few.clone()]));
+        let found = [(); 5].map(|()| is_reset_by(&lab, listener));
+        assert_eq!(found, [true, true, true, false, false]);
+        lab.apply(&plan(vec![tcp("web", Action::Allow, 80)]));
+        assert!(is_reset_by(&lab, listener));
+        lab.apply(&plan(vec![]));
+        assert!(
+            !is_reset_by(&lab, listener),
+            "it was let in under another policy"
+        );
+    }
 }
 
 /// A session of an administrator, or an address that comes, makes the table anew: nobody gets a full bucket by it.
