@@ -100,7 +100,7 @@ impl Hits {
     }
 }
 
-/// Whether the kernel's rules had accepted it, and asked for `[dns]` alone.
+/// Whether the kernel's rules had accepted it.
 const fn was_accepted(mark: u32) -> bool {
     mark & mark::ACCEPTED != 0
 }

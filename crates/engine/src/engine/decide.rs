@@ -104,8 +104,9 @@ impl Engine {
         {
             return decided;
         }
-        if let Some(known) = case.arrival.known
-            && known.is_accepted
+        let accepted = case.arrival.known.filter(|known| known.is_accepted);
+        if let Some(known) = accepted
+            && !(known.flow == Tracked::Established && case.located.begins())
         {
             return self.decide_accepted(case, known);
         }
@@ -126,10 +127,12 @@ impl Engine {
                 self.judge_segment(case, decided, false, true)
             }
             State::Established { flow, reply } => {
-                let decided = if !reply && case.located.begins() {
-                    self.decide_begun_under_way(case, flow, reply)
-                } else {
+                let decided = if reply || !case.located.begins() {
                     self.decide_established(case, flow, reply)
+                } else if accepted.is_some() {
+                    self.look_into(case, flow, reply)
+                } else {
+                    self.decide_begun_under_way(case, flow, reply)
                 };
                 if decided.verdict == Verdict::Allow
                     && let Some(refused) =

@@ -73,7 +73,8 @@ pub struct Known {
     pub flow: Tracked,
     /// No packet of its flow was handed up before, so whatever is known of its ports is about another flow.
     pub is_first: bool,
-    /// The rules have accepted it, and it goes to a port of name servers: only `[dns]` is still to be asked.
+    /// The rules have accepted it: a question to a name server, of which only `[dns]` is still to be asked, or a SYN under way of a
+    /// connection that is followed.
     pub is_accepted: bool,
 }
 

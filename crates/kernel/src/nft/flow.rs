@@ -114,8 +114,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         };
         // By itself, as most packets are of this kind and a comparison costs less than a lookup.
         rules.extend(ESTABLISHED.map(|is| format!("{is} ct state established {established}")));
-        rules
-            .extend(inspect::openings(writer).map(|opens| format!("ct state established {opens}")));
+        rules.extend(inspect::begins_again(writer));
         rules.push(format!(
             "ct state vmap {{ related : goto {related}, invalid : goto drop_invalid }}"
         ));

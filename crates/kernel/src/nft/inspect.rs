@@ -12,6 +12,8 @@ use crate::datapath::{Queues, mark};
 
 /// After the NFQUEUE rule in the `security` table, which iptables hooks up at 150 (iptables-nft) or 50 (iptables-legacy).
 const LATE: i32 = 300;
+/// Behind the filters of others, before [`LATE`].
+const ACCEPTED: i32 = 200;
 
 /// Marks that others set on the packet are not ours.
 pub(super) const FORGET_MARKS: &str =
@@ -41,7 +43,7 @@ pub(super) fn hands_up(writer: &Writer<'_>) -> bool {
 }
 
 /// The statement that queues.
-pub(super) fn queue(writer: &Writer<'_>, queues: Queues) -> String {
+fn queue(writer: &Writer<'_>, queues: Queues) -> String {
     // Without `fanout`, which would choose the queue by CPU: each flow stays with one worker.
     let bypass = writer.plan.on_failure.passes();
     let flags = if bypass { "flags bypass " } else { "" };
@@ -55,7 +57,7 @@ pub(super) fn queue(writer: &Writer<'_>, queues: Queues) -> String {
 
 /// User space cannot see conntrack: it is told by marks where a packet stands in its flow. Connection marks of others may have our bits
 /// by accident: of those flows no packet is called the first.
-pub(super) fn standing() -> Vec<String> {
+fn standing() -> Vec<String> {
     let bits = [
         ("ct mark & 0xbf000000 == 0", mark::FIRST),
         ("ct state established ct direction reply", mark::REPLY),
@@ -67,6 +69,14 @@ pub(super) fn standing() -> Vec<String> {
     ];
     let bits = bits.map(|(test, bit)| format!("{test} meta mark set meta mark | {bit:#010x}"));
     bits.into_iter().chain([FORGET_FIRST.to_owned()]).collect()
+}
+
+/// Marks a packet as one to be handed up if the rules, which are asked behind, accept it.
+pub(super) fn to_hand_up_if_accepted() -> Vec<String> {
+    let mut rules = standing();
+    let marks = mark::HAND_UP | mark::ACCEPTED;
+    rules.push(format!("meta mark set meta mark | {marks:#010x}"));
+    rules
 }
 
 /// The rule that takes note of how connections begin, where content rules or `[dns]` look at them.
@@ -86,23 +96,47 @@ pub(super) fn openings(writer: &Writer<'_>) -> Option<String> {
     looks_at_tcp(writer).then(|| format!("{IS_OPENING} goto hand_up"))
 }
 
+/// The rule for a SYN under way of the side that began the connection, about which the rules decide: where user space follows the
+/// connection it has to see what they accept.
+pub(super) fn begins_again(writer: &Writer<'_>) -> Option<String> {
+    looks_at_tcp(writer).then(|| format!("ct state established {IS_OPENING} jump begins_again"))
+}
+
 /// The chains that hand up, and those that act on what came back.
 pub(super) fn write(writer: &mut Writer<'_>) {
     let Some(queues) = writer.context.queues else {
         return;
     };
-    let rule = match writer.context.hand_up {
-        HandUp::Queue => queue(writer, queues),
-        HandUp::Mark => format!("meta mark set meta mark | {:#010x} accept", mark::HAND_UP),
-    };
+    // What a content rule has to see first, the rules behind it have not accepted.
+    let others = !(mark::HAND_UP | mark::ACCEPTED);
     let mut rules = standing();
-    if writer.plan.dns.is_some() {
-        // A question that a content rule has to see first: the rules behind it have not accepted it.
-        let others = !(mark::HAND_UP | mark::ACCEPTED);
-        rules.push(format!("meta mark set meta mark & {others:#010x}"));
+    match writer.context.hand_up {
+        HandUp::Mark => rules.push(format!(
+            "meta mark set meta mark & {others:#010x} | {:#010x} accept",
+            mark::HAND_UP
+        )),
+        HandUp::Queue => {
+            let queue = queue(writer, queues);
+            if looks_at_tcp(writer) {
+                rules.push(format!("meta mark set meta mark & {others:#010x}"));
+                let rule = format!("meta mark & {:#010x} != 0 {queue}", mark::HAND_UP);
+                for (chain, hook) in [
+                    ("accepted_in", "input"),
+                    ("accepted_out", "output"),
+                    ("accepted_forward", "forward"),
+                ] {
+                    let rules = vec![rule.clone()];
+                    writer.table.base_chain(chain, hook, ACCEPTED, rules);
+                }
+            }
+            rules.push(queue);
+        }
     }
-    rules.push(rule);
     writer.table.chain("hand_up", rules);
+    if looks_at_tcp(writer) {
+        let rules = to_hand_up_if_accepted();
+        writer.table.chain("begins_again", rules);
+    }
     for (chain, hook) in [
         ("late_in", "input"),
         ("late_out", "output"),

@@ -1,7 +1,7 @@
 //! Questions to name servers: `[dns]` looks at those that the rules let pass.
 //!
 //! They are marked before flow state and rules are asked, and queued behind all of that: by the NFQUEUE rule of iptables, or by
-//! chains of our own where nf_tables can queue. So the rules decide first, and only what they accept waits for user space.
+//! chains of our own ([`inspect`]) where nf_tables can queue. So the rules decide first, and only what they accept waits for user space.
 //! Each question is looked at: the mark that settles a flow for content rules says nothing here. Nor does the direction of a flow,
 //! which is that of the packet by which connection tracking came to know it: a client can bring about that this is an answer.
 
@@ -14,11 +14,7 @@ use super::list::Family;
 use super::rate::meter;
 use super::rule::meter_set;
 use super::writer::Writer;
-use super::{HandUp, forged, inspect, rule::Content, shield};
-use crate::datapath::mark;
-
-/// Behind the filters of others, before [`inspect`] acts on what came back.
-const PRIORITY: i32 = 200;
+use super::{forged, inspect, rule::Content, shield};
 
 /// Questions that one source may have looked at in a second, and at once: more than a fast name server answers. All of one source and
 /// server wait in the same queue, so that they delay few others.
@@ -111,15 +107,13 @@ pub(super) fn write(writer: &mut Writer<'_>) {
         // So do those by which rejected answers are answered.
         "ct state related tcp flags & (rst) == rst return".to_owned(),
     ];
-    let Some(queues) = writer.context.queues else {
+    if writer.context.queues.is_none() {
         // Nobody looks, and the policy says what then.
         rules.push(writer.drop());
         return writer.table.chain("questions", rules);
-    };
+    }
     rules.extend(meters(writer));
-    let marks = mark::HAND_UP | mark::ACCEPTED;
-    rules.extend(inspect::standing());
-    rules.push(format!("meta mark set meta mark | {marks:#010x}"));
+    rules.extend(inspect::to_hand_up_if_accepted());
     writer.table.chain("questions", rules);
     // An answer belongs to no flow that connection tracking could know: the question has never begun one. A reset does, which
     // ends with it, and in which addresses are translated.
@@ -128,16 +122,4 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     writer
         .table
         .base_chain(chain, "output", shield::PRIORITY, vec![untracked]);
-    if writer.context.hand_up == HandUp::Queue {
-        let queue = inspect::queue(writer, queues);
-        let rule = format!("meta mark & {:#010x} != 0 {queue}", mark::HAND_UP);
-        for (chain, hook) in [
-            ("questions_in", "input"),
-            ("questions_out", "output"),
-            ("questions_forward", "forward"),
-        ] {
-            let rules = vec![rule.clone()];
-            writer.table.base_chain(chain, hook, PRIORITY, rules);
-        }
-    }
 }

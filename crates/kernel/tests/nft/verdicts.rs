@@ -228,7 +228,7 @@ fn is_reset_by(lab: &Lab, listener: &TcpListener) -> bool {
         } else {
             AddressFamily::Inet6
         };
-        let socket = socket(family, SockType::Stream, SockFlag::empty(), None).unwrap();
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
         setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
         setsockopt(&socket, sockopt::SendTimeout, &TimeVal::milliseconds(500)).unwrap();
         let own = if server.is_ipv4() {
