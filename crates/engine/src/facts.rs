@@ -32,6 +32,11 @@ pub(crate) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
+    /// Whether it is a SYN by which a connection begins.
+    pub(crate) fn begins(&self) -> bool {
+        (self.tcp_flags).is_some_and(|flags| flags.syn() && !flags.ack())
+    }
+
     #[inline]
     pub(crate) fn of(
         packet: &Packet<'a>,

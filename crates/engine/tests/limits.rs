@@ -83,6 +83,29 @@ fn connections_behind_a_reset_are_new_ones() {
     assert_eq!(passed, [Allow, Allow, Allow, Drop, Drop]);
 }
 
+/// A reset would end, to connection tracking, the connection that was let in before.
+#[test]
+fn who_forges_a_syn_in_the_name_of_a_connection_ends_nothing() {
+    let mut bench = Bench::new(plan(vec![tcp_port(Action::Allow, 80)]));
+    let server = tcp(HOST, 80, CLIENT, 4_000, SYN_ACK, 70_000, b"");
+    for (direction, packet) in [
+        (In, tcp(CLIENT, 4_000, HOST, 80, SYN, 1, b"")),
+        (Out, acknowledging(2, server)),
+    ] {
+        assert_eq!(bench.verdict(direction, &packet), Allow);
+    }
+    let reject = plan(vec![tcp_port(Action::Reject, 80)]);
+    bench.engine.reload(reject.into());
+    let forged = tcp(CLIENT, 4_000, HOST, 80, SYN, 9_000, b"");
+    assert_eq!(bench.verdict(In, &forged), Drop);
+    for number in 2..5 {
+        let data = tcp(CLIENT, 4_000, HOST, 80, ACK, number, b"x");
+        assert_eq!(bench.verdict(In, &acknowledging(70_001, data)), Allow);
+    }
+    let other = tcp(CLIENT, 4_001, HOST, 80, SYN, 1, b"");
+    assert_eq!(bench.verdict(In, &other), Verdict::Reject);
+}
+
 #[test]
 fn packets_and_bytes_are_limited_in_established_flows_too() {
     let limit = Rule {

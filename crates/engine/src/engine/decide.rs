@@ -106,7 +106,7 @@ impl Engine {
         }
         let accepted = case.arrival.known.filter(|known| known.is_accepted);
         if let Some(known) = accepted
-            && !(known.flow == Tracked::Established && case.located.begins())
+            && !(known.flow == Tracked::Established && case.facts.begins())
         {
             return self.decide_accepted(case, known);
         }
@@ -127,7 +127,7 @@ impl Engine {
                 self.judge_segment(case, decided, false, true)
             }
             State::Established { flow, reply } => {
-                let decided = if reply || !case.located.begins() {
+                let decided = if reply || !case.facts.begins() {
                     self.decide_established(case, flow, reply)
                 } else if accepted.is_some() {
                     self.look_into(case, flow, reply)
@@ -233,8 +233,15 @@ impl Engine {
     fn decide_begun_under_way(&mut self, case: &Case<'_>, flow: FlowSlot, reply: bool) -> Decided {
         let decided = self.decide_untracked(case.facts, case.arrival.now);
         if decided.verdict != Verdict::Allow {
+            let verdict = if reply {
+                decided.verdict
+            } else {
+                // A reset would end, to connection tracking, the connection that there is, and anybody can send a SYN in its name.
+                Verdict::Drop
+            };
             return Decided {
                 flow: Some(flow),
+                verdict,
                 ..decided
             };
         }

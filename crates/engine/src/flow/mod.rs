@@ -177,12 +177,6 @@ impl Located {
     pub(crate) fn answers(&self) -> bool {
         self.found.is_some_and(|(_, reply)| reply != self.quoted)
     }
-
-    /// Whether it is a SYN by which a connection begins.
-    pub(crate) fn begins(&self) -> bool {
-        self.segment
-            .is_some_and(|segment| segment.opening().is_some())
-    }
 }
 
 /// What the table says of a packet before the rules are asked: conntrack's `ct state`.

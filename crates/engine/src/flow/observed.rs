@@ -95,6 +95,7 @@ impl FlowTable {
                     return State::New { flow: None };
                 }
                 connection::Turn::BeginsAnew => {
+                    flow.handshake = false;
                     if reply && let Err(invalid) = flow.begin_anew() {
                         return State::Invalid(invalid);
                     }

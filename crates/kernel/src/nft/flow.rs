@@ -27,12 +27,20 @@ const ESTABLISHED_CUTS: usize = 3;
 /// pass.
 const COMPARED: usize = 64;
 
-/// Holds for TCP segments but for a SYN by which a connection begins.
+/// Holds for a SYN by which a connection begins.
+const BEGINS: &str = "tcp flags & (fin|syn|rst|ack) == syn";
+/// Holds for all other TCP segments.
 const BEGINS_NOT: &str = "tcp flags & (fin|syn|rst|ack) != syn";
 /// What packets of established flows are, one by one; but for a SYN of the side that began the connection. Connection tracking lets that
 /// pass as a part of the one that it knows, as behind a reset by the server (`nf_conntrack_tcp_packet`, "Ignored packets"), and whoever
 /// answers it begins another: the rules decide about each.
-const ESTABLISHED: [&str; 3] = [BEGINS_NOT, "meta l4proto != tcp", "ct direction reply"];
+const ESTABLISHED: [&str; 4] = [
+    BEGINS_NOT,
+    "meta l4proto != tcp",
+    "ct direction reply",
+    // Rules would not let it in: it is related to what they have let in.
+    "ct status expected",
+];
 /// And what most of them are.
 const ESTABLISHED_MOSTLY: [&str; 2] = [BEGINS_NOT, "meta l4proto udp"];
 
@@ -166,6 +174,8 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     writer.table.chain(
         "refuse",
         vec![
+            // A reset would end, to connection tracking, the connection that there is, and anybody can send a SYN in its name.
+            format!("ct state established {BEGINS} drop"),
             "meta l4proto tcp reject with tcp reset".to_owned(),
             "reject with icmpx admin-prohibited".to_owned(),
         ],
