@@ -60,23 +60,14 @@ fn connections_behind_a_reset_are_new_ones() {
     let mut bench = Bench::new(plan(vec![connections(1, 3)]));
     let mut passed = Vec::new();
     for number in 0..5 {
-        let begin = number * 10_000;
-        let syn = tcp(CLIENT, 4_000, HOST, 80, SYN, begin, b"");
-        let verdict = bench.packet(In, &syn);
-        passed.push(verdict.verdict);
-        if verdict.verdict != Allow {
-            assert_eq!(verdict.reason, Reason::Limited(RuleId(0)));
+        let [(_, syn), rest @ ..] = reset_connection(4_000, number * 10_000, 80);
+        let decision = bench.packet(In, &syn);
+        passed.push(decision.verdict);
+        if decision.verdict != Allow {
+            assert_eq!(decision.reason, Reason::Limited(RuleId(0)));
             continue;
         }
-        let (client, server) = (begin + 1, 70_000 + begin);
-        let answer = tcp(HOST, 80, CLIENT, 4_000, SYN_ACK, server, b"");
-        let end = tcp(CLIENT, 4_000, HOST, 80, ACK, client, b"");
-        let reset = tcp(HOST, 80, CLIENT, 4_000, RST, server + 1, b"");
-        for (direction, packet) in [
-            (Out, acknowledging(client, answer)),
-            (In, acknowledging(server + 1, end)),
-            (Out, reset),
-        ] {
+        for (direction, packet) in rest {
             assert_eq!(bench.verdict(direction, &packet), Allow);
         }
     }

@@ -323,7 +323,8 @@ pub mod mark {
     /// Of the connection mark: a SYN began it. Else connection tracking has picked it up under way.
     pub const BY_SYN: u32 = 0x4000_0000;
     /// From the kernel to user space with a packet that is handed up: the rules have accepted it, and it is a question to a name
-    /// server, or a SYN under way of a connection that user space follows. Without it a content rule handed it up, and the rules behind that one are still to be asked.
+    /// server, or a SYN under way of a connection that user space follows. Without it a content rule handed it up, and the rules behind
+    /// that one are still to be asked.
     pub const ACCEPTED: u32 = 0x1000_0000;
     /// All of them. User space leaves the other bits as it found them.
     pub const ALL: u32 = HAND_UP | SETTLED | REJECT | ESTABLISHED | ACCEPTED | REPLY | FIRST;

@@ -138,16 +138,15 @@ impl Floods {
         if !is_metered(facts) {
             return None;
         }
-        let is_syn = || (facts.tcp_flags).is_some_and(|flags| flags.syn() && !flags.ack());
         match meter {
             // ICMP was counted before its flow was looked at.
             Over::Source(Detector::Rate) if facts.icmp.is_none() => {
                 take(&mut self.rate, plan, Detector::Rate, facts, now)
             }
-            Over::Source(Detector::SynFlood) if is_syn() => {
+            Over::Source(Detector::SynFlood) if facts.begins() => {
                 take(&mut self.syn, plan, Detector::SynFlood, facts, now)
             }
-            Over::Everybody if is_syn() => self.half_open_of_all(plan, facts, now),
+            Over::Everybody if facts.begins() => self.half_open_of_all(plan, facts, now),
             Over::Source(Detector::UdpFlood) if facts.protocol == protocol::UDP => {
                 take(&mut self.udp, plan, Detector::UdpFlood, facts, now)
             }

@@ -104,6 +104,7 @@ impl Engine {
         {
             return decided;
         }
+        // A SYN on a connection that is followed is followed with it, whatever has accepted it.
         let accepted = case.arrival.known.filter(|known| known.is_accepted);
         if let Some(known) = accepted
             && !(known.flow == Tracked::Established && case.facts.begins())
@@ -140,7 +141,15 @@ impl Engine {
                 {
                     return refused;
                 }
-                self.judge_segment(case, decided, false, reply)
+                let decided = self.judge_segment(case, decided, false, reply);
+                if decided.verdict == Verdict::Reject && case.facts.begins() {
+                    // A reset would end, to connection tracking, the connection that there is, and anybody can send a SYN in its name.
+                    return Decided {
+                        verdict: Verdict::Drop,
+                        ..decided
+                    };
+                }
+                decided
             }
             State::New { flow } => {
                 let decided = self.decide_new(case, flow);
@@ -233,15 +242,8 @@ impl Engine {
     fn decide_begun_under_way(&mut self, case: &Case<'_>, flow: FlowSlot, reply: bool) -> Decided {
         let decided = self.decide_untracked(case.facts, case.arrival.now);
         if decided.verdict != Verdict::Allow {
-            let verdict = if reply {
-                decided.verdict
-            } else {
-                // A reset would end, to connection tracking, the connection that there is, and anybody can send a SYN in its name.
-                Verdict::Drop
-            };
             return Decided {
                 flow: Some(flow),
-                verdict,
                 ..decided
             };
         }

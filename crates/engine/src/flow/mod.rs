@@ -406,8 +406,7 @@ impl FlowTable {
             inspection_begun: false,
             is_kept: false,
             by_kernel: false,
-            syn: (facts.sequence)
-                .filter(|_| (facts.tcp_flags).is_some_and(|flags| flags.syn() && !flags.ack())),
+            syn: facts.sequence.filter(|_| facts.begins()),
             opening: (located.segment).and_then(|segment| segment.opening()),
             begins_at: None,
             asks_from: None,

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use policy::Timestamp;
-use wire::TcpFlags;
 
 use super::connection::Connection;
 use super::{FiveTuple, Flow, FlowSlot, FlowTable, connection, opposite};
@@ -31,11 +30,10 @@ impl Flow {
     /// Whether a segment is a SYN with another number than the one that began this flow, unanswered and followed.
     pub(super) fn may_begin_anew(&self, facts: &Facts<'_>) -> bool {
         let is_followed = self.is_followed() || self.questions.is_some();
-        let is_begin = |flags: TcpFlags| flags.syn() && !flags.ack();
         is_followed
             && self.syn.is_some()
             && !self.answered
-            && facts.tcp_flags.is_some_and(is_begin)
+            && facts.begins()
             && facts.sequence != self.syn
     }
 

@@ -82,6 +82,25 @@ pub fn acknowledging(number: u32, mut segment: Vec<u8>) -> Vec<u8> {
     segment
 }
 
+/// A connection of the client's, from `port` and begun with a number, that is completed and that the server resets.
+pub fn reset_connection(port: u16, begin: u32, service: u16) -> [(Direction, Vec<u8>); 4] {
+    let (client, server) = (begin.wrapping_add(1), begin.wrapping_add(70_000));
+    let segment = |flags, seq| tcp(CLIENT, port, HOST, service, flags, seq, b"");
+    let answer = |flags, seq| tcp(HOST, service, CLIENT, port, flags, seq, b"");
+    [
+        (Direction::In, segment(SYN, begin)),
+        (
+            Direction::Out,
+            acknowledging(client, answer(SYN_ACK, server)),
+        ),
+        (
+            Direction::In,
+            acknowledging(server + 1, segment(ACK, client)),
+        ),
+        (Direction::Out, answer(RST, server + 1)),
+    ]
+}
+
 pub fn udp(source: &str, sport: u16, destination: &str, dport: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     ip(source, destination)

@@ -24,6 +24,16 @@ fn half_open_connections_are_limited_and_completed_ones_are_not() {
         bench.packet(IN, &tcp(CLIENT, 1_024 + n, HOST, 443, ACK, 2, b""));
         bench.pass(1);
     }
+    for n in 0..900 {
+        for (direction, packet) in reset_connection(1_023, n * 10_000, 443) {
+            assert_eq!(
+                bench.verdict(direction, &packet),
+                Verdict::Allow,
+                "{n}, behind a reset"
+            );
+        }
+        bench.pass(1);
+    }
     bench.events();
     // Everybody together, none of them over their own rate: who is new would pay for it.
     let dropped = (0..8_000_u32)

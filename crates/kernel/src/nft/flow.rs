@@ -28,7 +28,7 @@ const ESTABLISHED_CUTS: usize = 3;
 const COMPARED: usize = 64;
 
 /// Holds for a SYN by which a connection begins.
-const BEGINS: &str = "tcp flags & (fin|syn|rst|ack) == syn";
+pub(super) const BEGINS: &str = "tcp flags & (fin|syn|rst|ack) == syn";
 /// Holds for all other TCP segments.
 const BEGINS_NOT: &str = "tcp flags & (fin|syn|rst|ack) != syn";
 /// What packets of established flows are, one by one; but for a SYN of the side that began the connection. Connection tracking lets that

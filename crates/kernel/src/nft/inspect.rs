@@ -6,6 +6,7 @@
 use policy::protocol::TCP;
 
 use super::HandUp;
+use super::flow::BEGINS;
 use super::rule::Content;
 use super::writer::Writer;
 use crate::datapath::{Queues, mark};
@@ -23,8 +24,8 @@ pub(super) const IS_SETTLED: &str = "ct mark & 0x3f000000 == 0x04000000";
 /// Holds for the SYN+ACK of a connection of which user space has seen packets: it says which SYN its sender has taken, and which
 /// acknowledgement proves that it was received. Also for a SYN under way, by which one side begins anew, settled or not.
 const IS_OPENING: &str = "tcp flags & syn == syn ct mark & 0xbb000000 == 0x80000000";
-/// Takes note that a connection began with a SYN: connection tracking also picks up what is under way, with whoever is heard first.
-const NOTE_SYN: &str = "tcp flags & (fin|syn|rst|ack) == syn ct state new ct mark & 0xff000000 == 0 ct mark set ct mark | 0x40000000";
+/// Takes note, at a SYN, that a connection began with one: connection tracking also picks up what is under way, with whoever is heard first.
+const NOTE_SYN: &str = "ct state new ct mark & 0xff000000 == 0 ct mark set ct mark | 0x40000000";
 /// What answers no SYN is no begin, whoever calls it one: nothing of what was put together before is over by it.
 const FORGET_FIRST: &str = "tcp flags & syn == syn ct direction reply ct mark & 0x40000000 == 0 meta mark set meta mark & 0x7fffffff";
 
@@ -81,7 +82,7 @@ pub(super) fn to_hand_up_if_accepted() -> Vec<String> {
 
 /// The rule that takes note of how connections begin, where content rules or `[dns]` look at them.
 pub(super) fn begins(writer: &Writer<'_>) -> Option<String> {
-    looks_at_tcp(writer).then(|| NOTE_SYN.to_owned())
+    looks_at_tcp(writer).then(|| format!("{BEGINS} {NOTE_SYN}"))
 }
 
 fn looks_at_tcp(writer: &Writer<'_>) -> bool {
@@ -102,6 +103,23 @@ pub(super) fn begins_again(writer: &Writer<'_>) -> Option<String> {
     looks_at_tcp(writer).then(|| format!("ct state established {IS_OPENING} jump begins_again"))
 }
 
+/// The chains that queue what the rules have accepted, where no NFQUEUE rule of iptables does.
+fn queue_accepted(writer: &mut Writer<'_>, queues: Queues) {
+    if writer.context.hand_up == HandUp::Mark {
+        return;
+    }
+    let queue = queue(writer, queues);
+    let rule = format!("meta mark & {:#010x} != 0 {queue}", mark::HAND_UP);
+    for (chain, hook) in [
+        ("accepted_in", "input"),
+        ("accepted_out", "output"),
+        ("accepted_forward", "forward"),
+    ] {
+        let rules = vec![rule.clone()];
+        writer.table.base_chain(chain, hook, ACCEPTED, rules);
+    }
+}
+
 /// The chains that hand up, and those that act on what came back.
 pub(super) fn write(writer: &mut Writer<'_>) {
     let Some(queues) = writer.context.queues else {
@@ -109,6 +127,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     };
     // What a content rule has to see first, the rules behind it have not accepted.
     let others = !(mark::HAND_UP | mark::ACCEPTED);
+    let follows_tcp = looks_at_tcp(writer);
     let mut rules = standing();
     match writer.context.hand_up {
         HandUp::Mark => rules.push(format!(
@@ -116,26 +135,15 @@ pub(super) fn write(writer: &mut Writer<'_>) {
             mark::HAND_UP
         )),
         HandUp::Queue => {
-            let queue = queue(writer, queues);
-            if looks_at_tcp(writer) {
-                rules.push(format!("meta mark set meta mark & {others:#010x}"));
-                let rule = format!("meta mark & {:#010x} != 0 {queue}", mark::HAND_UP);
-                for (chain, hook) in [
-                    ("accepted_in", "input"),
-                    ("accepted_out", "output"),
-                    ("accepted_forward", "forward"),
-                ] {
-                    let rules = vec![rule.clone()];
-                    writer.table.base_chain(chain, hook, ACCEPTED, rules);
-                }
-            }
-            rules.push(queue);
+            rules.extend(follows_tcp.then(|| format!("meta mark set meta mark & {others:#010x}")));
+            rules.push(queue(writer, queues));
         }
     }
     writer.table.chain("hand_up", rules);
-    if looks_at_tcp(writer) {
+    if follows_tcp {
         let rules = to_hand_up_if_accepted();
         writer.table.chain("begins_again", rules);
+        queue_accepted(writer, queues);
     }
     for (chain, hook) in [
         ("late_in", "input"),
